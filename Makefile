@@ -1,0 +1,43 @@
+# The two commands of the README, and what development needs. Everything is installed into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= 2
+VENV := .venv/bin
+# Bytecode is compiled once at installation: without it every start of Snakemake costs three times as much.
+INSTALL := $(VENV)/uv pip
+
+.PHONY: demo test install check format lock clean
+.DELETE_ON_ERROR:
+
+demo: install ## the whole chain on the embedded dataset, ending in a result table
+	$(VENV)/python -m avpipe demo --cores $(CORES)
+
+test: install ## every test
+	$(VENV)/python -m pytest
+
+install: .venv/installed
+
+.venv/installed: requirements.lock envs/bootstrap.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
+	$(INSTALL) sync --python $(VENV)/python --require-hashes --compile-bytecode requirements.lock
+	$(INSTALL) install --quiet --python $(VENV)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+check: install ## format, lint and types, as .ci/run does
+	$(VENV)/ruff format --check src tests workflow benchmarks
+	$(VENV)/ruff check src tests workflow benchmarks
+	$(VENV)/snakefmt --check Snakefile rules
+	$(VENV)/mypy
+
+format: install
+	$(VENV)/ruff check --fix src tests workflow benchmarks
+	$(VENV)/ruff format src tests workflow benchmarks
+	$(VENV)/snakefmt Snakefile rules
+
+lock: install ## renew requirements.lock (hashes, no host)
+	$(INSTALL) compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
+		--no-header --no-annotate -o requirements.lock
+
+clean: ## remove what the pipeline made; keeps .venv
+	rm -rf results .snakemake

@@ -1,0 +1,44 @@
+"""What can go wrong: errors for the person at the keyboard, and the closed list of reasons a clip may fail."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AvpipeError(Exception):
+    """A problem that the user can mend; the message says what was found, what was expected and what to do next.
+
+    The command line prints the message alone, without a traceback.
+    """
+
+
+class Reason(StrEnum):
+    """Why a requested clip has no result. The list is closed: any other exception fails the job."""
+
+    MISSING = "missing"
+    BLOCKED = "blocked"
+    TIMEOUT = "timeout"
+    DECODE_ERROR = "decode_error"
+    NO_VIDEO = "no_video"
+    NO_AUDIO = "no_audio"
+    TOO_SHORT = "too_short"
+    DUPLICATE = "duplicate"
+    TOO_LONG = "too_long"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+class ClipFailure(Exception):  # noqa: N818 - an expected outcome of a clip, not an error of the program
+    """One clip cannot be processed, for a reason from the closed list.
+
+    Args:
+        reason: one of `Reason`.
+        detail: one line with numbers, for the status table and the log.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[ClipFailure], tuple[Reason, str]]:
+        return type(self), (self.reason, self.detail)

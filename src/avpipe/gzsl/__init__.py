@@ -1,0 +1,1 @@
+"""Generalised zero-shot learning: splits, the published folder tree, AVCA and its evaluation."""

@@ -1,0 +1,110 @@
+"""The only way avpipe writes a file: to a temporary sibling, flushed to disk, then renamed over the target."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it becomes `target`, on any error it is removed.
+
+    The temporary name keeps the target's suffix (ffmpeg and h5py look at it), starts with a dot and names the
+    process, so that concurrent writers never share a file and the debris of a killed one can be told and removed.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_debris(target)
+    temporary = _temporary_name(target)
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, target)
+        _fsync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Like `atomic_path` for a folder: yields an empty temporary folder that replaces `target` on success."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_debris(target)
+    temporary = _temporary_name(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            outgoing = _temporary_name(target)
+            os.replace(target, outgoing)
+            os.replace(temporary, target)
+            shutil.rmtree(outgoing)
+        else:
+            os.replace(temporary, target)
+        _fsync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `target`, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `target`, whole or not at all."""
+    write_bytes(target, text.encode("utf-8"))
+
+
+def write_json(target: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON to `target`; NaN and infinity are refused, since they are not JSON."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _temporary_name(target: Path) -> Path:
+    owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return target.with_name(f".{target.stem[:100]}~{owner}~{target.suffix}")
+
+
+def _remove_debris(target: Path) -> None:
+    """Remove temporaries of `target` whose writer ran on this machine and is gone (killed before it could)."""
+    host = socket.gethostname()
+    for path in target.parent.glob(f".{_glob_escape(target.stem[:100])}~{_glob_escape(host)}-*~{target.suffix}"):
+        pid = int(path.name.split("~")[-2].removeprefix(f"{host}-").split("-")[0])
+        if not _is_alive(pid):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _glob_escape(text: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,17 @@
+"""One version per stage: the part of a stage's code that Snakemake's provenance can see.
+
+Snakemake does not notice an edited library module. Every rule therefore passes its stage's constant as a param;
+raising the number re-runs that stage and all below it. Golden tests fail when a stage's output changes
+without a new number.
+"""
+
+MAKE_DEMO = "make_demo/1"
+INDEX = "index_source/1"
+PROBE = "probe_clips/1"
+TRIM = "trim_clips/1"
+CONVERT_FPS = "convert_fps/1"
+C3D = "c3d/1"
+VGGISH = "vggish/1"
+GZSL_TREE = "gzsl_tree/1"
+GZSL_TRAIN = "gzsl_train/1"
+GZSL_EVALUATE = "gzsl_evaluate/1"
