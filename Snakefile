@@ -1,0 +1,32 @@
+# avpipe: raw videos to audio-visual research results.
+#
+#   snakemake --cores N results/<dataset>/eval.json
+#
+# results/    everything the workflow makes; .snakemake/ beside it knows what made it, so the two move together
+# resources/  what is downloaded or generated before a dataset's videos can be listed
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+pathvars:
+    results="results",
+    resources="resources",
+    logs="results/logs",
+    benchmarks="results/benchmarks",
+
+
+include: "rules/common.smk"
+include: "rules/inventory.smk"
+include: "rules/media.smk"
+include: "rules/features.smk"
+include: "rules/gzsl.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        collect("<results>/{dataset}/eval.json", dataset="demo_gzsl"),

@@ -1,0 +1,189 @@
+# Helpers of all rules. What they know comes from avpipe.plan, which is tested on its own.
+import re
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from avpipe import stages
+from avpipe.devices import wants_gpu
+from avpipe.errors import AvpipeError
+from avpipe.plan import DEMO_VIDEOS, DEMO_WORDS, Plan
+
+
+def told(function, *arguments):
+    """Call a function; what it has to say to the user becomes Snakemake's message, without a traceback."""
+    try:
+        return function(*arguments)
+    except AvpipeError as error:
+        raise WorkflowError(str(error)) from None
+
+
+PLAN = told(Plan, config, Path(workflow.basedir))
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, PLAN.datasets)) or "none",
+    shard=r"\d{4}",
+    seed=r"\d+",
+    split=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    features=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    method="avca",
+    text="correct|published|permuted",
+    extractor="c3d|vggish",
+
+
+def get_shards(path):
+    """All shards' files of a dataset, for a path with {dataset} and {shard}."""
+    return lambda wildcards: [
+        path.format(dataset=wildcards.dataset, shard=shard) for shard in PLAN.shards(wildcards.dataset)
+    ]
+
+
+def get_made_videos(wildcards):
+    """The embedded dataset's videos, where the dataset is that one."""
+    return DEMO_VIDEOS if PLAN.is_synthetic(wildcards.dataset) else []
+
+
+def get_listing(wildcards):
+    """A digest of the shard's clips and their files, as the source lists them now."""
+    return told(PLAN.listing, wildcards.dataset, wildcards.shard)
+
+
+def get_source(wildcards):
+    """The dataset's source as plain values."""
+    return PLAN.dataset(wildcards.dataset).source.model_dump()
+
+
+def get_leaf(*keys):
+    """One value of the dataset's settings, by its keys; a model becomes plain values."""
+
+    def leaf(wildcards):
+        value = PLAN.dataset(wildcards.dataset)
+        for key in keys:
+            value = getattr(value, key.format(**wildcards))
+        return value.model_dump() if hasattr(value, "model_dump") else value
+
+    return leaf
+
+
+def get_weights_file(wildcards):
+    """The weights file and VGGish's PCA as inputs, where they are files."""
+    weights = told(PLAN.weights, wildcards.dataset, wildcards.extractor)
+    files = [weights, PLAN.pca(wildcards.dataset, wildcards.extractor)]
+    return [file for file in files if file is not None and not file.startswith("random:")]
+
+
+def get_weights(extractor):
+    """The weights of an extractor: a path or random:<seed>."""
+    return lambda wildcards: told(PLAN.weights, wildcards.dataset, extractor)
+
+
+def get_pca(extractor):
+    """VGGish's PCA file, where its settings use one."""
+    return lambda wildcards: PLAN.pca(wildcards.dataset, extractor)
+
+
+def get_converted(wildcards):
+    """Clips converted to 25 fps and their status table, in file mode."""
+    if PLAN.dataset(wildcards.dataset).frame_rate.mode == "stream":
+        return []
+    folder = f"results/{wildcards.dataset}/converted/{wildcards.shard}"
+    return [folder, f"{folder}.parquet"]
+
+
+def get_trimmed(wildcards):
+    """Clips cut out of their files and their status table, where a conversion reads them."""
+    if not PLAN.is_trimmed(wildcards.dataset):
+        return []
+    folder = f"results/{wildcards.dataset}/trimmed/{wildcards.shard}"
+    return [folder, f"{folder}.parquet"]
+
+
+def get_media(wildcards):
+    """How the clips are prepared, part of what features depend on."""
+    frame_rate = PLAN.dataset(wildcards.dataset).frame_rate
+    if frame_rate.mode == "stream":
+        return {"mode": "stream"}
+    trim = {"trim": stages.TRIM} if PLAN.is_trimmed(wildcards.dataset) else {}
+    return {"mode": "file", "crf": frame_rate.crf, "convert": stages.CONVERT_FPS, **trim}
+
+
+def get_consumers(wildcards):
+    """Feature stores that read a shard's converted clips, by extractor."""
+    folder = f"results/{wildcards.dataset}/features"
+    return {
+        extractor: {
+            "store": f"{folder}/{extractor}/{wildcards.shard}.h5",
+            "settings": PLAN.extractor_settings(wildcards.dataset, extractor),
+        }
+        for extractor in PLAN.extractors(wildcards.dataset)
+    }
+
+
+def get_weights_checks(wildcards):
+    """The checked weights of every extractor that reads converted clips."""
+    return [
+        f"results/{wildcards.dataset}/weights/{extractor}.json" for extractor in PLAN.extractors(wildcards.dataset)
+    ]
+
+
+def get_split_files(wildcards):
+    """Every file of a split."""
+    return told(PLAN.split_files, wildcards.dataset, wildcards.split)
+
+
+def get_word_names(wildcards):
+    """The CSV from class names to names of word vectors."""
+    return told(PLAN.word_names, wildcards.dataset)
+
+
+def get_stores(modality):
+    """All shards' feature stores of a feature set's video or audio extractor."""
+
+    def stores(wildcards):
+        extractor = getattr(PLAN.feature_set(wildcards.dataset, wildcards.features), modality)
+        path = f"results/{{dataset}}/features/{extractor}/{{shard}}.h5"
+        return get_shards(path)(wildcards)
+
+    return stores
+
+
+def get_statuses(wildcards):
+    """The status tables of every stage after the probe, all shards."""
+    folders = [f"features/{extractor}" for extractor in PLAN.extractors(wildcards.dataset)]
+    return [
+        f"results/{wildcards.dataset}/{folder}/{shard}.status.parquet"
+        for folder in folders
+        for shard in PLAN.shards(wildcards.dataset)
+    ]
+
+
+def get_evaluations(wildcards):
+    """The evaluation of every benchmark, method and word-vector alignment of a dataset."""
+    gzsl = PLAN.dataset(wildcards.dataset).gzsl
+    return [
+        f"results/{wildcards.dataset}/runs/{each.split}/{each.features}/{method}/{text}/evaluation.json"
+        for each in gzsl.benchmarks
+        for method in gzsl.methods.enabled()
+        for text in gzsl.texts()
+    ]
+
+
+def get_trees(wildcards):
+    """The summaries of every benchmark's folder tree."""
+    return [
+        f"results/{wildcards.dataset}/gzsl/{each.split}/{each.features}.json"
+        for each in PLAN.dataset(wildcards.dataset).gzsl.benchmarks
+    ]
+
+
+def get_seeds(path):
+    """A path with {seed} for every seed of the dataset."""
+    return lambda wildcards: [
+        path.format(**wildcards, seed=seed) for seed in PLAN.dataset(wildcards.dataset).gzsl.seeds
+    ]
+
+
+def get_gpus(wildcards):
+    """1 where the job would compute on a GPU, else 0, so that a profile's limit binds only then."""
+    return int(wants_gpu(PLAN.config.device))

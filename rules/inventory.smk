@@ -1,0 +1,74 @@
+# Which clips there are, and what is in their files.
+
+
+rule make_demo:
+    output:
+        videos=directory(DEMO_VIDEOS),
+        words=DEMO_WORDS,
+    log:
+        "<logs>/make_demo.log",
+    benchmark:
+        "<benchmarks>/make_demo.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime="20m",
+    params:
+        stage=stages.MAKE_DEMO,
+    message:
+        "Making the videos of the embedded dataset"
+    script:
+        "../workflow/scripts/make_demo.py"
+
+
+rule index_source:
+    input:
+        made=get_made_videos,
+    output:
+        "<results>/{dataset}/inventory/{shard}.parquet",
+    log:
+        "<logs>/index_source/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/index_source/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        stage=stages.INDEX,
+        source=get_source,
+        n_shards=get_leaf("n_shards"),
+        listing=get_listing,
+        made_folder=DEMO_VIDEOS,
+    message:
+        "Listing the clips of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/index_source.py"
+
+
+rule probe_clips:
+    input:
+        inventory="<results>/{dataset}/inventory/{shard}.parquet",
+    output:
+        probe=update("<results>/{dataset}/probe/{shard}.parquet"),
+    log:
+        "<logs>/probe_clips/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/probe_clips/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=1000,
+        runtime="2h",
+    params:
+        stage=stages.PROBE,
+        require_audio=get_leaf("require_audio"),
+        min_seconds=get_leaf("min_seconds"),
+        max_seconds=get_leaf("max_seconds"),
+    message:
+        "Probing the files of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/probe_clips.py"

@@ -1,0 +1,58 @@
+# Cutting clips out of files and bringing them to 25 fps, in file mode; stream mode does both while decoding.
+# The clips are deleted once their features are there; --notemp keeps them.
+
+
+rule trim_clips:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+    output:
+        clips=temp(directory("<results>/{dataset}/trimmed/{shard}")),
+        status="<results>/{dataset}/trimmed/{shard}.parquet",
+    log:
+        "<logs>/trim_clips/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/trim_clips/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        stage=stages.TRIM,
+        timeout=PLAN.config.clip_timeout_seconds,
+    message:
+        "Cutting the clips of {wildcards.dataset}, shard {wildcards.shard}, out of their files"
+    script:
+        "../workflow/scripts/trim_clips.py"
+
+
+rule convert_fps:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+        weights=get_weights_checks,
+        trimmed=get_trimmed,
+    output:
+        clips=temp(directory("<results>/{dataset}/converted/{shard}")),
+        status="<results>/{dataset}/converted/{shard}.parquet",
+    log:
+        "<logs>/convert_fps/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/convert_fps/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        stage=stages.CONVERT_FPS,
+        rate_hz=get_leaf("features", "c3d", "rate_hz"),
+        frame_rate=get_leaf("frame_rate"),
+        media=get_media,
+        consumers=get_consumers,
+        timeout=PLAN.config.clip_timeout_seconds,
+    message:
+        "Converting the clips of {wildcards.dataset}, shard {wildcards.shard}, to {params.rate_hz} fps"
+    script:
+        "../workflow/scripts/convert_fps.py"

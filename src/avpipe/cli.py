@@ -1,0 +1,128 @@
+"""The command line: the demonstration, features of one file, and a result on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from avpipe.errors import AvpipeError, ClipFailure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="avpipe", description="Raw videos to audio-visual research results.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_demo(commands)
+    _add_show(commands)
+    _add_extract(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        return chosen.run(chosen)
+    except (AvpipeError, ClipFailure) as error:
+        print(f"avpipe: {error}", file=sys.stderr)  # noqa: T201 - this module talks to a person
+        return 1
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run the whole chain on the embedded dataset",
+        description="Make a small dataset, extract C3D and VGGish features with random weights, train and evaluate "
+        "AVCA with five seeds and a permuted control, and print the result.",
+    )
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="CPU cores to use (default: all)")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(chosen: argparse.Namespace) -> int:
+    target = Path("results/demo_gzsl/eval.json")
+    if not Path("Snakefile").exists():
+        raise AvpipeError("There is no Snakefile here. Run the demo in the folder that avpipe was cloned into.")
+    command = [sys.executable, "-m", "snakemake", "--cores", str(chosen.cores), str(target)]
+    done = subprocess.run(command, check=False)
+    if done.returncode == 0:
+        show_result(target)
+    return done.returncode
+
+
+def _add_show(commands: Any) -> None:
+    parser = commands.add_parser("show", help="print the result table of an eval.json")
+    parser.add_argument("path", type=Path, help="such as results/ucf_gzsl/eval.json")
+    parser.set_defaults(run=lambda chosen: show_result(chosen.path))
+
+
+def show_result(path: Path) -> int:
+    """Print notices, result table and account of clips of an eval.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from avpipe.report.tables import HEADER, clip_rows, result_rows
+
+    if not path.exists():
+        raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    for notice in record["notices"]:
+        console.print(f"[bold yellow]{notice}[/]" if notice.isascii() else notice)
+    table = Table(title=f"{record['dataset']}: accuracies in %, mean ± standard deviation over seeds")
+    for name in HEADER:
+        table.add_column(name, no_wrap=True)
+    for row in result_rows(record):
+        table.add_row(*row)
+    console.print(table)
+    console.print("clips: " + ", ".join(f"{name} {n}" for name, n in clip_rows(record)))
+    for each in record["clips"]["failed"][:10]:
+        console.print(f"  {each['clip_id']}: {each['reason']} ({each['detail']})", highlight=False, markup=False)
+    console.print(f"The result and all it rests on: {path}", highlight=False)
+    return 0
+
+
+def _add_extract(commands: Any) -> None:
+    parser = commands.add_parser(
+        "extract",
+        help="features of one video, without a workflow",
+        description="Extract features of one file and write them as .npz with values [T, d], pooled [d] and "
+        "times [T, 2] in seconds.",
+    )
+    parser.add_argument("path", type=Path, help="a video or sound file")
+    parser.add_argument("name", help="the extractor: c3d or vggish")
+    parser.add_argument("output", type=Path, help="the .npz file to write")
+    parser.add_argument("--weights", required=True, help="path of the published weights, or random:<seed>")
+    parser.add_argument("--pca", type=Path, help="VGGish's PCA file, for its post-processing")
+    parser.add_argument("--no-postprocess", action="store_true", help="VGGish without PCA and quantisation")
+    parser.add_argument("--start", type=float, help="start of the stretch in seconds")
+    parser.add_argument("--end", type=float, help="end of the stretch in seconds")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
+    parser.set_defaults(run=_run_extract)
+
+
+def _run_extract(chosen: argparse.Namespace) -> int:
+    import numpy as np
+
+    from avpipe.features import Features, extract
+    from avpipe.io.atomic import atomic_path
+
+    if chosen.output.suffix != ".npz":
+        raise AvpipeError(f"The output must end in .npz, found {chosen.output}.")
+    features = extract(
+        chosen.path,
+        chosen.name,
+        chosen.weights,
+        device=chosen.device,
+        start=chosen.start,
+        end=chosen.end,
+        settings={"postprocess": False} if chosen.no_postprocess else None,
+        pca=chosen.pca,
+    )
+    streams = {"": features} if isinstance(features, Features) else {f"{k}_": v for k, v in features.items()}
+    arrays = {prefix + key: value for prefix, each in streams.items() for key, value in vars(each).items()}
+    with atomic_path(chosen.output) as temporary:
+        np.savez(temporary, **arrays)
+    shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
+    print(f"{chosen.output}: {shapes}; weights {chosen.weights}")  # noqa: T201
+    return 0

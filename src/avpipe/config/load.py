@@ -1,0 +1,104 @@
+"""From YAML to a validated `Config`, with messages that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from avpipe.config.models import Config
+from avpipe.errors import AvpipeError
+
+
+def load_config(values: Mapping[str, Any], datasets_folder: Path) -> Config:
+    """Validate a configuration whose datasets lie over the files in `datasets_folder`.
+
+    Args:
+        values: the merged mapping of config.yaml, --configfile and --config.
+        datasets_folder: holds <name>.yaml, the committed definition of each dataset.
+
+    Raises:
+        AvpipeError: a file is not YAML, or a key is unknown or has the wrong type; lists every problem.
+    """
+    merged = dict(values)
+    overrides = merged.get("datasets") or {}
+    if not isinstance(overrides, Mapping):
+        raise AvpipeError(f"config: datasets must map names to settings, found {overrides!r}")
+    definitions = {path.stem: read_yaml(path) for path in sorted(datasets_folder.glob("*.yaml"))}
+    names = [*definitions, *(name for name in overrides if name not in definitions)]
+    merged["datasets"] = {name: merge(definitions.get(name, {}), overrides.get(name) or {}) for name in names}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise AvpipeError(_explain(error)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AvpipeError(f"{path} is not valid YAML: {error}. Mend the file.") from None
+    if not isinstance(values or {}, dict):
+        raise AvpipeError(f"{path} must hold keys and values, found {type(values).__name__}.")
+    return values or {}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mapping by mapping; any other value replaces the one below."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    lines = [f"The configuration has {error.error_count()} problem(s):"]
+    for problem in error.errors():
+        # Pydantic names the chosen branch of a union in the location; a person wrote no such key.
+        place = [str(part) for part in problem["loc"] if part not in ("class_folders", "table", "synthetic")]
+        key = ".".join(place) or "config"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown key{_nearest(place)}")
+        else:
+            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
+    lines.append("docs/config.md lists every key.")
+    return "\n".join(lines)
+
+
+def _nearest(place: list[str]) -> str:
+    known = _known_keys(Config, place[:-1])
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Keys allowed at a place of the configuration; all branches of a union count."""
+    models: list[Any] = [model]
+    for part in place:
+        models = [inner for outer in models for inner in _models_in(outer, part)]
+    return sorted({key for each in models for key in each.model_fields})
+
+
+def _models_in(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    if key in model.model_fields:
+        return list(_flatten(model.model_fields[key].annotation))
+    # The key of a mapping, such as a dataset's name, or the position in a list: the values' models were meant.
+    return [model]
+
+
+def _flatten(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif typing.get_origin(annotation) in (dict, list, typing.Union, types.UnionType, typing.Annotated):
+        for part in typing.get_args(annotation):
+            yield from _flatten(part)

@@ -1,0 +1,66 @@
+"""Feature extractors: one module each, and one engine that streams clips through any of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avpipe.features.registry import names
+from avpipe.features.types import Features
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+__all__ = ["Features", "build_network", "extract", "names"]
+
+
+def build_network(name: str) -> torch.nn.Module:
+    """The architecture of an extractor's network, untrained, in evaluation mode.
+
+    Its forward takes the published input tensor (specs: docs/extractors.md) with a batch axis in front.
+
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        AvpipeError: unknown name.
+    """
+    from avpipe.features.registry import build_extractor
+
+    return build_extractor(name).build_network().eval()
+
+
+def extract(
+    path: str | os.PathLike[str],
+    name: str,
+    weights: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    start: float | None = None,
+    end: float | None = None,
+    settings: dict[str, object] | None = None,
+    pca: str | os.PathLike[str] | None = None,
+) -> Features | dict[str, Features]:
+    """Features of one file, or of a stretch of it.
+
+    Args:
+        path: a video or sound file.
+        name: one of `names()`.
+        weights: path of the published weights, or "random:<seed>".
+        device: "cpu" or "cuda".
+        start, end: the stretch in seconds; None: from the file's start, to its end.
+        settings: settings of the extractor as in the config, over the corrected defaults.
+        pca: VGGish's PCA file, needed where its `postprocess` is on.
+
+    Returns:
+        Features: values [T, d], pooled [d], times [T, 2] in seconds; for an extractor with several streams
+        a dict from the stream's name to its features.
+
+    Raises:
+        ClipFailure: the file has no features, for a reason from the closed list.
+        AvpipeError: unknown name, wrong settings or weights.
+    """
+    from avpipe.features.single import extract_file
+
+    return extract_file(path, name, weights, device=device, start=start, end=end, settings=settings, pca=pca)

@@ -1,0 +1,139 @@
+"""The feature store: one HDF5 file per shard and extractor, with every clip's features and what made them.
+
+Layout: `clip_ids` [n] and `source_keys` [n] (which content of which file), and for each stream a group with
+`values` [sum of T, d], `times` [sum of T, 2] in seconds, `pooled` [n, d] and `offsets` [n + 1], so that clip i owns
+the rows offsets[i]:offsets[i + 1]. Attributes: `provenance`, JSON of all that the values depend on, and
+`written_by`, the library versions. Clips are sorted by id, so that the same features give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.errors import AvpipeError
+from avpipe.features.types import Features
+from avpipe.io.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip of a store.
+
+    Attributes:
+        clip_id: the clip.
+        source_key: digest of the content that the features were computed from.
+        streams: stream name -> features.
+    """
+
+    clip_id: str
+    source_key: str
+    streams: dict[str, Features]
+
+
+def write_store(
+    target: str | os.PathLike[str],
+    clips: list[StoredClip],
+    *,
+    streams: Mapping[str, int],
+    provenance: Mapping[str, Any],
+    written_by: Mapping[str, str],
+) -> None:
+    """Write a store, whole or not at all.
+
+    Args:
+        target: the HDF5 file.
+        clips: in any order.
+        streams: name and dimension of each stream, needed where there is no clip.
+        provenance: all that the values depend on besides the clips.
+        written_by: versions of the libraries that wrote the newest of them.
+    """
+    ordered = sorted(clips, key=lambda clip: clip.clip_id)
+    with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs["provenance"] = _json(provenance)
+        file.attrs["written_by"] = _json(written_by)
+        text = h5py.string_dtype("utf-8")
+        file.create_dataset("clip_ids", data=[clip.clip_id for clip in ordered], dtype=text, shape=(len(ordered),))
+        file.create_dataset("source_keys", data=[clip.source_key for clip in ordered], dtype=text, shape=(len(ordered),))
+        for name, dimension in streams.items():
+            features = [clip.streams[name] for clip in ordered]
+            group = file.create_group(name)
+            lengths = np.array([len(each.values) for each in features], dtype=np.int64)
+            group.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+            values = group.create_dataset("values", (lengths.sum(), dimension), "float32")
+            times = group.create_dataset("times", (lengths.sum(), 2), "float64")
+            pooled = group.create_dataset("pooled", (len(ordered), dimension), "float32")
+            row = 0
+            for index, each in enumerate(features):
+                values[row : row + len(each.values)] = each.values
+                times[row : row + len(each.values)] = each.times
+                pooled[index] = each.pooled
+                row += len(each.values)
+
+
+def read_provenance(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a store's values depend on."""
+    with _open(source) as file:
+        return json.loads(file.attrs["provenance"])
+
+
+def read_written_by(source: str | os.PathLike[str]) -> dict[str, str]:
+    """Versions of the libraries that wrote a store's newest values."""
+    with _open(source) as file:
+        return json.loads(file.attrs["written_by"])
+
+
+def read_clips(source: str | os.PathLike[str]) -> Iterator[StoredClip]:
+    """Every clip of a store with all its features, one at a time."""
+    with _open(source) as file:
+        keys = file["source_keys"].asstr()[:]
+        names = [name for name in file if isinstance(file[name], h5py.Group)]
+        for index, clip_id in enumerate(file["clip_ids"].asstr()[:]):
+            yield StoredClip(
+                clip_id, keys[index], {name: _features(file[name], index) for name in names}
+            )
+
+
+def read_source_keys(source: str | os.PathLike[str]) -> dict[str, str]:
+    """clip id -> source key of every clip of a store."""
+    with _open(source) as file:
+        return dict(zip(file["clip_ids"].asstr()[:], file["source_keys"].asstr()[:], strict=True))
+
+
+def read_pooled(source: str | os.PathLike[str], stream: str) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Clip ids and pooled features [n, d] of one stream."""
+    with _open(source) as file:
+        return list(file["clip_ids"].asstr()[:]), file[stream]["pooled"][:]
+
+
+def _features(group: h5py.Group, index: int) -> Features:
+    begin, end = group["offsets"][index : index + 2]
+    return Features(group["values"][begin:end], group["pooled"][index], group["times"][begin:end])
+
+
+def _open(source: str | os.PathLike[str]) -> h5py.File:
+    if not Path(source).exists():
+        raise FileNotFoundError(source)
+    try:
+        file = h5py.File(source, "r")
+    except OSError as error:
+        raise AvpipeError(
+            f"{source} is not a readable feature store: {error}. It was damaged after it was written; "
+            "delete it and run the same command again."
+        ) from None
+    if "provenance" not in file.attrs or "clip_ids" not in file:
+        file.close()
+        raise AvpipeError(f"{source} is an HDF5 file, but not a feature store of avpipe. Delete or move it.")
+    return file
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,226 @@
+"""VGGish, 128 numbers per 0.96 s of sound (specs/extractors.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from avpipe import stages
+from avpipe.config.features import VGGishSettings
+from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.features.resample import FilterName
+from avpipe.features.types import Clip, Window
+from avpipe.features.vggish_frontend import (
+    EXAMPLE_FRAMES,
+    EXAMPLE_HOP_SECONDS,
+    EXAMPLE_SAMPLES,
+    EXAMPLE_SECONDS,
+    MEL_BANDS,
+    RATE_HZ,
+    ExampleStream,
+)
+from avpipe.media.decode import audio_blocks
+from avpipe.weights import file_sha256
+
+DIMENSION = 128
+STREAM = "audio"
+PCA_URL = "https://storage.googleapis.com/audioset/vggish_pca_params.npz"
+QUANTISE_LOW, QUANTISE_HIGH = -2.0, 2.0
+
+
+class VGGish(nn.Module):
+    """The network of Hershey et al. 2017 with the key names of the published PyTorch port, 18 entries.
+
+    Args:
+        final_relu: ReLU on the embedding, as the port has it; Google's current code gives it without.
+    """
+
+    def __init__(self, *, final_relu: bool = True) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for width, convolutions in ((64, 1), (128, 1), (256, 2), (512, 2)):
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Sequential(
+            nn.Linear(512 * 6 * 4, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, DIMENSION),
+        )
+        self.final_relu = final_relu
+
+    def forward(self, examples: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, 128] of log-mel examples, float32 [N, 96, 64] or [N, 1, 96, 64]."""
+        maps = self.features(examples.reshape(-1, 1, EXAMPLE_FRAMES, MEL_BANDS))
+        # The weights come from TensorFlow, which flattens as height, width, channels.
+        embedding = self.fc(maps.permute(0, 2, 3, 1).flatten(start_dim=1))
+        return torch.relu(embedding) if self.final_relu else embedding
+
+
+def waveform_to_examples(
+    waveform: npt.ArrayLike, sample_rate: int, *, resampler: FilterName = "resampy-0.2.2"
+) -> npt.NDArray[np.float32]:
+    """Log-mel examples of a whole waveform, VGGish's input.
+
+    Args:
+        waveform: int16, or float in [-1, 1]; [n] or [n, channels].
+        sample_rate: in Hz.
+        resampler: filter for the way to 16 kHz (specs/extractors.md §4.2).
+
+    Returns:
+        float32 [examples, 96 frames, 64 mel bands]; one example per 0.96 s. Fewer than 15,600 samples at
+        16 kHz (0.975 s) give no example, [0, 96, 64].
+
+    Raises:
+        ValueError: another type or number of axes, or a sample rate below 1.
+    """
+    stream = ExampleStream(sample_rate, resampler)
+    examples = [*stream.push(np.asarray(waveform)), *stream.flush()]
+    return np.stack(examples) if examples else np.empty((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
+
+
+@dataclass(frozen=True)
+class Postprocessor:
+    """AudioSet's PCA and 8-bit quantisation of embeddings (§4.3).
+
+    Attributes:
+        eigenvectors: float64 [128, 128], one component per row.
+        means: float64 [128].
+        sha256: of the file that they came from.
+    """
+
+    eigenvectors: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64]
+    sha256: str
+
+    @classmethod
+    def from_file(cls, path: Path) -> Postprocessor:
+        """Read `vggish_pca_params.npz`; nothing in it is executed.
+
+        Raises:
+            AvpipeError: no such file, not an npz file, or other contents.
+        """
+        sha256 = file_sha256(path)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                eigenvectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
+                means = np.asarray(arrays["pca_means"], np.float64).reshape(-1)
+        # numpy and zipfile raise many types for a damaged file; each means that this is not the PCA file.
+        except Exception as error:
+            raise AvpipeError(
+                f"{path} cannot be read as VGGish's PCA file: {type(error).__name__}: {error} "
+                f"Expected an npz with pca_eigen_vectors and pca_means; download it again from {PCA_URL}."
+            ) from error
+        if eigenvectors.shape != (DIMENSION, DIMENSION) or means.shape != (DIMENSION,):
+            raise AvpipeError(
+                f"{path} holds eigenvectors of shape {list(eigenvectors.shape)} and {means.size} means; "
+                f"expected [128, 128] and 128. Download it again from {PCA_URL}."
+            )
+        return cls(eigenvectors, means, sha256)
+
+    def __call__(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+        """Quantised components, uint8 [N, 128], of embeddings [N, 128].
+
+        A byte can differ by one across machines: the last step truncates, as the publication does.
+        """
+        components = (embeddings.astype(np.float64) - self.means) @ self.eigenvectors.T
+        clipped = np.clip(components, QUANTISE_LOW, QUANTISE_HIGH)
+        return ((clipped - QUANTISE_LOW) * (255.0 / (QUANTISE_HIGH - QUANTISE_LOW))).astype(np.uint8)
+
+
+class VGGishExtractor:
+    """VGGish features of a clip's sound: one row per 0.96 s, averaged over the clip.
+
+    Example i lasts from 0.96 i to 0.96 i + 0.975 seconds: consecutive examples share 0.015 s, because the
+    last of the 96 frames (25 ms each, 10 ms apart) reaches beyond the start of the next example.
+
+    Args:
+        settings: defaults to AVCA's, which need the PCA file.
+        pca_path: AudioSet's `vggish_pca_params.npz`. Without it an extractor that post-processes can still
+            build its network; its settings, windows and features raise AvpipeError.
+
+    Raises:
+        AvpipeError: a PCA file that cannot be read.
+    """
+
+    name = "vggish"
+    stage = stages.VGGISH
+
+    def __init__(self, settings: VGGishSettings | None = None, pca_path: str | Path | None = None) -> None:
+        self.settings = (settings or VGGishSettings()).resolved("corrected")
+        self.streams = {STREAM: DIMENSION}
+        self.batch_size = self.settings.batch_size
+        wants_pca = self.settings.postprocess and pca_path is not None
+        self._pca = Postprocessor.from_file(Path(pca_path)) if wants_pca else None  # type: ignore[arg-type]
+
+    def settings_record(self) -> dict[str, Any]:
+        """What the values depend on besides weights and stage; includes the sha256 of the PCA file in use.
+
+        Raises:
+            AvpipeError: post-processing without a PCA file.
+        """
+        postprocessor = self._postprocessor()
+        record = self.settings.model_dump(mode="json", exclude={"batch_size"})
+        return record | {"pca_sha256": postprocessor.sha256 if postprocessor else None}
+
+    def _postprocessor(self) -> Postprocessor | None:
+        """None when post-processing is off."""
+        if self.settings.postprocess and self._pca is None:
+            raise AvpipeError(
+                "VGGish: `postprocess: true` needs AudioSet's PCA parameters, and no file was given. "
+                f"Download {PCA_URL} (73,020 bytes) and give its path, "
+                "or set `postprocess: false` to keep the raw embeddings."
+            )
+        return self._pca
+
+    def build_network(self) -> VGGish:
+        """The untrained network; forward takes float32 [N, 96, 64] and gives [N, 128]."""
+        return VGGish(final_relu=self.settings.final_relu).eval()
+
+    def windows(self, clip: Clip) -> Iterator[Window]:
+        """Decode the clip's sound as a stream and cut it into log-mel examples, float32 [96, 64].
+
+        Raises:
+            ClipFailure: too_short for less than one example; no_audio and decode_error from decoding.
+            AvpipeError: post-processing without a PCA file, before anything is decoded.
+        """
+        self._postprocessor()
+        reader = audio_blocks(clip.path, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds)
+        stream = ExampleStream(reader.rate_hz, self.settings.resampler)
+        index = -1
+        for index, example in enumerate(_all_examples(stream, reader)):
+            start = index * EXAMPLE_HOP_SECONDS
+            yield Window(STREAM, torch.from_numpy(example), start, start + EXAMPLE_SECONDS)
+        if index < 0:
+            raise ClipFailure(
+                Reason.TOO_SHORT,
+                f"{stream.samples:,} samples at 16 kHz ({stream.samples / RATE_HZ:.3f} s); "
+                f"one VGGish example needs {EXAMPLE_SAMPLES:,} ({EXAMPLE_SECONDS} s)",
+            )
+
+    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings to features, both [T, 128]: whole numbers 0..255 after post-processing, or unchanged."""
+        postprocessor = self._postprocessor()
+        return rows if postprocessor is None else postprocessor(rows).astype(np.float32)
+
+    def pool(self, stream: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Mean over examples, [128]; in float64 as the publication's, then rounded to float32."""
+        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _all_examples(stream: ExampleStream, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[npt.NDArray[np.float32]]:
+    for block in blocks:
+        yield from stream.push(block)
+    yield from stream.flush()

@@ -1,0 +1,309 @@
+"""The published folder tree of a zero-shot benchmark: written from pooled features, read for training (specs/avca.md §1)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.config.gzsl import TextAlignment
+from avpipe.errors import AvpipeError, Reason
+from avpipe.gzsl.class_split import FOLDER_NAMES, ClassNames, find_folder, listed, read_all_classes
+from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
+from avpipe.gzsl.splits import (
+    STAGE_2_PARTS,
+    Availability,
+    Split,
+    compare_with_clips,
+    read_classes,
+    write_class_split,
+)
+from avpipe.gzsl.tree_files import (
+    MODALITIES,
+    find_class_files,
+    only_file,
+    read_class_file,
+    safe_name,
+    write_class_file,
+)
+from avpipe.gzsl.words import class_vectors, read_names, read_words
+from avpipe.io.atomic import atomic_directory, write_bytes
+
+
+@dataclass(frozen=True)
+class PooledFeatures:
+    """One modality's pooled features of a dataset.
+
+    Attributes:
+        clip_ids: n unique names, in any order.
+        values: float32 [n, d], one row per clip.
+    """
+
+    clip_ids: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or len(self.values) != len(self.clip_ids):
+            raise ValueError(f"{len(self.clip_ids)} clip ids for values of shape {self.values.shape}")
+        if len(set(self.clip_ids)) != len(self.clip_ids):
+            raise ValueError("a clip id occurs twice")
+
+    def rows(self) -> dict[str, int]:
+        """clip id -> row of `values`."""
+        return {clip: row for row, clip in enumerate(self.clip_ids)}
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """The clips of one class in one subset; expected == used + sum(missing.values()).
+
+    Attributes:
+        expected: number of clips the split lists.
+        used: number of clips with features of both modalities.
+        missing: reason -> number of clips.
+    """
+
+    expected: int
+    used: int
+    missing: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TreeSummary:
+    """What a tree rests on.
+
+    Attributes:
+        split: its name.
+        split_digest: of its contents.
+        dimensions: modality -> d.
+        counts: subset -> class -> ClassCount.
+    """
+
+    split: str
+    split_digest: str
+    dimensions: dict[str, int]
+    counts: dict[str, dict[str, ClassCount]]
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON, with the totals of each subset."""
+        subsets = {}
+        for subset, classes in self.counts.items():
+            missing: Counter[str] = Counter()
+            for count in classes.values():
+                missing.update(count.missing)
+            subsets[subset] = {
+                "expected": sum(count.expected for count in classes.values()),
+                "used": sum(count.used for count in classes.values()),
+                "missing": dict(sorted(missing.items())),
+                "classes": {name: vars(count) for name, count in classes.items()},
+            }
+        return {
+            "split": self.split,
+            "split_digest": self.split_digest,
+            "dimensions": self.dimensions,
+            "subsets": subsets,
+        }
+
+
+def write_tree(
+    root: str | os.PathLike[str],
+    split: Split,
+    feature_set: str,
+    audio: PooledFeatures,
+    video: PooledFeatures,
+    *,
+    words_file: str | os.PathLike[str],
+    names_file: str | os.PathLike[str],
+    reasons: Mapping[str, str] | None = None,
+) -> TreeSummary:
+    """Write `root`/features/<feature_set> and `root`/class-split in the published layout; equal input, equal bytes.
+
+    A clip is used only if both modalities have it. Rows are in order of clip id, the same in audio and video. The feature
+    set appears whole or not at all and replaces an older one; other feature sets in `root` are left alone.
+
+    Args:
+        root: the folder of the benchmark.
+        split: which clips belong where.
+        feature_set: name of the feature set, such as main_features.
+        audio, video: pooled features; clips outside the split are ignored.
+        words_file: the word vectors, `word_embeddings_<dataset>_normed.npy`; checked and copied.
+        names_file: the `<dataset>_w2v_class_names.csv`; checked and copied.
+        reasons: clip id -> why it has no features, from the status tables; a clip without a reason is counted as
+            "no_audio", "no_video" or "missing", by what there is of it.
+
+    Raises:
+        AvpipeError: a class of a subset has no usable clip or no word vector, a name cannot be a file's, or features
+            are not finite.
+    """
+    words_file, names_file = Path(words_file), Path(names_file)
+    for name in (split.name, feature_set, *split.used_classes):
+        safe_name(name, ".h5")
+    class_vectors(read_words(words_file), read_names(names_file), split.all_classes, used=split.used_classes)
+    features = {"audio": audio, "video": video}
+    for modality, pooled in features.items():
+        _check_finite(modality, pooled)
+    rows = {modality: pooled.rows() for modality, pooled in features.items()}
+    both = compare_with_clips(split, rows["audio"].keys() & rows["video"].keys())
+    counts = _count(split, both, rows, reasons or {})
+    with atomic_directory(Path(root) / "features" / feature_set) as folder:
+        for subset in SUBSETS:
+            _write_subset(folder, subset, split, both, features, rows)
+        (folder / "text").mkdir()
+        shutil.copyfile(words_file, folder / "text" / words_file.name)
+    write_class_split(split, root)
+    write_bytes(Path(root) / FOLDER_NAMES[0] / names_file.name, names_file.read_bytes())
+    dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
+    return TreeSummary(split.name, split.digest, dimensions, counts)
+
+
+def read_tree(
+    root: str | os.PathLike[str],
+    feature_set: str,
+    split_name: str,
+    *,
+    alignment: TextAlignment = "correct",
+    permutation_seed: int = 0,
+) -> Benchmark:
+    """Read a feature tree, ours or a published one, with the classes of a split's txt files.
+
+    Clips come sorted by class and clip id. stage_2_train is put together from the three stage-1 subsets, as the published
+    loader does, so its folder need not exist. Files of classes that a subset does not list are ignored.
+
+    Args:
+        root: the folder of the benchmark, with class-split/ and features/.
+        feature_set: such as main_features.
+        split_name: such as main_split.
+        alignment, permutation_seed: which vector each class gets, see `avpipe.gzsl.words.class_vectors`.
+
+    Raises:
+        AvpipeError: a file is absent or malformed, or audio and video do not list the same clips in the same order.
+    """
+    root = Path(root)
+    features = root / "features" / safe_name(feature_set)
+    names = read_all_classes(root)
+    classes = read_classes(root, split_name, names)
+    used = sorted(set().union(*classes.values()))
+    words = class_vectors(
+        read_words(only_file(features / "text", "word_embeddings_*_normed.npy")),
+        read_names(only_file(find_folder(root), "*_w2v_class_names.csv")),
+        names.names,
+        alignment,
+        used=used,
+        seed=permutation_seed,
+    )
+    ids = {name: class_id for class_id, name in enumerate(names.names)}
+    class_ids = {subset: np.array([ids[name] for name in classes[subset]], np.int64) for subset in SUBSETS}
+    subsets = {
+        subset: _read_subset(features, subset, names, classes[subset], class_ids[subset])
+        for subset in SUBSETS
+        if subset != "stage_2_train"
+    }
+    subsets["stage_2_train"] = _sorted_subset([subsets[part] for part in STAGE_2_PARTS])
+    return Benchmark(names.names, words, class_ids, {subset: subsets[subset] for subset in SUBSETS})
+
+
+def _check_finite(modality: str, pooled: PooledFeatures) -> None:
+    finite = np.isfinite(pooled.values).all(axis=1)
+    if not finite.all():
+        bad = [pooled.clip_ids[row] for row in np.flatnonzero(~finite)]
+        raise AvpipeError(
+            f"The {modality} features of these clips are not finite: {listed(bad)}. Expected finite numbers; extract them "
+            "again, and check the weights."
+        )
+
+
+def _count(
+    split: Split, both: Availability, rows: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str]
+) -> dict[str, dict[str, ClassCount]]:
+    counts: dict[str, dict[str, ClassCount]] = {}
+    for subset in SUBSETS:
+        expected = Counter(split.clips[subset].values())
+        used = Counter(split.clips[subset][clip] for clip in both.present[subset])
+        missing: dict[str, Counter[str]] = {name: Counter() for name in split.classes[subset]}
+        for clip in both.missing[subset]:
+            missing[split.clips[subset][clip]][reasons.get(clip) or _guess_reason(clip, rows)] += 1
+        counts[subset] = {
+            name: ClassCount(expected[name], used[name], dict(sorted(missing[name].items())))
+            for name in split.classes[subset]
+        }
+    return counts
+
+
+def _guess_reason(clip: str, rows: Mapping[str, Mapping[str, int]]) -> str:
+    if clip in rows["video"]:
+        return Reason.NO_AUDIO.value
+    if clip in rows["audio"]:
+        return Reason.NO_VIDEO.value
+    return Reason.MISSING.value
+
+
+def _write_subset(
+    folder: Path,
+    subset: str,
+    split: Split,
+    both: Availability,
+    features: Mapping[str, PooledFeatures],
+    rows: Mapping[str, Mapping[str, int]],
+) -> None:
+    by_class: dict[str, list[str]] = {name: [] for name in split.classes[subset]}
+    for clip in sorted(both.present[subset]):
+        by_class[split.clips[subset][clip]].append(clip)
+    for modality, pooled in features.items():
+        target = folder / modality / subset
+        target.mkdir(parents=True)
+        for name, clips in by_class.items():
+            selected = [rows[modality][both.present[subset][clip]] for clip in clips]
+            write_class_file(target / safe_name(name, ".h5"), clips, pooled.values[selected])
+
+
+def _read_subset(
+    features: Path, subset: str, names: ClassNames, classes: tuple[str, ...], class_ids: npt.NDArray[np.int64]
+) -> Subset:
+    files = {
+        modality: find_class_files(features / modality / subset, names, classes) for modality in MODALITIES
+    }
+    parts = []
+    for name, class_id in zip(classes, class_ids, strict=True):
+        audio_ids, audio = read_class_file(files["audio"][name])
+        video_ids, video = read_class_file(files["video"][name])
+        if audio_ids != video_ids or not audio_ids:
+            raise AvpipeError(
+                f"{files['audio'][name]} lists {len(audio_ids)} clips and {files['video'][name]} {len(video_ids)}"
+                f"{_difference(audio_ids, video_ids)}; expected the same clips in the same order, at least one. "
+                "Build or fetch the tree again."
+            )
+        parts.append(Subset(audio, video, np.full(len(audio_ids), class_id), audio_ids))
+    return _sorted_subset(parts)
+
+
+def _difference(audio_ids: tuple[str, ...], video_ids: tuple[str, ...]) -> str:
+    """Where two clip lists first differ, for the message."""
+    for row, (one, other) in enumerate(zip(audio_ids, video_ids, strict=False)):
+        if one != other:
+            return f", which differ first in row {row} ({one!r} and {other!r})"
+    return ""
+
+
+def _sorted_subset(parts: list[Subset]) -> Subset:
+    for modality in MODALITIES:
+        widths = {getattr(part, modality).shape[1] for part in parts}
+        if len(widths) != 1:
+            raise AvpipeError(
+                f"{modality} features of the widths {sorted(widths)} in one tree; expected one feature set. Build it again."
+            )
+    clip_ids = np.array([clip for part in parts for clip in part.clip_ids], object)
+    class_ids = np.concatenate([part.class_ids for part in parts])
+    order = sorted(range(len(clip_ids)), key=lambda row: (class_ids[row], clip_ids[row]))
+    return Subset(
+        np.concatenate([part.audio for part in parts])[order],
+        np.concatenate([part.video for part in parts])[order],
+        class_ids[order],
+        tuple(clip_ids[order]),
+    )

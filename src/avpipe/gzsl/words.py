@@ -1,0 +1,165 @@
+"""Class vectors: the published word vectors, and which one each class gets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.config.gzsl import TextAlignment
+from avpipe.errors import AvpipeError
+from avpipe.gzsl.class_split import ClassNames, listed
+from avpipe.io.atomic import write_bytes, write_text
+from avpipe.io.pickles import read_pickled_npy
+
+
+def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """name as written for word2vec -> float32 [d], from a `word_embeddings_*_normed.npy` (specs/avca.md §1.4).
+
+    Raises:
+        AvpipeError: the file is no such dict, or holds anything but plain data (nothing in it is run).
+    """
+    contents = read_pickled_npy(path)
+    if not isinstance(contents, dict) or not contents:
+        raise AvpipeError(
+            f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector."
+        )
+    words = {str(name): np.asarray(vector) for name, vector in contents.items()}
+    shapes = {vector.shape for vector in words.values()}
+    plain = all(vector.dtype.kind == "f" and np.isfinite(vector).all() for vector in words.values())
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not plain:
+        raise AvpipeError(
+            f"{path} has vectors of shapes {sorted(shapes)}; expected finite floats of one shape [d]."
+        )
+    return {name: vector.astype(np.float32) for name, vector in words.items()}
+
+
+def write_words(path: str | os.PathLike[str], words: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Write word vectors as the published files are, readable by numpy 1 and 2 alike; the bytes are deterministic."""
+    contents = np.empty((), object)
+    contents[()] = {name: np.array(words[name], np.float32) for name in words}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    # Protocol 3 names modules in lines of text; numpy 1 knows numpy.core only, numpy 2 knows both.
+    body = pickle.dumps(contents, protocol=3).replace(b"cnumpy._core.", b"cnumpy.core.")
+    write_bytes(path, header.getvalue() + body)
+
+
+def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
+    """class name -> name as written for word2vec, from a `*_w2v_class_names.csv` with columns original, manual[, category].
+
+    Raises:
+        AvpipeError: columns are lacking, or a name of either column occurs twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AvpipeError(f"{path} does not exist; expected a table with the columns original,manual.")
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+    if not {"original", "manual"} <= set(reader.fieldnames or []):
+        raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected original and manual.")
+    for column in ("original", "manual"):
+        values = [row[column] for row in rows]
+        twice = {value for value in values if values.count(value) > 1}
+        if twice:
+            raise AvpipeError(
+                f"{path} has names twice in column {column}: {listed(twice)}; correct the table."
+            )
+    return {row["original"]: row["manual"] for row in rows}
+
+
+def write_names(path: str | os.PathLike[str], names: Mapping[str, str]) -> None:
+    """Write a table of class name and word2vec name, sorted by class, as `read_names` reads it."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["original", "manual"])
+    writer.writerows(sorted(names.items()))
+    write_text(path, text.getvalue())
+
+
+def class_vectors(
+    words: Mapping[str, npt.NDArray[np.float32]],
+    names: Mapping[str, str],
+    class_names: Sequence[str],
+    alignment: TextAlignment = "correct",
+    *,
+    used: Sequence[str] | None = None,
+    seed: int = 0,
+) -> npt.NDArray[np.float32]:
+    """The vector of every class, float32 [n_classes, d], rows by class id; NaN where an unused class has none.
+
+    Args:
+        words: word2vec name -> float32 [d].
+        names: class name -> word2vec name.
+        class_names: all classes of the source dataset in code-point order; a class id is a position in it.
+        alignment: "correct": each class has its own vector. "published": row i is the vector of the i-th of the
+            *sorted word2vec names*, as the published loader has it (specs/avca.md §5.1, 1; wrong for 36 of UCF's 51
+            classes). "permuted": the control experiment, see `permuted_rows`.
+        used: classes of the split, which must have a vector; None: all.
+        seed: of the permutation; no effect otherwise.
+
+    Raises:
+        AvpipeError: a used class has no vector, or "published" is asked for and the name table does not cover all classes.
+    """
+    used = class_names if used is None else used
+    keys = (
+        published_keys(names, class_names) if alignment == "published" else correct_keys(names, class_names)
+    )
+    lacking = {name for name, key in zip(class_names, keys, strict=True) if key not in words} & set(used)
+    if lacking:
+        raise AvpipeError(
+            f"{len(words)} word vectors, but none for the classes {listed(lacking)}. Expected each class in column "
+            "original of the name table, and its column manual among the names of the vectors; complete either."
+        )
+    absent = np.full(next(iter(words.values())).shape, np.nan, np.float32)
+    vectors = np.stack([words.get(key, absent) if key is not None else absent for key in keys])
+    if alignment == "permuted":
+        ids = np.array([class_names.index(name) for name in sorted(used)])
+        vectors[ids] = vectors[permuted_rows(ids, seed)]
+    return vectors
+
+
+def correct_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[str | None]:
+    """Each class's word2vec name; the name table is searched without regard to case where that is unambiguous."""
+    originals = ClassNames(names)
+    found = [originals.find(name) for name in class_names]
+    return [None if name is None else names[name] for name in found]
+
+
+def published_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[str | None]:
+    """The word2vec name whose vector the published loader gives to each class id.
+
+    Its text matrix is in order of the sorted word2vec names, but is indexed by class id, the order of the class names.
+    """
+    if len(names) != len(class_names):
+        raise AvpipeError(
+            f"The name table has {len(names)} rows for {len(class_names)} classes; the published alignment is defined "
+            "for one row per class only. Complete the table or use the correct alignment."
+        )
+    return [*sorted(names.values())]
+
+
+def permuted_rows(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """For each class id the id whose vector it gets in the control experiment: one random cycle through all of them.
+
+    Seen and unseen classes are permuted together. A permutation among the unseen classes alone would leave what is
+    learned from the seen ones intact and make a good model *always* wrong, below chance; one among the seen classes alone
+    keeps true vectors on the unseen side. A cycle leaves no class its own vector. That biases accuracy below chance
+    only by the fixed points a free permutation would have had: one class in all on average.
+
+    Raises:
+        AvpipeError: fewer than two classes.
+    """
+    if len(ids) < 2:
+        raise AvpipeError(f"{len(ids)} class cannot be permuted; the permuted alignment needs two or more.")
+    cycle = np.random.default_rng(seed).permutation(len(ids))
+    rows = np.empty_like(ids)
+    rows[cycle] = ids[np.roll(cycle, 1)]
+    return rows

@@ -1,0 +1,1 @@
+"""Which clips a dataset has, what is in their files, and what became of each."""

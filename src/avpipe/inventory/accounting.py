@@ -1,0 +1,94 @@
+"""The account of a dataset: every requested clip is ok or has a reason, per shard and in total."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from avpipe.errors import AvpipeError, Reason
+from avpipe.inventory.status import OK, ClipStatus, count, read_statuses
+from avpipe.io.atomic import write_json
+
+DAMAGE = (Reason.MISSING, Reason.BLOCKED, Reason.TIMEOUT, Reason.DECODE_ERROR, Reason.OUT_OF_MEMORY)
+"""Reasons that count towards the failure rate; the others say what a clip is, not that something went wrong."""
+
+
+def account(
+    probes: Sequence[str], statuses: Sequence[str], *, max_failure_rate: float, target: str | os.PathLike[str]
+) -> None:
+    """Put the status tables of all stages and shards together.
+
+    Args:
+        probes: the probe table of every shard; they hold every requested clip.
+        statuses: the status tables of later stages, named .../<stage>/<shard>.status.parquet.
+        max_failure_rate: largest tolerated share of clips with a reason in `DAMAGE`.
+        target: the JSON file to write.
+
+    Raises:
+        AvpipeError: more clips are damaged than tolerated.
+        AssertionError: a clip is not accounted for; a bug.
+    """
+    shards: dict[str, dict[str, Any]] = {}
+    failed: list[dict[str, str]] = []
+    for probe in probes:
+        shard = Path(probe).stem
+        stages = {"probe_clips": read_statuses(probe)}
+        for path in statuses:
+            if Path(path).name == f"{shard}.status.parquet":
+                stages[f"extract_{Path(path).parent.name}"] = read_statuses(path)
+        shards[shard], fallen = _account_shard(shard, stages)
+        failed += fallen
+    total = _total(shards)
+    write_json(target, {**total, "shards": shards, "failed": failed})
+    _check_rate(total, failed, max_failure_rate)
+
+
+def _account_shard(
+    shard: str, stages: dict[str, list[ClipStatus]]
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """A clip's fate is the reason of the first stage that it failed in, else ok."""
+    fates: dict[str, tuple[str, ClipStatus]] = {}
+    for stage, rows in stages.items():
+        for row in rows:
+            if row.clip_id not in fates or fates[row.clip_id][1].status == OK:
+                fates[row.clip_id] = (stage, row)
+    requested = len(stages["probe_clips"])
+    counts = count(row.status for _, row in fates.values())
+    if requested != sum(counts.values()):
+        raise AssertionError(f"shard {shard}: {requested} clips requested, but {counts} accounted for")
+    failed = [
+        {"clip_id": clip_id, "reason": row.status, "stage": stage, "shard": shard, "detail": row.detail}
+        for clip_id, (stage, row) in sorted(fates.items())
+        if row.status != OK
+    ]
+    by_stage = {stage: {"requested": len(rows), **count(row.status for row in rows)} for stage, rows in stages.items()}
+    return {"requested": requested, **counts, "stages": by_stage}, failed
+
+
+def _total(shards: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, int] = {}
+    for shard in shards.values():
+        for key, value in shard.items():
+            if key not in ("requested", "stages"):
+                total[key] = total.get(key, 0) + value
+    requested = sum(shard["requested"] for shard in shards.values())
+    if requested != sum(total.values()):
+        raise AssertionError(f"{requested} clips requested, but {total} accounted for")
+    reasons = {reason.value: total[reason.value] for reason in Reason if reason.value in total}
+    return {"requested": requested, "ok": total.get(OK, 0), "reasons": reasons}
+
+
+def _check_rate(total: dict[str, Any], failed: list[dict[str, str]], tolerated: float) -> None:
+    damaged = sum(total["reasons"].get(reason.value, 0) for reason in DAMAGE)
+    rate = damaged / max(total["requested"], 1)
+    logging.getLogger(__name__).info("%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"])
+    if rate > tolerated:
+        examples = [f"{row['clip_id']} ({row['reason']}: {row['detail']})" for row in failed if row["reason"] in DAMAGE]
+        raise AvpipeError(
+            f"{damaged} of {total['requested']} clips ({100 * rate:.1f} %) are missing or damaged, more than "
+            f"max_failure_rate allows ({100 * tolerated:g} %). Such as: {'; '.join(examples[:3])}. "
+            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings if the result may rest on the rest."
+        )

@@ -1,0 +1,50 @@
+"""Small Parquet tables as lists of rows, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avpipe.errors import AvpipeError
+from avpipe.io.atomic import atomic_path
+
+
+def write_rows(
+    target: str | os.PathLike[str], schema: pa.Schema, rows: Iterable[Mapping[str, Any]], **metadata: str
+) -> None:
+    """Write rows with the columns of `schema`; `metadata` becomes the file's key-value metadata."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema.with_metadata(metadata or None))
+    with atomic_path(target) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_rows(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All rows of a table.
+
+    Raises:
+        AvpipeError: the file is damaged.
+    """
+    return _read(source).to_pylist()
+
+
+def read_metadata(source: str | os.PathLike[str]) -> dict[str, str]:
+    """The file's key-value metadata without Arrow's own entries."""
+    metadata = _read(source).schema.metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items() if not key.startswith(b"ARROW")}
+
+
+def _read(source: str | os.PathLike[str]) -> pa.Table:
+    try:
+        return pq.read_table(source)
+    except (pa.ArrowInvalid, OSError) as error:
+        if not Path(source).exists():
+            raise
+        raise AvpipeError(
+            f"{source} is not a readable table: {error}. It was damaged after it was written; "
+            "delete it and run the same command again."
+        ) from None

@@ -1,0 +1,104 @@
+"""Logging of a job: everything into its log file, progress onto the terminal as well, uncaught errors into both."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avpipe.errors import AvpipeError
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
+    """Log a job into its file and, prefixed with its name, onto the terminal; end the process on an error.
+
+    An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1.
+
+    Args:
+        log_file: the rule's log.
+        job: such as "extract_c3d demo_gzsl 0001".
+    """
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    in_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    in_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    on_terminal = logging.StreamHandler(sys.stderr)
+    on_terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
+    root.handlers = [in_file, on_terminal]
+    try:
+        yield
+    except AvpipeError as error:
+        logging.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
+        sys.exit(1)
+    finally:
+        in_file.close()
+
+
+class Progress:
+    """Counts clips and says how far a job is, in plain lines, at most every ten seconds.
+
+    Args:
+        total: clips to process.
+        what: such as "clips".
+    """
+
+    def __init__(self, total: int, what: str = "clips") -> None:
+        self.total = total
+        self.what = what
+        self.ok = 0
+        self.failed = 0
+        self.reused = 0
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._logger = logging.getLogger("avpipe.progress")
+
+    def succeeded(self) -> None:
+        """Count one clip done."""
+        self.ok += 1
+        self._maybe_report()
+
+    def fell_out(self, clip_id: str, reason: str, detail: str) -> None:
+        """Count one clip that failed, and name it at once."""
+        self.failed += 1
+        self._logger.warning("%s: %s (%s)", clip_id, reason, detail)
+        self._maybe_report()
+
+    def tick(self) -> None:
+        """Say that work goes on, where no clip has been finished for a while."""
+        self._maybe_report()
+
+    def close(self) -> None:
+        """Report the final counts."""
+        self._report()
+
+    def _maybe_report(self) -> None:
+        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._report()
+
+    def _report(self) -> None:
+        self._last_line = time.monotonic()
+        elapsed = max(self._last_line - self._began, 1e-6)
+        done = self.ok + self.failed
+        rate = done / elapsed
+        left = self.total - done - self.reused
+        reused = f", {self.reused} reused" if self.reused else ""
+        remaining = f", {left} left, about {left / rate:.0f} s" if left and done else f", {left} left"
+        self._logger.info(
+            "%s: %d done, %d failed%s%s; %.2f/s", self.what, self.ok, self.failed, reused, remaining, rate
+        )
+
+
+def job_name(rule: str, wildcards: Iterable[str]) -> str:
+    """A job's name for the terminal: its rule and the values of its wildcards."""
+    return " ".join([rule, *wildcards])

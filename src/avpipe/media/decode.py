@@ -1,0 +1,160 @@
+"""From a media file to RGB frames at a fixed rate, as a stream (the sound: `audio`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from avpipe.errors import ClipFailure, Reason
+from avpipe.media.audio import AudioReader, audio_blocks, read_audio
+from avpipe.media.cut import Cut, make_cut
+from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
+from avpipe.media.frames import RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
+from avpipe.media.source import NO_VIDEO_STREAM, find_video, has_exact_index, open_media, origin_ticks, require_decoder
+
+__all__ = ["AudioReader", "audio_blocks", "decode_video", "read_audio"]
+
+
+def decode_video(
+    path: str | os.PathLike[str],
+    *,
+    rate_hz: Seconds | None,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    threads: int = 1,
+) -> Iterator[RgbFrame]:
+    """Decode a file, or a stretch of it, to RGB frames at a fixed rate, holding a few frames at a time.
+
+    Frame k shows the time k / rate_hz from `start_seconds`; which input frame that is follows ffmpeg's `fps`
+    filter (`framerate`, specs/extractors.md 1.1). Frame choice and pixels are those of
+    `ffmpeg -i path -vf fps=R -f rawvideo -pix_fmt rgb24`, except that no rotation is applied: a portrait
+    video of a telephone comes out as coded (`probe.VideoStream.rotation_degrees` tells; specs/extractors.md
+    1.2).
+
+    A stretch begins with the frame that is on the screen at its start. Start and end are taken to the
+    millisecond (`cut`), and `trim.trim_clip` followed by `convert.convert_to_rate` gives the same frames.
+
+    Args:
+        path: the media file.
+        rate_hz: output frames a second; None gives every frame once, at the file's own times.
+        start_seconds, end_seconds: the stretch, from the container's first time stamp, which may be before
+            the first frame; None: from its start, to its end.
+        threads: decoder threads; the frames do not depend on it.
+
+    Yields:
+        uint8 [H, W, 3], RGB, at the coded size. A frame that is shown several times is the same array object
+        each time: copy it before writing to it. Nothing when the stretch is shorter than half an output
+            frame.
+
+    Raises:
+        ValueError: a stretch or rate that makes no sense.
+        ClipFailure: while iterating; MISSING, NO_VIDEO (no video stream or no frame), DECODE_ERROR (with the
+            time of the fault; truncated), TOO_SHORT (the video ends before the stretch begins).
+    """
+    cut = make_cut(start_seconds, end_seconds)
+    if rate_hz is not None:
+        frame_rate(rate_hz)
+    return _decode(Path(path), rate_hz, cut, threads)
+
+
+def _decode(path: Path, rate_hz: Seconds | None, cut: Cut, threads: int) -> Iterator[RgbFrame]:
+    with closing(_shown_frames(path, cut, threads)) as frames:
+        pairs = _once_each(frames, cut) if rate_hz is None else _at_rate(frames, cut, rate_hz)
+        to_rgb = RgbConverter(threads)
+        for shown, copies in pairs:
+            if copies:
+                if shown.frame.is_corrupt:
+                    raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged frame at {float(shown.time):.3f} s")
+                rgb = to_rgb.convert(shown.frame)
+                for _ in range(copies):
+                    yield rgb
+
+
+def _once_each(frames: Iterator[TimedFrame], cut: Cut) -> Iterator[tuple[TimedFrame, int]]:
+    """Show every frame once, but of those up to the start of the stretch only the last."""
+    held: TimedFrame | None = None
+    for shown in frames:
+        if held is not None:
+            yield held, int(shown.time > cut.start)
+        held = shown
+    if held is not None:
+        yield held, 1
+
+
+def _at_rate(frames: Iterator[TimedFrame], cut: Cut, rate_hz: Seconds) -> Iterator[tuple[TimedFrame, int]]:
+    converter = FrameRateConverter(rate_hz)
+    held: TimedFrame | None = None
+    for shown in frames:
+        is_first = held is None and not cut.is_whole  # a stretch begins with a picture, see `cut`
+        copies = converter.push(Fraction(0) if is_first else cut.shift(shown.time))
+        if held is not None:
+            yield held, copies
+        held = shown
+    if held is not None:
+        start, end = cut.shift(held.time), cut.shift(held.end)
+        yield held, converter.finish(start, end - start)
+
+
+def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
+    """Decode the frames of a stretch, with some before it; the last one ends where the stretch does."""
+    with open_media(path) as container:
+        video = find_video(container)
+        if video is None:
+            raise ClipFailure(Reason.NO_VIDEO, f"{path}: {NO_VIDEO_STREAM}")
+        require_decoder(video, path)
+        video.thread_count = threads
+        video.thread_type = "AUTO"
+        tally = Tally(container, video)
+        held: TimedFrame | None = None
+        try:
+            for shown in _from(container, video, tally, cut.start):
+                if cut.end is not None and shown.time >= cut.end:
+                    if held is None:
+                        raise ClipFailure(Reason.NO_VIDEO, f"{path}: first frame at {float(shown.time):.3f} s")
+                    yield held.until(cut.end)
+                    return
+                if held is not None:
+                    yield held
+                held = shown
+        except FFmpegError as error:
+            place = "at its first frame" if held is None else f"after {float(held.end):.3f} s"
+            raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror} {place}") from error
+        if held is None:
+            raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
+        _check_whole(path, tally, held, cut)
+        yield held if cut.end is None else held.until(min(held.end, cut.end))
+
+
+def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fraction) -> Iterator[TimedFrame]:
+    """Decode from the last key frame before `start`, or from the beginning where that cannot be found."""
+    if start > 0 and has_exact_index(container):
+        assert video.time_base is not None
+        container.seek(origin_ticks(container, video) + int(start / video.time_base), stream=video)
+        frames = timed_frames(container, video, tally)
+        first = next(frames, None)
+        if first is not None and first.time <= start:
+            yield first
+            yield from frames
+            return
+        container.seek(container.start_time or 0)
+        tally.restart()
+    yield from timed_frames(container, video, tally)
+
+
+def _check_whole(path: Path, tally: Tally, last: TimedFrame, cut: Cut) -> None:
+    """Raise when the file ended before it should have, or before the stretch began."""
+    missing = tally.find_missing(last.end)
+    if missing is not None:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}; fetch it again")
+    if last.end <= cut.start:
+        raise ClipFailure(
+            Reason.TOO_SHORT,
+            f"{path}: the stretch begins at {float(cut.start):.3f} s, the video at {float(last.end):.3f} s",
+        )

@@ -1,0 +1,199 @@
+"""Decoded frames of a video stream with dependable times, and their conversion to RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.filter import Graph
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from avpipe.media.probe import has_too_few, is_short
+from avpipe.media.source import origin_seconds, origin_ticks
+
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
+
+RgbFrame = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """A decoded frame.
+
+    Attributes:
+        frame: still in the codec's own pixel format.
+        time: when it is shown, in seconds from the container's first time stamp.
+        duration: how long, in seconds; an estimate where the container does not say.
+    """
+
+    frame: VideoFrame
+    time: Fraction
+    duration: Fraction
+
+    @property
+    def end(self) -> Fraction:
+        """When the next frame is due, in seconds."""
+        return self.time + self.duration
+
+    def until(self, end: Fraction) -> TimedFrame:
+        """Give the same frame, shown until `end` seconds."""
+        return TimedFrame(self.frame, self.time, end - self.time)
+
+
+class Tally:
+    """What was read of a file, to tell a whole file from one that was cut off or did not decode."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container = container
+        self._stream = stream
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was read."""
+        self.packets = 0
+        self.frames = 0
+        self._end = Fraction(0)  # of the last packet of any stream
+
+    def add_packet(self, packet: Packet) -> None:
+        """Count a packet of any stream."""
+        if packet.stream.index == self._stream.index:
+            self.packets += packet.size > 0 and not packet.is_discard
+        if packet.pts is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_seconds(self._container)
+            self._end = max(self._end, end)
+
+    def find_missing(self, last_end: Fraction) -> str | None:
+        """Say what is missing after the file was read to its end, `last_end` seconds; or None."""
+        stream, container = self._stream, self._container
+        if stream.duration is not None and stream.time_base is not None:
+            start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)
+            announced, found = float(stream.duration * stream.time_base), float(last_end - start)
+        else:
+            announced, found = (container.duration or 0) / av.time_base, float(max(self._end, last_end))
+        if is_short(announced, found):
+            return f"truncated: the header announces {announced:.2f} s, the file holds {found:.2f} s"
+        # Where the container counts frames, a packet is a frame; in WebM some packets are never shown.
+        if stream.frames and has_too_few(self.packets, self.frames):
+            return f"only {self.frames} of {self.packets} frames could be decoded"
+        return None
+
+
+def timed_frames(container: InputContainer, stream: VideoStream, tally: Tally) -> Generator[TimedFrame]:
+    """Decode from the container's present position on, one frame at a time.
+
+    Times and durations are those of the ffmpeg program, so that a frame lands in the same output slot. One
+    frame
+    is held back: a packed-bitstream AVI (DivX, XviD) gives the time stamps of neighbours in the wrong order.
+    """
+    assert stream.time_base is not None
+    origin = origin_ticks(container, stream)
+    durations = _DurationEstimate(container, stream)
+    for ticks, frame in _in_order(_with_ticks(_decoded(container, stream, tally), stream)):
+        duration = durations.of(ticks, frame)
+        yield TimedFrame(frame, (ticks - origin) * stream.time_base, duration * stream.time_base)
+
+
+def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame]:
+    for packet in container.demux():
+        tally.add_packet(packet)
+        if packet.stream.index == stream.index:
+            for frame in stream.decode(packet):
+                tally.frames += 1
+                yield frame
+
+
+def _with_ticks(frames: Iterable[VideoFrame], stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+    """Give every frame a time stamp in ticks, extrapolating where the container has none."""
+    following = 0
+    for frame in frames:
+        ticks = frame.pts if frame.pts is not None else frame.dts
+        ticks = following if ticks is None else ticks
+        following = ticks + (frame.duration or _nominal_ticks(stream) or 1)
+        yield ticks, frame
+
+
+def _in_order(frames: Iterable[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
+    """Exchange time stamps of neighbours that are the wrong way round; the frames are in order."""
+    held: tuple[int, VideoFrame] | None = None
+    for ticks, frame in frames:
+        if held is not None:
+            yield min(held[0], ticks), held[1]
+            ticks = max(held[0], ticks)
+        held = ticks, frame
+    if held is not None:
+        yield held
+
+
+def _nominal_ticks(stream: VideoStream) -> int:
+    """Give one frame's duration in ticks by the stream's frame rate; 0 when unknown."""
+    rate = stream.codec_context.framerate or stream.average_rate
+    return round(1 / (rate * stream.time_base)) if rate and stream.time_base else 0
+
+
+class _DurationEstimate:
+    """How long each frame is shown, as in ffmpeg's `video_duration_estimate` (fftools/ffmpeg_dec.c)."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._stream = stream
+        self._unreliable = bool(container.format.flags & _NO_TIMESTAMPS)
+        self._last_ticks: int | None = None
+        self._last = 1
+
+    def of(self, ticks: int, frame: VideoFrame) -> int:
+        self._last = self._estimate(ticks, frame.duration or 0)
+        self._last_ticks = ticks
+        return self._last
+
+    def _estimate(self, ticks: int, announced: int) -> int:
+        guessed = announced == 1 and self._last > 2  # libavformat makes up a duration of 1 where there is none
+        if announced > 0 and not self._unreliable and not guessed:
+            return announced
+        if self._last_ticks is not None and ticks > self._last_ticks:
+            return ticks - self._last_ticks
+        return announced or _nominal_ticks(self._stream) or self._last
+
+
+class RgbConverter:
+    """Conversion to RGB at the size of the first frame, by the libavfilter step of the ffmpeg program.
+
+    `VideoFrame.to_ndarray` differs from the program for 10-bit and 4:2:2 pictures (by 3 grey levels on
+    average on a test pattern); the filter graph is identical bit for bit.
+
+    Args:
+        threads: threads for the conversion.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._size: tuple[int, int] | None = None
+        self._layout: tuple[int, int, str] | None = None
+        self._graph: Graph | None = None
+
+    def convert(self, frame: VideoFrame) -> RgbFrame:
+        """Give uint8 [H, W, 3] in RGB order; a later frame of another size is scaled, as ffmpeg does."""
+        layout = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or layout != self._layout:
+            self._size = self._size or layout[:2]
+            self._graph, self._layout = self._build(frame, self._size), layout
+        self._graph.push(frame)
+        rgb = self._graph.pull()
+        assert isinstance(rgb, VideoFrame)
+        return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+
+    def _build(self, frame: VideoFrame, size: tuple[int, int]) -> Graph:
+        graph = Graph()
+        graph.threads = self._threads
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        scale = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic")
+        target = graph.add("format", "pix_fmts=rgb24")
+        graph.link_nodes(source, scale, target, graph.add("buffersink")).configure()
+        return graph

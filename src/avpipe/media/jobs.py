@@ -1,0 +1,100 @@
+"""The parts that the two ffmpeg jobs, `trim` and `convert`, share."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import ffmpeg
+
+from avpipe.media.cut import Cut, exact_clock
+from avpipe.media.source import media_url
+from avpipe.media.timeline import AudioPlan, Timeline
+
+# What libx264 takes and an H.264 decoder gives back under the same name. (Grey comes back as yuvj420p.)
+_H264_FORMATS = frozenset(
+    f"yuv{kind}" for kind in ("420p", "422p", "444p", "j420p", "j422p", "j444p", "420p10le", "422p10le", "444p10le")
+)
+
+
+def keeps_in_h264(pixel_format: str, width: int, height: int) -> bool:
+    """Tell whether libx264 can keep pictures of this format and size as they are.
+
+    With subsampled colour it refuses odd sizes.
+    """
+    if pixel_format not in _H264_FORMATS:
+        return False
+    return ("422" in pixel_format or "444" in pixel_format or height % 2 == 0) and (
+        "444" in pixel_format or width % 2 == 0
+    )
+
+
+def h264_format(pixel_format: str, width: int, height: int) -> str:
+    """Choose the pixel format for H.264: the source's own, or one with full colour resolution."""
+    if keeps_in_h264(pixel_format, width, height):
+        return pixel_format
+    deep = any(component.bits > 8 for component in av.VideoFormat(pixel_format).components)
+    if pixel_format.startswith("yuvj"):
+        return "yuvj444p"
+    return "yuv444p10le" if deep else "yuv444p"
+
+
+def open_inputs(
+    path: Path, timeline: Timeline, cut: Cut, *, audio: AudioPlan | None, threads: int
+) -> tuple[Any, Any | None]:
+    """Give ffmpeg-python's video and audio streams of the source, to be run with `-copyts`.
+
+    The video is read from the last key frame before the stretch where the container's index is exact; the
+    sound always from the beginning, so that its samples can be counted. Rotation is left to whoever shows the
+    picture, as in `decode`.
+    """
+    options: dict[str, Any] = {"threads": threads, "noautorotate": None}
+    seeks = timeline.first_key is not None and timeline.first_key <= cut.start and cut.start > 0
+    if seeks:
+        options |= {"noaccurate_seek": None, "ss": f"{float(cut.start):.3f}"}
+    source = ffmpeg.input(media_url(path), **options)
+    video = source[str(timeline.video_index)]
+    if audio is None:
+        return video, None
+    listened = ffmpeg.input(media_url(path), threads=threads) if seeks else source
+    return video, listened[str(timeline.audio_index)]
+
+
+def on_cut_clock(video: Any, timeline: Timeline, cut: Cut, *, begins_at_zero: bool) -> tuple[Any, int]:
+    """Put a video stream on a clock on which the stretch's start is 0 and every time stamp exact.
+
+    Args:
+        video: ffmpeg-python's video stream.
+        timeline, cut: the file's and the stretch.
+        begins_at_zero: whether the first frame is moved to 0 where the video begins after the stretch does.
+
+    Returns:
+        the stream, and its clock's ticks per second. Frames from before the stretch have time stamp 0.
+    """
+    clock = exact_clock(timeline.time_base)
+    zero = zero_ticks(timeline, cut, clock)
+    shifted = f"max(PTS-{zero},0)"
+    if begins_at_zero:
+        shifted = f"if(eq(N,0),0,{shifted})"
+    return video.filter("settb", f"1/{clock}").filter("setpts", shifted), clock
+
+
+def zero_ticks(timeline: Timeline, cut: Cut, clock: int) -> int:
+    """Give the start of a stretch in ticks of `clock`, counted as the file's own time stamps are."""
+    return round((timeline.origin * timeline.time_base + cut.start) * clock)
+
+
+def cut_audio(audio: Any, plan: AudioPlan) -> Any:
+    """Cut a sound stream at the sample, as 16-bit samples that begin with the stretch."""
+    bounds = {"start_sample": plan.first} | ({} if plan.end is None else {"end_sample": plan.end})
+    audio = audio.filter("aformat", sample_fmts="s16").filter("atrim", **bounds)
+    if plan.silence:
+        audio = audio.filter("adelay", f"{plan.silence}S", all=1)
+    return audio.filter("asetpts", "N/SR/TB")
+
+
+def as_ratio(rate: Fraction) -> str:
+    """Write a rate the way ffmpeg reads it."""
+    return f"{rate.numerator}/{rate.denominator}"

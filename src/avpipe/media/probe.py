@@ -1,0 +1,271 @@
+"""What a media file holds, from its header and all its packets, without decoding it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Stream
+
+from avpipe.errors import ClipFailure, Reason
+from avpipe.media.source import NO_VIDEO_STREAM, find_audio, find_video, open_media, origin_seconds, require_decoder
+
+# How much less than announced is still whole. An XviD AVI announces a frame more for each frame its encoder
+# held back (82 announced, 81 there: specs/extractors.md 3.4), and containers round their durations.
+_SLACK_FRAMES = 2
+_SLACK_SECONDS = 0.5
+_SLACK_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """The video stream of a file.
+
+    Attributes:
+        index: number of the stream in its container.
+        codec: FFmpeg's name of the codec.
+        width, height: in pixels, as coded, before any rotation.
+        rate_hz: average frames a second.
+        announced_frames: what the header says, None when it says nothing.
+        packets: packets found that hold a frame to be shown.
+        start_seconds: first frame shown, from the container's first time stamp.
+        duration_seconds: from the first frame shown to the end of the last, by the packets found.
+        announced_seconds: the stream's duration by the header, None when it says nothing.
+        rotation_degrees: clockwise turn that shows the picture upright, 0..359.
+        pixel_format: FFmpeg's name.
+    """
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    rate_hz: float
+    announced_frames: int | None
+    packets: int
+    start_seconds: float
+    duration_seconds: float
+    announced_seconds: float | None
+    rotation_degrees: int
+    pixel_format: str
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """The audio stream of a file; the times are as in `VideoStream`.
+
+    Attributes:
+        index: number of the stream in its container.
+        codec: FFmpeg's name of the codec.
+        rate_hz: samples a second.
+        channels: number of channels.
+        packets: packets found.
+    """
+
+    index: int
+    codec: str
+    rate_hz: int
+    channels: int
+    packets: int
+    start_seconds: float
+    duration_seconds: float
+    announced_seconds: float | None
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """A media file.
+
+    Attributes:
+        duration_seconds: end of the last packet of either stream, from the container's first time stamp.
+        announced_seconds: the same by the header, None when it says nothing.
+        video, audio: the streams that avpipe uses; None when there is none.
+    """
+
+    duration_seconds: float
+    announced_seconds: float | None
+    video: VideoStream | None
+    audio: AudioStream | None
+
+
+def probe_media(path: str | os.PathLike[str]) -> MediaInfo:
+    """Read the header and all packets of a file that should hold video; the first frame alone is decoded.
+
+    A file without audio has `audio` None; whether that is a failure is for the consumer to say.
+
+    Raises:
+        ClipFailure: MISSING (no such file), DECODE_ERROR (empty, unreadable, truncated), NO_VIDEO (no video
+            stream, a picture only, or no frame).
+        AvpipeError: the file may not be read by this user.
+    """
+    path = Path(path)
+    info = read_media_info(path)
+    failure = find_failure(info)
+    if failure is not None:
+        raise ClipFailure(failure[0], f"{path}: {failure[1]}")
+    return info
+
+
+def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
+    """Like `probe_media`, for any media file: reports what is there and judges nothing.
+
+    Raises:
+        ClipFailure: MISSING, or DECODE_ERROR when the file cannot be opened or read to its end.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        video, audio = find_video(container), find_audio(container)
+        streams: list[Stream] = [stream for stream in (video, audio) if stream is not None]
+        for stream in streams:
+            require_decoder(stream, path)
+        spans = _read_spans(container, streams)
+        video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
+        audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
+        end = max((span.end_seconds(container) for span in spans.values()), default=0.0)
+        announced = None if container.duration is None else container.duration / av.time_base
+    return MediaInfo(end, announced, video_info, audio_info)
+
+
+def find_failure(info: MediaInfo) -> tuple[Reason, str] | None:
+    """Decide whether a probed file is unfit as a video: the reason and its detail, or None."""
+    video = info.video
+    if video is None:
+        return Reason.NO_VIDEO, NO_VIDEO_STREAM
+    missing = find_missing_video(video, info.announced_seconds, info.duration_seconds)
+    if missing is not None:
+        return Reason.DECODE_ERROR, missing
+    if video.packets == 0:
+        return Reason.NO_VIDEO, "the video stream holds no frame"
+    return None
+
+
+def find_missing_video(video: VideoStream, announced_file_seconds: float | None, file_seconds: float) -> str | None:
+    """Say in one line what is missing of what the header announces, or None when the file is whole.
+
+    Args:
+        video: the video stream, with the packets (or frames) found.
+        announced_file_seconds: the container's duration by the header.
+        file_seconds: the end of the last packet found in any stream.
+    """
+    frames_found = f"{video.packets} frames in {video.duration_seconds:.2f} s"
+    if video.announced_seconds is not None:
+        short_seconds = is_short(video.announced_seconds, video.duration_seconds)
+        # An edit list may show less of a track than its header counts, so too few frames alone prove nothing.
+        short_frames = video.announced_frames is None or has_too_few(video.announced_frames, video.packets)
+        announced = f"{video.announced_frames or 'some'} frames in {video.announced_seconds:.2f} s"
+        if short_seconds and short_frames:
+            return f"truncated: the header announces {announced}, the file holds {frames_found}; fetch it again"
+    elif announced_file_seconds is not None and is_short(announced_file_seconds, file_seconds):
+        announced, found = f"{announced_file_seconds:.2f} s", f"{file_seconds:.2f} s"
+        return f"truncated: the header announces {announced}, the file ends at {found}; fetch it again"
+    return None
+
+
+def is_short(announced_seconds: float, found_seconds: float) -> bool:
+    """Tell whether so much is missing that the file must have been cut off."""
+    return announced_seconds - found_seconds > max(_SLACK_SECONDS, _SLACK_SHARE * announced_seconds)
+
+
+def has_too_few(expected_frames: int, found_frames: int) -> bool:
+    """Tell whether more frames are missing than a whole file may lack."""
+    return expected_frames - found_frames > _SLACK_FRAMES + _SLACK_SHARE * expected_frames
+
+
+@dataclass
+class _Span:
+    """What the packets of one stream cover, in ticks of its time base."""
+
+    time_base: Fraction
+    packets: int = 0
+    first: int | None = None
+    last: int | None = None
+    end: int | None = None
+
+    def add(self, packet: Packet) -> None:
+        time = packet.dts if packet.pts is None else packet.pts
+        if packet.is_discard:  # decoded but never shown: cut away by an edit list
+            return
+        self.packets += 1
+        if time is None:
+            return
+        self.first = time if self.first is None else min(self.first, time)
+        self.last = time if self.last is None else max(self.last, time)
+        self.end = max(time + (packet.duration or 0), time if self.end is None else self.end)
+
+    def start_seconds(self, container: InputContainer) -> float:
+        if self.first is None:
+            return 0.0
+        return float(self.first * self.time_base - origin_seconds(container))
+
+    def end_seconds(self, container: InputContainer) -> float:
+        return 0.0 if self.end is None else float(self.end * self.time_base - origin_seconds(container))
+
+
+def _read_spans(container: InputContainer, streams: list[Stream]) -> dict[int, _Span]:
+    """Read all packets of the streams."""
+    spans = {stream.index: _Span(_time_base(stream)) for stream in streams}
+    for other in container.streams:
+        if other.index not in spans:
+            other.discard = Discard.all
+    if streams:
+        for packet in container.demux(*streams):
+            if packet.size:  # the others are PyAV's end marks
+                spans[packet.stream.index].add(packet)
+    return spans
+
+
+def _time_base(stream: Stream) -> Fraction:
+    assert stream.time_base is not None, "a demuxed stream has a time base"
+    return stream.time_base
+
+
+def _seconds(ticks: int | None, stream: Stream) -> float | None:
+    return None if ticks is None else float(ticks * _time_base(stream))
+
+
+def _describe_video(path: Path, container: InputContainer, stream: av.VideoStream, span: _Span) -> VideoStream:
+    start = span.start_seconds(container)
+    duration = span.end_seconds(container) - start if span.packets else 0.0
+    rate = stream.average_rate or stream.guessed_rate
+    context = stream.codec_context
+    return VideoStream(
+        index=stream.index,
+        codec=context.name,
+        width=context.width,
+        height=context.height,
+        rate_hz=float(rate) if rate else (span.packets / duration if duration else 0.0),
+        announced_frames=stream.frames or None,
+        packets=span.packets,
+        start_seconds=start,
+        duration_seconds=duration,
+        announced_seconds=_seconds(stream.duration, stream),
+        rotation_degrees=_rotation_degrees(path) if span.packets else 0,
+        pixel_format=context.pix_fmt or "unknown",
+    )
+
+
+def _describe_audio(container: InputContainer, stream: av.AudioStream, span: _Span) -> AudioStream:
+    start = span.start_seconds(container)
+    return AudioStream(
+        index=stream.index,
+        codec=stream.codec_context.name,
+        rate_hz=stream.codec_context.sample_rate,
+        channels=stream.codec_context.channels,
+        packets=span.packets,
+        start_seconds=start,
+        duration_seconds=span.end_seconds(container) - start if span.packets else 0.0,
+        announced_seconds=_seconds(stream.duration, stream),
+    )
+
+
+def _rotation_degrees(path: Path) -> int:
+    """Read the display matrix, which PyAV shows on decoded frames only; 0 when no frame can be decoded."""
+    with open_media(path) as container:
+        video = find_video(container)
+        assert video is not None
+        frame = next(container.decode(video), None)
+        return 0 if frame is None else -frame.rotation % 360

@@ -1,0 +1,97 @@
+"""Opening a media file: which stream is the video, when the file starts, and what can go wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from avpipe.errors import AvpipeError, ClipFailure, Reason
+
+NO_VIDEO_STREAM = "no video stream (pictures and cover art do not count)"
+_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+def media_url(path: Path) -> str:
+    """Name a file so that FFmpeg never takes it for a protocol ("12:30.mp4") or an option ("-i.mp4")."""
+    return f"file:{path}"
+
+
+@contextmanager
+def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
+    """Open a media file for reading and close it in any case.
+
+    Raises:
+        ClipFailure: MISSING when there is no such file; DECODE_ERROR when it is empty, is no media file, or
+            when FFmpeg fails on it inside the `with` block.
+        AvpipeError: the file may not be read by this user.
+    """
+    path = Path(path)
+    _check_readable(path)
+    try:
+        # Tags in odd encodings must not cost the clip: nobody reads them.
+        with av.open(media_url(path), metadata_errors="replace") as container:
+            yield container
+    except FFmpegError as error:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror or error}") from error
+
+
+def _check_readable(path: Path) -> None:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise ClipFailure(Reason.MISSING, f"{path}: expected a media file, found {found}")
+    if not os.access(path, os.R_OK):
+        raise AvpipeError(f"{path}: this user may not read it; mend the file's permissions and run again")
+    if path.stat().st_size == 0:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: 0 bytes; fetch it again")
+
+
+def origin_seconds(container: InputContainer) -> Fraction:
+    """Give the container's first time stamp in seconds: the zero that all times of avpipe count from."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def origin_ticks(container: InputContainer, stream: Stream) -> int:
+    """Give the container's first time stamp in ticks of `stream`, rounded as ffmpeg rounds it."""
+    assert stream.time_base is not None
+    return int((origin_seconds(container) / stream.time_base + Fraction(1, 2)) // 1)
+
+
+def find_video(container: InputContainer) -> VideoStream | None:
+    """Give the first video stream that is not a picture (cover art, a photograph), or None."""
+    if container.format.name.endswith(("_pipe", "image2")):  # FFmpeg's names for files that hold one picture
+        return None
+    return next((stream for stream in container.streams.video if not stream.disposition & _PICTURE), None)
+
+
+def find_audio(container: InputContainer) -> AudioStream | None:
+    """Give the first audio stream that has a sample rate and channels, or None."""
+    for stream in container.streams.audio:
+        context = stream.codec_context
+        if context is None or (context.sample_rate and context.channels):
+            return stream
+    return None
+
+
+def has_exact_index(container: InputContainer) -> bool:
+    """Tell whether packets say when their frame is shown, and a seek finds the key frame before it.
+
+    MP4, QuickTime, Matroska and WebM do; in AVI both are guesses, in MPEG streams and FLV a seek may land
+    anywhere.
+    """
+    return any(name in container.format.name for name in ("mov", "matroska"))
+
+
+def require_decoder(stream: Stream, path: Path) -> None:
+    """Raise ClipFailure DECODE_ERROR when this FFmpeg knows no decoder for the stream."""
+    if stream.codec_context is None:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: no decoder for {stream.type} stream {stream.index}")

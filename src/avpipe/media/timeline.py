@@ -1,0 +1,218 @@
+"""When the frames of a file are shown and how a stretch is cut: what ffmpeg jobs are planned from."""
+
+from __future__ import annotations
+
+import bisect
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from avpipe.errors import ClipFailure, Reason
+from avpipe.media.audio import AudioReader
+from avpipe.media.cut import Cut
+from avpipe.media.framerate import Seconds, expected_frame_count
+from avpipe.media.frames import Tally, timed_frames
+from avpipe.media.source import (
+    NO_VIDEO_STREAM,
+    find_audio,
+    find_video,
+    has_exact_index,
+    open_media,
+    origin_ticks,
+    require_decoder,
+)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a file's video stream.
+
+    Attributes:
+        times: when they are shown, in seconds from the container's first time stamp, in order.
+        last_duration: how long the last one is shown, in seconds.
+        time_base: seconds in one tick of the stream's clock.
+        origin: the container's first time stamp, in those ticks.
+        first_key: time of the first key frame; None where seeking is not exact.
+        video_index, audio_index: numbers of the streams; None: no audio stream.
+        width, height: in pixels.
+        pixel_format: FFmpeg's name.
+    """
+
+    times: list[Fraction]
+    last_duration: Fraction
+    time_base: Fraction
+    origin: int
+    first_key: Fraction | None
+    video_index: int
+    audio_index: int | None
+    width: int
+    height: int
+    pixel_format: str
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame ends, in seconds."""
+        return self.times[-1] + self.last_duration
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """The frames of a stretch, on its own clock.
+
+    Attributes:
+        first: time in the file of the first frame: the one on the screen when the stretch begins.
+        times: in seconds from the start of the stretch; the first is 0.
+        end: when the last one ends, in seconds from the start of the stretch.
+    """
+
+    first: Fraction
+    times: list[Fraction]
+    end: Fraction
+
+
+@dataclass(frozen=True)
+class AudioPlan:
+    """The samples of a stretch.
+
+    Attributes:
+        silence: samples of silence to put first.
+        first, end: sample numbers in the decoded stream; `end` None: to the last one.
+        channels: number of channels.
+    """
+
+    silence: int
+    first: int
+    end: int | None
+    channels: int
+
+
+def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
+    """Read the time stamps of a file's video from its packets, without decoding.
+
+    Args:
+        path: the media file.
+        decode: take them from decoded frames where the packets' are not dependable (AVI, MPEG).
+
+    Raises:
+        ClipFailure: MISSING, NO_VIDEO, DECODE_ERROR.
+    """
+    with open_media(path) as container:
+        video, audio = find_video(container), find_audio(container)
+        if video is None:
+            raise ClipFailure(Reason.NO_VIDEO, f"{path}: {NO_VIDEO_STREAM}")
+        require_decoder(video, path)
+        assert video.time_base is not None
+        for other in container.streams:
+            if other.index != video.index:
+                other.discard = Discard.all
+        exact = has_exact_index(container)
+        if decode and not exact:
+            times, last_duration, first_key = _decoded_times(container, video)
+        else:
+            times, last_duration, first_key = _packet_times(container, video)
+        if not times:
+            raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
+        return Timeline(
+            times=times,
+            last_duration=last_duration,
+            time_base=video.time_base,
+            origin=origin_ticks(container, video),
+            first_key=first_key if exact else None,
+            video_index=video.index,
+            audio_index=None if audio is None else audio.index,
+            width=video.codec_context.width,
+            height=video.codec_context.height,
+            pixel_format=video.codec_context.pix_fmt or "yuv420p",
+        )
+
+
+def plan_video(timeline: Timeline, cut: Cut, path: Path) -> VideoPlan:
+    """Decide which frames of a file a stretch shows, and when.
+
+    The first one stands at 0 even where the video begins late: a file without sound could not say otherwise.
+
+    Raises:
+        ClipFailure: TOO_SHORT when the video ends before the stretch begins, NO_VIDEO when it begins after
+            its end.
+    """
+    times = timeline.times
+    if timeline.end <= cut.start:
+        found = f"the stretch begins at {float(cut.start):.3f} s, the video ends at {float(timeline.end):.3f} s"
+        raise ClipFailure(Reason.TOO_SHORT, f"{path}: {found}")
+    begin = max(0, bisect.bisect_right(times, cut.start) - 1)
+    stop = len(times) if cut.end is None else bisect.bisect_left(times, cut.end)
+    if stop <= begin:
+        raise ClipFailure(Reason.NO_VIDEO, f"{path}: first frame at {float(times[0]):.3f} s")
+    end = timeline.end
+    if cut.end is not None:
+        end = cut.end if stop < len(times) else min(end, cut.end)
+    shifted = [cut.shift(time) for time in times[begin:stop]]
+    shifted[0] = Fraction(0)
+    return VideoPlan(times[begin], shifted, cut.shift(end))
+
+
+def plan_frame_count(plan: VideoPlan, rate_hz: Seconds) -> int:
+    """Give the number of frames of a stretch at a fixed rate."""
+    return expected_frame_count(plan.end, 0, rate_hz)
+
+
+def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
+    """Decide which samples of a file a stretch sounds; None: none.
+
+    Raises:
+        ClipFailure: DECODE_ERROR.
+    """
+    if timeline.audio_index is None:
+        return None
+    try:
+        reader = AudioReader(path, cut, 1.0)
+    except ClipFailure as failure:
+        if failure.reason is Reason.NO_AUDIO:  # a stream without a sample: the same as no stream
+            return None
+        raise
+    (first, end), lead = reader.sample_range, reader.lead_samples
+    if end is not None and end <= lead:
+        return None
+    silence = max(0, lead - first)
+    return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels)
+
+
+def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, Fraction | None]:
+    origin, time_base = origin_ticks(container, video), video.time_base
+    assert time_base is not None
+    stamps: list[tuple[int, int]] = []
+    keys: list[int] = []
+    for packet in container.demux(video):
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if packet.size and not packet.is_discard and ticks is not None:
+            stamps.append((ticks, packet.duration or 0))
+            if packet.is_keyframe:
+                keys.append(ticks)
+    stamps.sort()
+    times = [(ticks - origin) * time_base for ticks, _ in stamps]
+    first_key = (min(keys) - origin) * time_base if keys else None
+    return times, _last_duration(stamps, video) * time_base, first_key
+
+
+def _last_duration(stamps: list[tuple[int, int]], video: VideoStream) -> int:
+    """Give the last frame's duration in ticks, as `frames` estimates it."""
+    if not stamps or stamps[-1][1] > 0:
+        return stamps[-1][1] if stamps else 0
+    if len(stamps) > 1:
+        return stamps[-1][0] - stamps[-2][0]
+    return round(1 / (video.average_rate * video.time_base)) if video.average_rate and video.time_base else 1
+
+
+def _decoded_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, Fraction | None]:
+    times: list[Fraction] = []
+    last_duration = Fraction(0)
+    with closing(timed_frames(container, video, Tally(container, video))) as frames:
+        for frame in frames:
+            times.append(frame.time)
+            last_duration = frame.duration
+    return times, last_duration, None

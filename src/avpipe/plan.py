@@ -1,0 +1,196 @@
+"""What the Snakefile needs to know before any job runs: clips, shards, paths, and everything that is missing.
+
+Nothing here imports Snakemake, torch or a media library: the file is read at every start of Snakemake.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avpipe.config.load import load_config
+from avpipe.config.models import ClassFolders, ClipTable, Dataset, FeatureSet, Gzsl, Synthetic
+from avpipe.errors import AvpipeError
+from avpipe.features.registry import EXTRACTORS
+from avpipe.inventory.shards import list_source, split_into_shards
+from avpipe.sources.local import SourceClip, listing_digest
+
+DEMO_VIDEOS = "resources/demo_gzsl/videos"
+DEMO_WORDS = "resources/demo_gzsl/word_embeddings_demo_normed.npy"
+
+
+class Plan:
+    """The configuration, seen as the workflow's rules need it.
+
+    Args:
+        values: Snakemake's merged config.
+        root: the folder of the Snakefile, which holds config/datasets.
+    """
+
+    def __init__(self, values: Mapping[str, Any], root: Path) -> None:
+        self.root = root
+        self.config = load_config(values, root / "config" / "datasets")
+        self.datasets = list(self.config.datasets)
+
+    @functools.cache  # noqa: B019 - there is one plan in a process
+    def dataset(self, name: str) -> Dataset:
+        """A dataset's settings with every quirk decided."""
+        return self.config.dataset(name)
+
+    def shards(self, dataset: str) -> list[str]:
+        """Names of a dataset's shards."""
+        return [f"{shard:04d}" for shard in range(self.dataset(dataset).n_shards)]
+
+    @functools.cache  # noqa: B019
+    def shard_listings(self, dataset: str) -> list[list[SourceClip]]:
+        """The clips of every shard, as the source lists them now."""
+        settings = self.dataset(dataset)
+        return split_into_shards(list_source(settings.source, DEMO_VIDEOS), settings.n_shards)
+
+    def listing(self, dataset: str, shard: str) -> str | None:
+        """A digest of a shard's clips and files; None for data that the pipeline makes itself.
+
+        As a param it makes a shard run again when, and only when, one of its clips comes, goes or changes.
+        """
+        self.require(dataset)
+        if isinstance(self.dataset(dataset).source, Synthetic):
+            return None
+        return listing_digest(self.shard_listings(dataset)[int(shard)])
+
+    def is_synthetic(self, dataset: str) -> bool:
+        """Whether the pipeline makes the dataset's videos."""
+        return isinstance(self.dataset(dataset).source, Synthetic)
+
+    def is_trimmed(self, dataset: str) -> bool:
+        """Whether clips are cut out of their files before conversion (file mode; stream mode cuts while decoding)."""
+        settings = self.dataset(dataset)
+        return settings.frame_rate.mode == "file" and isinstance(settings.source, ClipTable)
+
+    def extractors(self, dataset: str) -> list[str]:
+        """The extractors whose features the dataset's benchmarks use."""
+        gzsl = self.dataset(dataset).gzsl
+        sets = [gzsl.feature_sets[benchmark.features] for benchmark in gzsl.benchmarks]
+        used = {name for each in sets for name in (each.video, each.audio)}
+        return [name for name in EXTRACTORS if name in used]
+
+    def feature_set(self, dataset: str, name: str) -> FeatureSet:
+        """A feature set by name."""
+        return self.dataset(dataset).gzsl.feature_sets[name]
+
+    def extractor_settings(self, dataset: str, extractor: str) -> dict[str, Any]:
+        """Settings of an extractor as plain values, quirks decided."""
+        return getattr(self.dataset(dataset).features, extractor).model_dump()
+
+    def weights(self, dataset: str, extractor: str) -> str:
+        """Weights of an extractor: a path or random:<seed>."""
+        self.require(dataset)
+        return getattr(self.dataset(dataset).weights, extractor)
+
+    def pca(self, dataset: str, extractor: str) -> str | None:
+        """VGGish's PCA file where its settings use one."""
+        settings = self.dataset(dataset)
+        uses = extractor == "vggish" and settings.features.vggish.postprocess
+        return settings.weights.vggish_pca if uses else None
+
+    def word_names(self, dataset: str) -> str:
+        """The CSV that maps class names to names of word vectors."""
+        gzsl = self.dataset(dataset).gzsl
+        if gzsl.word_names:
+            return gzsl.word_names
+        found = sorted(Path(gzsl.class_split or ".").glob("*_w2v_class_names.csv"))
+        if len(found) != 1:
+            raise AvpipeError(
+                f"{gzsl.class_split} holds {len(found)} files *_w2v_class_names.csv, expected one. "
+                f"Set datasets.{dataset}.gzsl.word_names to the one to use."
+            )
+        return str(found[0])
+
+    def split_files(self, dataset: str, split: str) -> list[str]:
+        """Every file that a split consists of, the inputs of what depends on it and of nothing else."""
+        folder = Path(self._gzsl(dataset).class_split or ".")
+        files = sorted([*(folder / split).glob("*.txt"), *(folder / split).glob("*.csv")])
+        return [str(path) for path in [folder / "all_class.txt", *files]]
+
+    def _gzsl(self, dataset: str) -> Gzsl:
+        self.require(dataset)
+        return self.dataset(dataset).gzsl
+
+    @functools.cache  # noqa: B019
+    def require(self, dataset: str) -> None:
+        """Check all that a run of a dataset needs from outside, and name everything that is missing at once.
+
+        Raises:
+            AvpipeError: what is missing, where it was looked for, what to set and where it can be had; or the
+                source or a split is not in order.
+        """
+        problems = [*self._missing_source(dataset), *self._missing_weights(dataset), *self._missing_gzsl(dataset)]
+        if problems:
+            raise AvpipeError(
+                f"{dataset} cannot run yet: {len(problems)} thing(s) are missing.\n"
+                + "\n".join(f"  - {problem}" for problem in problems)
+                + "\nSet them in config/config.yaml, or in a file of yours given with --configfile."
+            )
+        self._check_splits(dataset)
+
+    def _missing_source(self, dataset: str) -> list[str]:
+        source = self.dataset(dataset).source
+        if not isinstance(source, ClassFolders | ClipTable):
+            return []
+        key = f"datasets.{dataset}.source.path"
+        return _missing("the videos", source.path, key, source.obtain)
+
+    def _missing_weights(self, dataset: str) -> list[str]:
+        weights = self.dataset(dataset).weights
+        problems = []
+        for extractor in self.extractors(dataset):
+            spec = getattr(weights, extractor)
+            if spec is None or not spec.startswith("random:"):
+                hint = f"{_WEIGHTS_SOURCES[extractor]}; or random:<seed> to try the chain without them"
+                problems += _missing(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
+            if extractor == "vggish" and self.dataset(dataset).features.vggish.postprocess:
+                hint = f"{_WEIGHTS_SOURCES['vggish_pca']}; or set features.vggish.postprocess: false"
+                problems += _missing("VGGish's PCA", weights.vggish_pca, "weights.vggish_pca", hint)
+        return problems
+
+    def _missing_gzsl(self, dataset: str) -> list[str]:
+        gzsl = self.dataset(dataset).gzsl
+        key = f"datasets.{dataset}.gzsl"
+        problems = _missing("the class-split folder", gzsl.class_split, f"{key}.class_split", gzsl.obtain)
+        if not self.is_synthetic(dataset):
+            problems += _missing("the class vectors", gzsl.word_vectors, f"{key}.word_vectors", gzsl.obtain)
+        if gzsl.word_names:
+            problems += _missing("the names of the class vectors", gzsl.word_names, f"{key}.word_names", gzsl.obtain)
+        if not gzsl.benchmarks:
+            problems.append(f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split}}]")
+        return problems
+
+    def _check_splits(self, dataset: str) -> None:
+        from avpipe.gzsl.splits import compare_with_clips, read_split
+
+        gzsl = self.dataset(dataset).gzsl
+        if gzsl.class_split is None:
+            return
+        self.word_names(dataset)
+        for benchmark in gzsl.benchmarks:
+            split = read_split(Path(gzsl.class_split), benchmark.split)
+            if not self.is_synthetic(dataset):
+                listings = self.shard_listings(dataset)
+                compare_with_clips(split, [clip.clip_id for shard in listings for clip in shard])
+
+
+def _missing(what: str, path: str | None, key: str, obtain: str) -> list[str]:
+    if path is not None and Path(path).exists():
+        return []
+    looked = "no path is set" if path is None else f"looked for {Path(path).resolve()}"
+    where = f"; to be had from {obtain}" if obtain else ""
+    return [f"{what}: {looked}; set {key}{where}"]
+
+
+# Published locations of the weight files.
+_WEIGHTS_SOURCES = {
+    "c3d": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle (C3D, Sports-1M)",
+    "vggish": "https://github.com/tcvrick/audioset-vggish-tensorflow-to-pytorch/releases (pytorch_vggish.zip)",
+    "vggish_pca": "https://storage.googleapis.com/audioset/vggish_pca_params.npz",
+}

@@ -1,0 +1,1 @@
+"""Results: eval.json, a table and a figure, each with what it rests on."""

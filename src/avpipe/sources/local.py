@@ -1,0 +1,155 @@
+"""Clips that lie on local disks: what there is, without opening a single file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from avpipe.config.models import VIDEO_SUFFIXES
+from avpipe.errors import AvpipeError
+
+TABLE_COLUMNS = ("clip_id", "path", "class")
+OPTIONAL_TABLE_COLUMNS = ("start_seconds", "end_seconds")
+
+
+@dataclass(frozen=True, order=True)
+class SourceClip:
+    """One clip as its source lists it.
+
+    Attributes:
+        clip_id: unique in the dataset; for class folders the file's name without suffix.
+        class_name: the folder's name, or the table's `class`.
+        path: the file.
+        start_seconds, end_seconds: the stretch wanted; None: the whole file.
+        size_bytes, modified_ns: of the file, -1 where it is missing; they tell a replaced file.
+    """
+
+    clip_id: str
+    class_name: str
+    path: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    size_bytes: int = -1
+    modified_ns: int = -1
+
+
+def list_class_folders(folder: Path) -> list[SourceClip]:
+    """Every video in the folders of `folder`, sorted by clip id; other files and hidden ones are ignored.
+
+    Raises:
+        AvpipeError: no video found, two clips with one id, or a name that is not UTF-8.
+    """
+    clips = []
+    with os.scandir(folder) as classes:
+        for class_folder in classes:
+            if class_folder.name.startswith(".") or not class_folder.is_dir():
+                continue
+            with os.scandir(class_folder) as files:
+                clips += [
+                    _from_file(file, class_folder.name)
+                    for file in files
+                    if not file.name.startswith(".") and file.name.lower().endswith(VIDEO_SUFFIXES)
+                ]
+    if not clips:
+        raise AvpipeError(
+            f"{folder} holds no folder with videos in it; expected <class>/<clip>.avi (or another of "
+            f"{', '.join(VIDEO_SUFFIXES)}). Set source.path to the folder whose folders are the classes."
+        )
+    return _checked(clips, str(folder))
+
+
+def list_table(path: Path) -> list[SourceClip]:
+    """The clips of a CSV table, sorted by clip id; files that do not exist are listed with size -1.
+
+    Raises:
+        AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = [column for column in TABLE_COLUMNS if column not in (reader.fieldnames or [])]
+        if missing:
+            raise AvpipeError(
+                f"{path} lacks the column(s) {', '.join(missing)}; found {reader.fieldnames}. "
+                f"Expected {', '.join(TABLE_COLUMNS)} and optionally {', '.join(OPTIONAL_TABLE_COLUMNS)}."
+            )
+        clips = [_from_row(row, f"{path}, line {reader.line_num}", path.parent) for row in reader]
+    if not clips:
+        raise AvpipeError(f"{path} has a header but no clip.")
+    return _checked(clips, str(path))
+
+
+def shard_of(clip_id: str, n_shards: int) -> int:
+    """The shard of a clip: sha256 of its id modulo the number of shards, so that no clip ever moves."""
+    return int.from_bytes(hashlib.sha256(clip_id.encode("utf-8")).digest(), "big") % n_shards
+
+
+def listing_digest(clips: list[SourceClip]) -> str:
+    """A digest of a listing: changes when a clip is added, removed, renamed, re-cut or its file replaced."""
+    text = json.dumps([astuple(clip) for clip in sorted(clips, key=lambda clip: clip.clip_id)])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _from_file(file: os.DirEntry[str], class_name: str) -> SourceClip:
+    size, modified = _size_and_time(file.path)
+    return SourceClip(Path(file.name).stem, class_name, file.path, None, None, size, modified)
+
+
+def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
+    if not row["clip_id"] or not row["path"]:
+        raise AvpipeError(f"{place}: clip_id and path must not be empty, found {row}.")
+    start, end = (_seconds(row.get(column), place) for column in OPTIONAL_TABLE_COLUMNS)
+    if end is not None and end <= (start or 0.0):
+        raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
+    path = str(folder / row["path"])
+    return SourceClip(row["clip_id"], row["class"], path, start, end, *_size_and_time(path))
+
+
+def _seconds(text: str | None, place: str) -> float | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise AvpipeError(f"{place}: {text!r} is not a time in seconds from 0 on.")
+    return value
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - os.stat on a str is several times faster than Path for 10^5 files
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _checked(clips: list[SourceClip], source: str) -> list[SourceClip]:
+    unreadable = [clip.path for clip in clips if not _is_text(clip.path + clip.clip_id + clip.class_name)]
+    if unreadable:
+        raise AvpipeError(
+            f"{source}: {len(unreadable)} file name(s) are not UTF-8, such as {unreadable[0]!r}. Rename them."
+        )
+    twice = sorted(clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1)
+    if twice:
+        paths = sorted(clip.path for clip in clips if clip.clip_id == twice[0])
+        raise AvpipeError(
+            f"{source}: {len(twice)} clip id(s) occur more than once, such as {twice[0]!r}: {', '.join(paths)}. "
+            "A clip id is the file's name without suffix (or the table's clip_id) and must be unique; "
+            "rename or remove the extra files."
+        )
+    return sorted(clips, key=lambda clip: clip.clip_id)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""Network weights: published files and random stand-ins, loaded strictly and without executing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from avpipe.errors import AvpipeError
+
+RANDOM_PREFIX = "random:"
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What a network's weights were, for provenance.
+
+    Attributes:
+        label: "random:<seed>", or the sha256 of the file.
+        sha256: of the file, in hex; None for random weights.
+    """
+
+    label: str
+    sha256: str | None
+
+
+def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
+    """Fill a network in place from a file or from a seed.
+
+    Args:
+        module: the network.
+        spec: path of a state dict saved with `torch.save`, or "random:<seed>" with a whole number from 0.
+
+    Raises:
+        AvpipeError: a spec that is neither, an unreadable file, or keys that do not fit (`load_published`).
+    """
+    seed = random_seed(spec)
+    if seed is not None:
+        load_published(module, random_state_dict(module, seed))
+        return WeightsRecord(label=f"{RANDOM_PREFIX}{seed}", sha256=None)
+    path = Path(spec)
+    with _open(path) as handle:
+        # One open file for both, so that the digest describes the bytes that were loaded.
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+        handle.seek(0)
+        state_dict = _state_dict(_unpickle_tensors(handle, path), path)
+    try:
+        load_published(module, state_dict)
+    except AvpipeError as error:
+        raise AvpipeError(f"{path}: {error}") from None
+    return WeightsRecord(label=sha256, sha256=sha256)
+
+
+def random_seed(spec: str | Path) -> int | None:
+    """The seed in "random:<seed>"; None when the spec is a path.
+
+    Raises:
+        AvpipeError: "random:" followed by anything but a whole number from 0.
+    """
+    text = str(spec)
+    if not text.startswith(RANDOM_PREFIX):
+        return None
+    digits = text.removeprefix(RANDOM_PREFIX)
+    if not (digits.isascii() and digits.isdigit()):
+        raise AvpipeError(
+            f"Weights {text!r}: the part after 'random:' is not a whole number from 0. "
+            "Expected for example 'random:0', or the path of a weight file."
+        )
+    return int(digits)
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's bytes in hex, read as a stream.
+
+    Raises:
+        AvpipeError: the file cannot be opened.
+    """
+    with _open(path) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Whatever `torch.save` put into a file, if it is tensors, numbers, strings and containers of them.
+
+    Nothing in the file is executed. Both formats of `torch.save` are read, the zip archive and the one
+    before it (torch < 1.6). Tensors arrive on the CPU.
+
+    Raises:
+        AvpipeError: no such file, not a file of `torch.save`, cut short, or holding other objects.
+    """
+    with _open(path) as handle:
+        return _unpickle_tensors(handle, path)
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """A published state dict: names to tensors, on the CPU; read as `read_checkpoint` does.
+
+    Raises:
+        AvpipeError: as `read_checkpoint`, and when the file holds something other than names and tensors.
+    """
+    return _state_dict(read_checkpoint(path), path)
+
+
+def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Copy a published state dict into a network, strictly, in place.
+
+    Batch-norm counters (`*.num_batches_tracked`) may be missing: files older than torch 0.4.1 lack them,
+    and they do not enter inference (specs/extractors.md §2.1).
+
+    Raises:
+        AvpipeError: names every missing, unexpected and misshapen key; the network is then unchanged.
+    """
+    wanted = module.state_dict()
+    missing = [k for k in wanted if k not in state_dict and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state_dict if k not in wanted]
+    misshapen = [
+        f"{key} (found {_shape_text(value)}, expected {_shape_text(wanted[key])})"
+        for key, value in state_dict.items()
+        if key in wanted and not (isinstance(value, torch.Tensor) and value.shape == wanted[key].shape)
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    if any(problems.values()):
+        found = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+        raise AvpipeError(
+            f"The weights do not fit {type(module).__name__}: {found}. "
+            f"Expected exactly the {len(wanted)} published entries. {_advice(wanted, missing, unexpected)}"
+        )
+    module.load_state_dict(state_dict, strict=False)
+
+
+def random_state_dict(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """Random weights for a network, for runs without published files.
+
+    Each entry depends on the seed, its name and its shape alone: adding or reordering entries changes no
+    other. Weights are scaled by sqrt(2 / fan_in) (He et al. 2015), which keeps activations of the same size
+    through the layers; normalisation layers get scales near 0.7, small shifts and variances above 1.
+
+    Args:
+        module: gives names, shapes and dtypes; it is not changed.
+        seed: any whole number.
+    """
+    return {key: _random_entry(key, like, seed) for key, like in module.state_dict().items()}
+
+
+def _random_entry(key: str, like: torch.Tensor, seed: int) -> torch.Tensor:
+    if not like.is_floating_point():
+        return torch.zeros_like(like, device="cpu")
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+    values = torch.randn(like.shape, generator=generator, dtype=torch.float32)
+    if key.endswith("running_mean"):
+        values.mul_(0.1)
+    elif key.endswith("running_var"):
+        values.abs_().mul_(0.2).add_(1.0)
+    elif like.ndim >= 2:
+        values.mul_(math.sqrt(2.0 / math.prod(like.shape[1:])))
+    elif key.endswith("weight"):
+        values.mul_(0.1).add_(0.7)
+    else:
+        values.mul_(0.05)
+    return values.to(like.dtype)
+
+
+def _open(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise AvpipeError(
+            f"Weights: {path} cannot be opened ({error.strerror}). Expected a weight file; "
+            "check the path, or use 'random:<seed>' to try the pipeline without published weights."
+        ) from error
+
+
+def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
+    try:
+        return torch.load(handle, map_location="cpu", weights_only=True)
+    # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
+    except Exception as error:
+        size = path.stat().st_size
+        raise AvpipeError(
+            f"{path} ({size:,} bytes) cannot be read as weights: {_fault(error)}. "
+            "Expected a file written by torch.save with tensors only; nothing in it was executed. "
+            "Compare its size and sha256 with the publisher's and download it again."
+        ) from None
+
+
+def _fault(error: Exception) -> str:
+    """The essence of torch's message: it wraps the fault in advice to read the file unsafely."""
+    fault = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
+    first_sentence = str(fault).strip().partition(". ")[0].rstrip(".")
+    return f"{type(fault).__name__}: {first_sentence}" if first_sentence else type(fault).__name__
+
+
+def _state_dict(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    if not isinstance(loaded, Mapping):
+        found = f"a {type(loaded).__name__}"
+    else:
+        others = [str(k) for k, v in loaded.items() if not (isinstance(k, str) and isinstance(v, torch.Tensor))]
+        if not others:
+            return dict(loaded)
+        found = f"entries that are not tensors: {', '.join(others)}"
+    raise AvpipeError(
+        f"{path} holds {found}. Expected a plain state dict, names to tensors. "
+        "If it is a training checkpoint, save its model entry alone with torch.save."
+    )
+
+
+def _shape_text(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def _advice(wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
+    """The likeliest cause: names that differ by a wrapper's prefix alone, or else another network's file."""
+    for name in unexpected:
+        prefix, dot, rest = str(name).partition(".")
+        if rest in wanted and rest in missing:
+            return f"The names carry the prefix {prefix + dot!r}: remove it from each and save the file again."
+    return "Check that the file belongs to this network and to the release that the documentation names."

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from avpipe.config.load import load_config, merge, read_yaml
+from avpipe.config.quirks import Settings, is_quirk
+from avpipe.errors import AvpipeError
+
+ROOT = Path(__file__).parents[2]
+DATASETS = ROOT / "config" / "datasets"
+
+
+def test_committed_configuration_is_valid():
+    config = load_config(read_yaml(ROOT / "config" / "config.yaml"), DATASETS)
+    assert set(config.datasets) >= {"demo_gzsl", "ucf_gzsl"}
+    ucf = config.dataset("ucf_gzsl").gzsl
+    # Published hyper-parameters of AVCA on UCF with C3D/VGGish features (specs/avca.md §3.1).
+    assert (ucf.methods.avca.embedding_dropout, ucf.methods.avca.momentum) == (0.2, 0.99)
+    assert (ucf.training.epochs, ucf.training.batches_per_epoch, ucf.training.batch_size) == (50, 500, 256)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"fidelty": "published"}, ["fidelty", "did you mean fidelity"]),
+        ({"datasets": {"demo_gzsl": {"n_shard": 3}}}, ["datasets.demo_gzsl.n_shard", "did you mean n_shards"]),
+        ({"datasets": {"demo_gzsl": {"gzsl": {"training": {"epoch": 1}}}}}, ["training.epoch", "epochs"]),
+        ({"datasets": {"demo_gzsl": {"n_shards": "many"}}}, ["datasets.demo_gzsl.n_shards", "integer", "'many'"]),
+        ({"datasets": {"mine": {"n_shards": 1}}}, ["datasets.mine.source", "required"]),
+        ({"datasets": {"../x": {"n_shards": 1, "source": {"kind": "synthetic"}}}}, ["../x"]),
+        ({"datasets": {"demo_gzsl": {"gzsl": {"seeds": [1, 1]}}}}, ["seeds", "different"]),
+        ({"datasets": {"demo_gzsl": {"gzsl": {"benchmarks": [{"split": "a", "features": "b"}]}}}}, ["'b'"]),
+        ({"weights": {"c3d": "random:x"}}, ["weights.c3d", "random:<seed>"]),
+        ({"datasets": ["demo_gzsl"]}, ["datasets"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(values, words):
+    with pytest.raises(AvpipeError) as error:
+        load_config(values, DATASETS)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_every_problem_is_reported_at_once():
+    with pytest.raises(AvpipeError) as error:
+        load_config({"fidelty": 1, "device": "tpu"}, DATASETS)
+    assert "2 problem(s)" in str(error.value) and "fidelty" in str(error.value) and "device" in str(error.value)
+
+
+def test_a_yaml_mistake_names_the_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("n_shards: [1")
+    with pytest.raises(AvpipeError, match="mine.yaml"):
+        load_config({}, tmp_path)
+
+
+def test_fidelity_decides_open_quirks_and_only_those():
+    own = {"demo_gzsl": {"features": {"c3d": {"invert_colours": False}}}}
+    published = load_config({"fidelity": "published", "datasets": own}, DATASETS).dataset("demo_gzsl")
+    assert published.gzsl.text_alignment == "published"
+    assert published.features.c3d.invert_colours is False
+    corrected = load_config({}, DATASETS).dataset("demo_gzsl")
+    assert corrected.gzsl.text_alignment == "correct"
+    assert corrected.features.c3d.invert_colours is False
+
+
+def test_no_quirk_is_left_open_after_resolution():
+    def walk(model):
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            assert not (is_quirk(field) and value is None), name
+            if isinstance(value, Settings):
+                walk(value)
+
+    for fidelity in ("published", "corrected"):
+        walk(load_config({"fidelity": fidelity}, DATASETS).dataset("demo_gzsl"))
+
+
+def test_weights_of_a_dataset_lie_over_the_common_ones():
+    config = load_config({"weights": {"c3d": "random:7", "vggish": "random:8"}}, DATASETS)
+    assert config.dataset("demo_gzsl").weights.c3d == "random:0"
+    assert config.dataset("ucf_gzsl").weights.vggish == "random:8"
+
+
+def test_merge_replaces_lists_and_keeps_the_rest():
+    assert merge({"a": {"b": [1], "c": 2}}, {"a": {"b": [3]}}) == {"a": {"b": [3], "c": 2}}

@@ -1,0 +1,87 @@
+import os
+
+import pytest
+
+from avpipe.errors import AvpipeError
+from avpipe.sources.local import list_class_folders, list_table, listing_digest, shard_of
+
+
+def make(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return folder
+
+
+def test_class_folders_are_listed_and_sorted(tmp_path):
+    make(tmp_path, "B/v_B_g01_c01.avi", "A/v A 'q\" ü\n.MP4", "A/notes.txt", ".hidden/x.avi", "A/.x.avi", "loose.avi")
+    clips = list_class_folders(tmp_path)
+    assert [(clip.clip_id, clip.class_name) for clip in clips] == [("v A 'q\" ü\n", "A"), ("v_B_g01_c01", "B")]
+
+
+def test_two_clips_with_one_id_are_refused(tmp_path):
+    make(tmp_path, "A/clip.avi", "B/clip.mp4")
+    with pytest.raises(AvpipeError, match="'clip'.*A/clip.avi.*B/clip.mp4"):
+        list_class_folders(tmp_path)
+
+
+def test_a_folder_without_videos_says_what_was_expected(tmp_path):
+    make(tmp_path, "A/readme.txt")
+    with pytest.raises(AvpipeError, match=r"<class>/<clip>\.avi"):
+        list_class_folders(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    make(tmp_path, "A/a.avi")
+    (tmp_path / "A" / os.fsdecode(b"\xff.avi")).write_bytes(b"x")
+    with pytest.raises(AvpipeError, match="not UTF-8"):
+        list_class_folders(tmp_path)
+
+
+def test_table_with_stretches(tmp_path):
+    make(tmp_path, "long.mp4")
+    table = tmp_path / "clips.csv"
+    table.write_text("clip_id,path,class,start_seconds,end_seconds\nb,long.mp4,X,1.5,3\na,gone.mp4,Y,,\n")
+    gone, cut = list_table(table)
+    assert (cut.clip_id, cut.start_seconds, cut.end_seconds, cut.size_bytes) == ("b", 1.5, 3.0, 1)
+    assert (gone.clip_id, gone.start_seconds, gone.size_bytes) == ("a", None, -1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,class\n", "clip_id"),
+        ("clip_id,path,class\n", "no clip"),
+        ("clip_id,path,class,start_seconds,end_seconds\na,x,X,3,2\n", "line 2.*not after"),
+        ("clip_id,path,class,start_seconds\na,x,X,soon\n", "line 2.*'soon'"),
+        ("clip_id,path,class,start_seconds\na,x,X,-1\n", "line 2.*'-1'"),
+        ("clip_id,path,class\na,x,X\na,y,X\n", "more than once"),
+        ("clip_id,path,class\n,x,X\n", "must not be empty"),
+    ],
+)
+def test_a_table_that_is_not_in_order(tmp_path, text, message):
+    table = tmp_path / "clips.csv"
+    table.write_text(text)
+    with pytest.raises(AvpipeError, match=message):
+        list_table(table)
+
+
+def test_shards_are_stable_and_fill_evenly():
+    # By sha256sum and a calculator: the last two hexadecimal digits of the id's sha256, modulo 32.
+    assert shard_of("v_Archery_g01_c01", 32) == 10
+    counts = [0] * 8
+    for number in range(4000):
+        counts[shard_of(f"clip {number}", 8)] += 1
+    # 500 expected in each; 100 is five standard deviations of a binomial.
+    assert max(abs(count - 500) for count in counts) < 100
+
+
+def test_listing_digest_sees_every_change(tmp_path):
+    make(tmp_path, "A/a.avi", "A/b.avi")
+    before = listing_digest(list_class_folders(tmp_path))
+    assert listing_digest(list_class_folders(tmp_path)[::-1]) == before
+    (tmp_path / "A" / "a.avi").write_bytes(b"xy")
+    changed = listing_digest(list_class_folders(tmp_path))
+    make(tmp_path, "A/c.avi")
+    assert len({before, changed, listing_digest(list_class_folders(tmp_path))}) == 3

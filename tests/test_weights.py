@@ -1,0 +1,185 @@
+"""Weight files: strict, deterministic, and never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from avpipe.errors import AvpipeError
+from avpipe.weights import (
+    file_sha256,
+    load_published,
+    load_weights,
+    random_state_dict,
+    read_checkpoint,
+    read_state_dict,
+)
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 5))
+
+
+class RunsOnLoad:
+    """Creates a file when it is unpickled by pickle's own rules."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+class TestLoadPublished:
+    def test_copies_every_entry(self) -> None:
+        network, state = small_network(), random_state_dict(small_network(), 3)
+        load_published(network, state)
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, state[key]), key
+
+    def test_names_every_wrong_key(self) -> None:
+        network = small_network()
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        state = random_state_dict(network, 0)
+        del state["0.bias"], state["1.running_var"]
+        state |= {"extra.weight": torch.zeros(1), "3.weight": torch.zeros(5, 9), "3.bias": "five"}
+        with pytest.raises(AvpipeError) as raised:
+            load_published(network, state)
+        message = str(raised.value)
+        assert "2 missing: 0.bias, 1.running_var" in message
+        assert "1 unexpected: extra.weight" in message
+        assert "3.weight (found [5, 9], expected [5, 8])" in message
+        assert "3.bias (found a str, expected [5])" in message
+        assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+    def test_batch_norm_counters_may_be_missing(self) -> None:
+        network = small_network()
+        state = random_state_dict(network, 0)
+        del state["1.num_batches_tracked"]
+        load_published(network, state)
+        assert torch.equal(network.state_dict()["0.weight"], state["0.weight"])
+
+    def test_a_wrapper_prefix_is_recognised(self) -> None:
+        state = {f"module.{key}": value for key, value in random_state_dict(small_network(), 0).items()}
+        with pytest.raises(AvpipeError, match=r"carry the prefix 'module\.'"):
+            load_published(small_network(), state)
+
+
+class TestReadStateDict:
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_both_formats_of_torch(self, tmp_path: Path, zipped: bool) -> None:
+        state = random_state_dict(small_network(), 1)
+        torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+        read = read_state_dict(tmp_path / "w.pth")
+        assert list(read) == list(state)
+        assert all(torch.equal(read[key], state[key]) for key in state)
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_a_hostile_file_is_refused_and_not_executed(self, tmp_path: Path, zipped: bool) -> None:
+        target = tmp_path / "made-by-the-pickle"
+        hostile = {"conv1.weight": RunsOnLoad(target)}
+        torch.save(hostile, tmp_path / "hostile.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(AvpipeError, match="nothing in it was executed") as raised:
+            read_state_dict(tmp_path / "hostile.pth")
+        assert "mkdir" in str(raised.value)
+        assert "weights_only" not in str(raised.value)  # torch's own advice is to read it unsafely
+        assert not target.exists()
+        # The file does act when it is read carelessly; otherwise the lines above would prove nothing.
+        torch.load(tmp_path / "hostile.pth", weights_only=False)
+        assert target.exists()
+
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    def test_a_plain_pickle_is_refused_and_not_executed(self, tmp_path: Path) -> None:
+        target = tmp_path / "made-by-the-pickle"
+        (tmp_path / "c3d.pickle").write_bytes(pickle.dumps(RunsOnLoad(target)))
+        with pytest.raises(AvpipeError, match="cannot be read as weights"):
+            read_state_dict(tmp_path / "c3d.pickle")
+        assert not target.exists()
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
+    def test_a_truncated_file_is_reported(self, tmp_path: Path, zipped: bool, kept: float) -> None:
+        path = tmp_path / "w.pth"
+        torch.save(random_state_dict(small_network(), 1), path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(kept * len(whole))])
+        with pytest.raises(AvpipeError) as raised:
+            read_state_dict(path)
+        assert f"({int(kept * len(whole)):,} bytes)" in str(raised.value)
+        assert "download it again" in str(raised.value)
+
+    def test_a_web_page_in_place_of_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "w.pth").write_text("<!DOCTYPE html><html>404</html>")
+        with pytest.raises(AvpipeError, match="cannot be read as weights"):
+            read_state_dict(tmp_path / "w.pth")
+
+    def test_a_training_checkpoint_is_no_state_dict(self, tmp_path: Path) -> None:
+        torch.save({"epoch": 3, "model": {"w": torch.ones(2)}}, tmp_path / "c.pth")
+        assert read_checkpoint(tmp_path / "c.pth")["epoch"] == 3
+        with pytest.raises(AvpipeError, match="not tensors: epoch, model"):
+            read_state_dict(tmp_path / "c.pth")
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(AvpipeError, match="No such file"):
+            read_state_dict(tmp_path / "absent.pth")
+
+
+class TestRandomStateDict:
+    def test_depends_on_seed_and_name_alone(self) -> None:
+        both = nn.ModuleDict({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)})
+        swapped = nn.ModuleDict({"b": nn.Linear(4, 3), "c": nn.Linear(2, 2), "a": nn.Linear(4, 3)})
+        first, second = random_state_dict(both, 5), random_state_dict(swapped, 5)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert not torch.equal(first["a.weight"], first["b.weight"])
+        assert not torch.equal(first["a.weight"], random_state_dict(both, 6)["a.weight"])
+
+    def test_leaves_the_global_generator_alone(self) -> None:
+        network = small_network()
+        torch.manual_seed(0)
+        expected = torch.rand(3)
+        torch.manual_seed(0)
+        random_state_dict(network, 5)
+        assert torch.equal(torch.rand(3), expected)
+
+    def test_scales(self) -> None:
+        state = random_state_dict(nn.Sequential(nn.Linear(400, 300), nn.BatchNorm1d(300)), 0)
+        # 120,000 draws: the sample deviation is within 1 % of sqrt(2 / 400) with near certainty (5 sigma).
+        assert state["0.weight"].std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.01)
+        assert state["1.running_var"].min() >= 1.0
+        assert state["1.num_batches_tracked"].dtype == torch.int64
+
+
+class TestLoadWeights:
+    def test_random(self) -> None:
+        network = small_network()
+        record = load_weights(network, "random:12")
+        assert (record.label, record.sha256) == ("random:12", None)
+        assert torch.equal(network.state_dict()["0.weight"], random_state_dict(network, 12)["0.weight"])
+
+    def test_file(self, tmp_path: Path) -> None:
+        path, network = tmp_path / "w.pth", small_network()
+        torch.save(random_state_dict(network, 2), path)
+        record = load_weights(network, str(path))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (record.label, record.sha256, file_sha256(path)) == (digest, digest, digest)
+        assert torch.equal(network.state_dict()["0.weight"], random_state_dict(network, 2)["0.weight"])
+
+    @pytest.mark.parametrize("spec", ["random:", "random:x", "random:-1", "random:1.5", "random:²"])
+    def test_bad_seed(self, spec: str) -> None:
+        with pytest.raises(AvpipeError, match="whole number"):
+            load_weights(small_network(), spec)
+
+    def test_wrong_file_names_the_file(self, tmp_path: Path) -> None:
+        torch.save({"w": torch.ones(2)}, tmp_path / "w.pth")
+        with pytest.raises(AvpipeError, match=r"w\.pth: The weights do not fit Sequential.*1 unexpected: w"):
+            load_weights(small_network(), tmp_path / "w.pth")
+
+    def test_missing_file_suggests_random_weights(self, tmp_path: Path) -> None:
+        with pytest.raises(AvpipeError, match=r"random:<seed>"):
+            load_weights(small_network(), tmp_path / "absent.pth")

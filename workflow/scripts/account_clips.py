@@ -1,0 +1,17 @@
+"""Say what became of every clip of a dataset."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.inventory.accounting import account
+from avpipe.logs import job_logging, job_name
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    account(
+        snakemake.input.probes,
+        snakemake.input.statuses,
+        max_failure_rate=snakemake.params.max_failure_rate,
+        target=snakemake.output[0],
+    )

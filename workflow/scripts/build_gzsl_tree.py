@@ -1,0 +1,20 @@
+"""Build the published folder tree of a split from pooled features."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.gzsl.build import build_tree
+from avpipe.logs import job_logging, job_name
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    build_tree(
+        class_split=snakemake.input.class_split,
+        split=snakemake.wildcards.split,
+        words=snakemake.input.words,
+        accounting=snakemake.input.accounting,
+        stores={"video": snakemake.input.video, "audio": snakemake.input.audio},
+        tree=snakemake.output.tree,
+        summary=snakemake.output.summary,
+    )

@@ -1,0 +1,14 @@
+"""Check that a weights file fits its network."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.features.checks import check_weights
+from avpipe.logs import job_logging, job_name
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    check_weights(
+        snakemake.wildcards.extractor, snakemake.params.weights, snakemake.params.pca, snakemake.output[0]
+    )

@@ -1,0 +1,26 @@
+"""Write eval.json, the table and the figure of a dataset."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.io.atomic import write_text
+from avpipe.logs import job_logging, job_name
+from avpipe.report.figures import plot_results
+from avpipe.report.results import write_results
+from avpipe.report.tables import to_markdown
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    record = write_results(
+        dataset=snakemake.wildcards.dataset,
+        settings=snakemake.params.settings,
+        fidelity=snakemake.params.fidelity,
+        evaluations=snakemake.input.evaluations,
+        trees=snakemake.input.trees,
+        accounting=snakemake.input.accounting,
+        weights=snakemake.input.weights,
+        target=snakemake.output.eval,
+    )
+    write_text(snakemake.output.table, to_markdown(record))
+    plot_results(record, snakemake.output.figure)
