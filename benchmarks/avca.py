@@ -155,8 +155,9 @@ def measure(audio_dim: int, video_dim: int, rounds: int, batches: int, dropouts:
     epoch = horizon * tracked + (500 - horizon) * untracked
     print(f"inputs {audio_dim} / {video_dim}, dropout {dropouts}")
     print(f"  plain step      {1e3 * plain_s:7.1f} ms   {1 / plain_s:6.1f} steps/s")
-    print(f"  avpipe step     {1e3 * epoch / 500:7.1f} ms   {500 / epoch:6.1f} steps/s   (mean over an epoch of 500:")
-    print(f"    {500 - horizon} steps of {1e3 * untracked:.1f} ms, {horizon} with BatchNorm side effects of {1e3 * tracked:.1f} ms)")
+    print(f"  avpipe step     {1e3 * epoch / 500:7.1f} ms   {500 / epoch:6.1f} steps/s, mean over an epoch of 500:")
+    print(f"    {500 - horizon} steps of {1e3 * untracked:.1f} ms, then")
+    print(f"    {horizon} steps of {1e3 * tracked:.1f} ms with BatchNorm's side effects, which the others leave out")
     print(f"  ratio           {500 * plain_s / epoch:7.2f}x")
 
     data = {

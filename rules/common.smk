@@ -132,6 +132,11 @@ def get_split_files(wildcards):
     return told(PLAN.split_files, wildcards.dataset, wildcards.split)
 
 
+def get_words(wildcards):
+    """The file of class vectors."""
+    return told(PLAN.words, wildcards.dataset)
+
+
 def get_word_names(wildcards):
     """The CSV from class names to names of word vectors."""
     return told(PLAN.word_names, wildcards.dataset)

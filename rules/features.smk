@@ -1,6 +1,7 @@
 # From clips to features: one rule per extractor, one store per shard.
 
 
+# First of all: a wrong file should be known before anything is decoded.
 rule check_weights:
     input:
         files=get_weights_file,
@@ -12,7 +13,7 @@ rule check_weights:
         "<benchmarks>/check_weights/{dataset}/{extractor}.tsv"
     conda:
         "../envs/avpipe.yaml"
-    priority: 100  # a wrong file should be known before anything is decoded
+    priority: 100
     resources:
         mem_mb=4000,
         runtime="20m",
@@ -58,7 +59,7 @@ rule extract_c3d:
         "../workflow/scripts/extract_c3d.py"
 
 
-use rule extract_c3d as extract_vggish with:
+rule extract_vggish:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
         weights="<results>/{dataset}/weights/vggish.json",
@@ -70,6 +71,13 @@ use rule extract_c3d as extract_vggish with:
         "<logs>/extract_vggish/{dataset}/{shard}.log",
     benchmark:
         "<benchmarks>/extract_vggish/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 2
+    resources:
+        gpu=get_gpus,
+        mem_mb=6000,
+        runtime="4h",
     params:
         stage=stages.VGGISH,
         settings=get_leaf("features", "vggish"),

@@ -53,7 +53,7 @@ rule write_class_split:
 rule build_gzsl_tree:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
-        words=get_leaf("gzsl", "word_vectors"),
+        words=get_words,
         accounting="<results>/{dataset}/accounting.json",
         video=get_stores("video"),
         audio=get_stores("audio"),
@@ -82,9 +82,9 @@ rule train_gzsl_stage1:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         tree="<results>/{dataset}/gzsl/{split}/features/{features}",
     output:
-        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1.json",
-        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1.pt",
-        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1.epochs.csv",
+        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/stage.json",
+        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/checkpoint.pt",
+        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/epochs.csv",
     log:
         "<logs>/train_gzsl_stage1/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.log",
     benchmark:
@@ -107,19 +107,30 @@ rule train_gzsl_stage1:
         "../workflow/scripts/train_gzsl_stage1.py"
 
 
-use rule train_gzsl_stage1 as train_gzsl_stage2 with:
+rule train_gzsl_stage2:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         tree="<results>/{dataset}/gzsl/{split}/features/{features}",
-        stage1="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1.json",
+        stage1="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/stage.json",
     output:
-        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2.json",
-        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2.pt",
-        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2.epochs.csv",
+        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/stage.json",
+        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/checkpoint.pt",
+        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/epochs.csv",
     log:
         "<logs>/train_gzsl_stage2/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.log",
     benchmark:
         "<benchmarks>/train_gzsl_stage2/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        gpu=get_gpus,
+        mem_mb=8000,
+        runtime="12h",
+    params:
+        stage=stages.GZSL_TRAIN,
+        hyperparameters=get_leaf("gzsl", "methods", "{method}"),
+        training=get_leaf("gzsl", "training"),
+        device=PLAN.config.device,
     message:
         "Stage 2 of {wildcards.method} on {wildcards.dataset}, {wildcards.split}, {wildcards.features}, "
         "{wildcards.text} class vectors, seed {wildcards.seed}"
@@ -131,9 +142,9 @@ rule evaluate_gzsl:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         tree="<results>/{dataset}/gzsl/{split}/features/{features}",
-        stages1=get_seeds("results/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1.json"),
-        stages2=get_seeds("results/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2.json"),
-        checkpoints=get_seeds("results/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2.pt"),
+        checkpoints=get_seeds(
+            "results/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/checkpoint.pt"
+        ),
     output:
         "<results>/{dataset}/runs/{split}/{features}/{method}/{text}/evaluation.json",
     log:
@@ -148,7 +159,7 @@ rule evaluate_gzsl:
         runtime="1h",
     params:
         stage=stages.GZSL_EVALUATE,
-        seeds=get_leaf("gzsl", "seeds"),
+        hyperparameters=get_leaf("gzsl", "methods", "{method}"),
         device=PLAN.config.device,
     message:
         "Evaluating {wildcards.method} on {wildcards.dataset}, {wildcards.split}, {wildcards.features}, "

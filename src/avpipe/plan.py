@@ -94,6 +94,10 @@ class Plan:
         uses = extractor == "vggish" and settings.features.vggish.postprocess
         return settings.weights.vggish_pca if uses else None
 
+    def words(self, dataset: str) -> str:
+        """The file of class vectors."""
+        return self._gzsl(dataset).word_vectors or ""
+
     def word_names(self, dataset: str) -> str:
         """The CSV that maps class names to names of word vectors."""
         gzsl = self.dataset(dataset).gzsl

@@ -121,9 +121,7 @@ def test_untracked_steps_train_the_same_weights(recorded: dict[str, np.ndarray])
     tracked, untracked = (published_model(recorded, torch.float64) for _ in range(2))
     losses = five_steps(tracked, recorded, torch.float64)
     assert relative(five_steps(untracked, recorded, torch.float64, track_statistics=False), losses) < 1e-12
-    for (name, ours), other in zip(
-        untracked.state_dict().items(), tracked.state_dict().values(), strict=True
-    ):
+    for (name, ours), other in zip(untracked.state_dict().items(), tracked.state_dict().values(), strict=True):
         if "running" not in name:  # num_batches_tracked included
             assert relative(ours, other) < 1e-9, name
 
@@ -164,9 +162,7 @@ def test_pair_attention_is_softmax_attention() -> None:
     torch.manual_seed(2)
     attention = PairTransformer(12, 1, heads=3, head_width=4, hidden=5, dropout=0.0).double().layers[0][0].fn
     x = torch.randn(6, 2, 12, dtype=torch.float64)
-    query, key, value = (
-        part.view(6, 2, 3, 4).transpose(1, 2) for part in attention.to_qkv(x).chunk(3, dim=-1)
-    )
+    query, key, value = (part.view(6, 2, 3, 4).transpose(1, 2) for part in attention.to_qkv(x).chunk(3, dim=-1))
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
     expected = attention.to_out[0](expected.transpose(1, 2).reshape(6, 2, 12))
     assert torch.allclose(attention(x), expected, rtol=1e-12, atol=1e-13)

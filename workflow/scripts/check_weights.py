@@ -9,6 +9,4 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    check_weights(
-        snakemake.wildcards.extractor, snakemake.params.weights, snakemake.params.pca, snakemake.output[0]
-    )
+    check_weights(snakemake.wildcards.extractor, snakemake.params.weights, snakemake.params.pca, snakemake.output[0])

@@ -1,12 +1,13 @@
 """Make the videos and class vectors of the embedded dataset."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avpipe.sources.synthetic import make_demo
 from avpipe.logs import job_logging, job_name
+from avpipe.sources.synthetic import make_demo
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    make_demo(snakemake.output.videos, snakemake.output.words, processes=snakemake.threads)
+    make_demo(Path(snakemake.output.videos).parent, workers=snakemake.threads)

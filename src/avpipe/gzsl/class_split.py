@@ -23,7 +23,8 @@ _SHOWN = 10
 class ClassNames:
     """Spelling of the classes of a dataset: looks a name up exactly, else without regard to case if that is unique.
 
-    UCF-101 needs it: HandstandPushups in all_class.txt and as a folder is HandStandPushups in lists and file names.
+    UCF-101 needs it: HandstandPushups in all_class.txt and as a folder is HandStandPushups in lists and file
+    names.
     """
 
     def __init__(self, all_classes: Iterable[str]) -> None:
@@ -59,8 +60,8 @@ def find_folder(root: str | os.PathLike[str]) -> Path:
         if (folder / "all_class.txt").is_file():
             return folder
     raise AvpipeError(
-        f"{root} has no class-split/all_class.txt. Expected the published layout: class-split/all_class.txt and "
-        "class-split/<split>/<subset>.txt and .csv; check the path of the split in the dataset's config."
+        f"{root} has no class-split/all_class.txt. Expected the published layout: class-split/all_class.txt "
+        "and class-split/<split>/<subset>.txt and .csv; check the path of the split in the dataset's config."
     )
 
 
@@ -70,9 +71,7 @@ def read_all_classes(root: str | os.PathLike[str]) -> ClassNames:
     return ClassNames(_read_lines(path))
 
 
-def read_class_list(
-    root: str | os.PathLike[str], split: str, subset: str, names: ClassNames
-) -> tuple[str, ...]:
+def read_class_list(root: str | os.PathLike[str], split: str, subset: str, names: ClassNames) -> tuple[str, ...]:
     """The classes of `<split>/<subset>.txt`, sorted by code point, in the spelling of all_class.txt.
 
     Raises:
@@ -82,15 +81,11 @@ def read_class_list(
     found = {line: names.find(line) for line in _read_lines(path)}
     unknown = [line for line, name in found.items() if name is None]
     if unknown:
-        raise AvpipeError(
-            f"{path} lists classes that all_class.txt lacks: {listed(unknown)}; correct one of the two."
-        )
+        raise AvpipeError(f"{path} lists classes that all_class.txt lacks: {listed(unknown)}; correct one of the two.")
     return tuple(sorted({name for name in found.values() if name is not None}))
 
 
-def read_clip_list(
-    root: str | os.PathLike[str], split: str, subset: str, names: ClassNames
-) -> dict[str, str]:
+def read_clip_list(root: str | os.PathLike[str], split: str, subset: str, names: ClassNames) -> dict[str, str]:
     """clip id -> class of every row of `<split>/<subset>.csv`, in any of the three published column orders.
 
     Raises:
@@ -100,9 +95,7 @@ def read_clip_list(
     path = _split_folder(root, split) / f"{subset}.csv"
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restkey=_SURPLUS)
     rows = list(reader)
-    _check_columns(
-        path, [*(reader.fieldnames or []), *({_SURPLUS} if any(_SURPLUS in row for row in rows) else ())]
-    )
+    _check_columns(path, [*(reader.fieldnames or []), *({_SURPLUS} if any(_SURPLUS in row for row in rows) else ())])
     clips: dict[str, str] = {}
     twice: list[str] = []
     unknown: list[str] = []
@@ -174,8 +167,8 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         raise AvpipeError(
             f"{path} does not exist. The public AVCA-GZSL repository lacks VGGSound's stage_1_train.csv and "
-            "stage_2_train.csv; they are in avgzsl_benchmark_datasets.zip, which its README links. For a split of your own, "
-            "write the file with the columns filename,label,label_code."
+            "stage_2_train.csv; they are in avgzsl_benchmark_datasets.zip, which its README links. For a "
+            "split of your own, write the file with the columns filename,label,label_code."
             if path.suffix == ".csv"
             else f"{path} does not exist; expected one class name a line, as in the published splits."
         )
@@ -190,6 +183,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     absent = _REQUIRED_COLUMNS - set(columns)
     if unknown or absent:
         raise AvpipeError(
-            f"{path} has the columns {', '.join(map(str, columns)) or '(none)'}; expected filename and label and, as one "
-            f"likes, {', '.join(sorted(_COLUMNS - _REQUIRED_COLUMNS))}. Rename or remove the others."
+            f"{path} has the columns {', '.join(map(str, columns)) or '(none)'}; expected filename and label "
+            f"and, as one likes, {', '.join(sorted(_COLUMNS - _REQUIRED_COLUMNS))}. Rename or remove the "
+            "others."
         )

@@ -77,15 +77,17 @@ class Availability:
 def read_split(root: str | os.PathLike[str], name: str) -> Split:
     """Read and check a split in the published layout (specs/avca.md §1.1, §1.3).
 
-    Clips whose class is not in their subset's txt are dropped; that alone makes cls_split differ from main_split.
-    stage_2_train.txt and .csv may be absent; if present they must be the union of the three stage-1 subsets.
+    Clips whose class is not in their subset's txt are dropped; that alone makes cls_split differ from
+    main_split. stage_2_train.txt and .csv may be absent; if present they must be the union of the three
+    stage-1 subsets.
 
     Args:
         root: the folder that has class-split/ (or class_split, class_splits), or that folder itself.
         name: of the split.
 
     Raises:
-        AvpipeError: a file is absent or malformed, or subsets contradict each other; the message names the offenders.
+        AvpipeError: a file is absent or malformed, or subsets contradict each other; the message names the
+            offenders.
     """
     names = read_all_classes(root)
     classes = read_classes(root, name, names)
@@ -94,9 +96,7 @@ def read_split(root: str | os.PathLike[str], name: str) -> Split:
     if _has(root, name, "stage_2_train.csv"):
         written = _read_clips(root, name, "stage_2_train", names, classes["stage_2_train"])
         differing = written.items() ^ clips["stage_2_train"].items()
-        _refuse(
-            f"stage_2_train.csv of {name} is not the union of the stage-1 subsets; differing", dict(differing)
-        )
+        _refuse(f"stage_2_train.csv of {name} is not the union of the stage-1 subsets; differing", dict(differing))
     clips = {subset: dict(sorted(clips[subset].items())) for subset in SUBSETS}
     split = Split(name, names.names, classes, clips)
     _check_clips(split)
@@ -136,13 +136,30 @@ def read_classes(root: str | os.PathLike[str], name: str, names: ClassNames) -> 
 
 
 def compare_with_clips(split: Split, clip_ids: Iterable[str]) -> Availability:
-    """Which clips of a split are at hand; missing ones are allowed, a class without any is not.
-
-    A clip id is looked up exactly. Names in UCF's manner, `v_<Class>_gNN_cMM`, are also found if the class is spelled with
-    other capitals; other names never are, since YouTube ids that differ in case are different videos.
+    """Like `match_clips`, but a class without any clip is refused, before work is wasted on the others.
 
     Raises:
         AvpipeError: a class of a subset has no clip at all, so that its accuracy would be undefined.
+    """
+    clip_ids = set(clip_ids)
+    available = match_clips(split, clip_ids)
+    for subset in SUBSETS:
+        here = {split.clips[subset][clip] for clip in available.present[subset]}
+        _refuse(
+            f"{split.name}: classes of {subset} of which no clip is at hand",
+            set(split.classes[subset]) - here,
+            f"{len(clip_ids)} clips were found; check the source folder and the names of its files against "
+            f"{subset}.csv, or remove the classes from the split's txt files",
+        )
+    return available
+
+
+def match_clips(split: Split, clip_ids: Iterable[str]) -> Availability:
+    """Which clips of a split are at hand, and which are missing.
+
+    A clip id is looked up exactly. Names in UCF's manner, `v_<Class>_gNN_cMM`, are also found if the class is
+    spelled with other capitals; other names never are, since YouTube ids that differ in case are different
+    videos.
     """
     at_hand = set(clip_ids)
     by_key: dict[str, list[str]] = {}
@@ -154,13 +171,6 @@ def compare_with_clips(split: Split, clip_ids: Iterable[str]) -> Availability:
         found = {clip: _find_clip(clip, at_hand, by_key) for clip in split.clips[subset]}
         present[subset] = {clip: there for clip, there in found.items() if there is not None}
         missing[subset] = tuple(clip for clip, there in found.items() if there is None)
-        empty = set(split.classes[subset]) - {split.clips[subset][clip] for clip in present[subset]}
-        _refuse(
-            f"{split.name}: classes of {subset} of which no clip is at hand",
-            empty,
-            f"{len(at_hand)} clips were found; check the source folder and the names of its files against "
-            f"{subset}.csv, or remove the classes from the split's txt files",
-        )
     expected = {subset: len(split.clips[subset]) for subset in SUBSETS}
     return Availability(expected, present, missing)
 
@@ -187,9 +197,7 @@ def _check_clips(split: Split) -> None:
         _refuse(f"{split.name}: {one} and {other} share clips", shared)
 
 
-def _refuse(
-    problem: str, offenders: Iterable[str], next_step: str = "correct the files of the split"
-) -> None:
+def _refuse(problem: str, offenders: Iterable[str], next_step: str = "correct the files of the split") -> None:
     offenders = list(offenders)
     if offenders:
         raise AvpipeError(f"{problem}: {listed(offenders)}. Next: {next_step}.")

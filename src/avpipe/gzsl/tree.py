@@ -1,4 +1,4 @@
-"""The published folder tree of a zero-shot benchmark: written from pooled features, read for training (specs/avca.md §1)."""
+"""The published folder tree of a benchmark: written from pooled features, read for training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from avpipe.gzsl.splits import (
     STAGE_2_PARTS,
     Availability,
     Split,
-    compare_with_clips,
+    match_clips,
     read_classes,
+    read_split,
     write_class_split,
 )
 from avpipe.gzsl.tree_files import (
@@ -35,6 +36,8 @@ from avpipe.gzsl.tree_files import (
 )
 from avpipe.gzsl.words import class_vectors, read_names, read_words
 from avpipe.io.atomic import atomic_directory, write_bytes
+
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -113,52 +116,89 @@ class TreeSummary:
 
 
 def write_tree(
-    root: str | os.PathLike[str],
+    root: StrPath,
     split: Split,
     feature_set: str,
     audio: PooledFeatures,
     video: PooledFeatures,
     *,
-    words_file: str | os.PathLike[str],
-    names_file: str | os.PathLike[str],
+    words_file: StrPath,
+    names_file: StrPath,
     reasons: Mapping[str, str] | None = None,
 ) -> TreeSummary:
-    """Write `root`/features/<feature_set> and `root`/class-split in the published layout; equal input, equal bytes.
+    """Write `root`/class-split and `root`/features/<feature_set> in the published layout; see `write_features`."""
+    folder = Path(root) / "features" / safe_name(feature_set)
+    summary = write_features(folder, split, audio, video, words_file=words_file, names_file=names_file, reasons=reasons)
+    write_class_split(split, root)
+    write_bytes(Path(root) / FOLDER_NAMES[0] / Path(names_file).name, Path(names_file).read_bytes())
+    return summary
 
-    A clip is used only if both modalities have it. Rows are in order of clip id, the same in audio and video. The feature
-    set appears whole or not at all and replaces an older one; other feature sets in `root` are left alone.
+
+def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, target: StrPath) -> None:
+    """Write a split, read and checked, as the folder `target` in the published layout, with its table of names.
 
     Args:
-        root: the folder of the benchmark.
+        source: the folder that has the split, as for `read_split`.
+        split_name: of the split.
+        names_file: the `<dataset>_w2v_class_names.csv` to put beside it.
+        target: a folder called class-split; it appears whole or not at all.
+    """
+    target = Path(target)
+    if target.name != FOLDER_NAMES[0]:
+        raise ValueError(f"{target} must be called {FOLDER_NAMES[0]}")
+    with atomic_directory(target) as temporary:
+        write_class_split(read_split(source, split_name), temporary)
+        written = temporary / FOLDER_NAMES[0]
+        for path in written.iterdir():
+            path.rename(temporary / path.name)
+        written.rmdir()
+        write_bytes(temporary / Path(names_file).name, Path(names_file).read_bytes())
+
+
+def write_features(
+    folder: StrPath,
+    split: Split,
+    audio: PooledFeatures,
+    video: PooledFeatures,
+    *,
+    words_file: StrPath,
+    names_file: StrPath,
+    reasons: Mapping[str, str] | None = None,
+) -> TreeSummary:
+    """Write the feature set `folder` (…/features/<feature_set>) in the published layout; equal input, equal bytes.
+
+    A clip is used only if both modalities have it. Rows are in order of clip id, the same in audio and video.
+    The feature set appears whole or not at all and replaces an older one.
+
+    Args:
+        folder: of the feature set.
         split: which clips belong where.
-        feature_set: name of the feature set, such as main_features.
         audio, video: pooled features; clips outside the split are ignored.
         words_file: the word vectors, `word_embeddings_<dataset>_normed.npy`; checked and copied.
-        names_file: the `<dataset>_w2v_class_names.csv`; checked and copied.
-        reasons: clip id -> why it has no features, from the status tables; a clip without a reason is counted as
-            "no_audio", "no_video" or "missing", by what there is of it.
+        names_file: the `<dataset>_w2v_class_names.csv`; checked.
+        reasons: clip id -> why it has no features, from the status tables; a clip without a reason is counted
+            as "no_audio", "no_video" or "missing", by what there is of it.
 
     Raises:
-        AvpipeError: a class of a subset has no usable clip or no word vector, a name cannot be a file's, or features
-            are not finite.
+        AvpipeError: a class of a subset has no usable clip or no word vector, a name cannot be a file's, or
+            features are not finite.
     """
-    words_file, names_file = Path(words_file), Path(names_file)
-    for name in (split.name, feature_set, *split.used_classes):
+    words_file = Path(words_file)
+    for name in (split.name, *split.used_classes):
         safe_name(name, ".h5")
     class_vectors(read_words(words_file), read_names(names_file), split.all_classes, used=split.used_classes)
     features = {"audio": audio, "video": video}
     for modality, pooled in features.items():
         _check_finite(modality, pooled)
     rows = {modality: pooled.rows() for modality, pooled in features.items()}
-    both = compare_with_clips(split, rows["audio"].keys() & rows["video"].keys())
+    both = match_clips(split, rows["audio"].keys() & rows["video"].keys())
     counts = _count(split, both, rows, reasons or {})
-    with atomic_directory(Path(root) / "features" / feature_set) as folder:
+    _check_no_empty_class(counts)
+    with atomic_directory(folder) as temporary:
         for subset in SUBSETS:
-            _write_subset(folder, subset, split, both, features, rows)
-        (folder / "text").mkdir()
-        shutil.copyfile(words_file, folder / "text" / words_file.name)
-    write_class_split(split, root)
-    write_bytes(Path(root) / FOLDER_NAMES[0] / names_file.name, names_file.read_bytes())
+            _write_subset(temporary, subset, split, both, features, rows)
+        (temporary / "text").mkdir()
+        shutil.copyfile(words_file, temporary / "text" / words_file.name)
     dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
     return TreeSummary(split.name, split.digest, dimensions, counts)
 
@@ -173,8 +213,9 @@ def read_tree(
 ) -> Benchmark:
     """Read a feature tree, ours or a published one, with the classes of a split's txt files.
 
-    Clips come sorted by class and clip id. stage_2_train is put together from the three stage-1 subsets, as the published
-    loader does, so its folder need not exist. Files of classes that a subset does not list are ignored.
+    Clips come sorted by class and clip id. stage_2_train is put together from the three stage-1 subsets, as
+    the published loader does, so its folder need not exist. Files of classes that a subset does not list are
+    ignored.
 
     Args:
         root: the folder of the benchmark, with class-split/ and features/.
@@ -183,7 +224,8 @@ def read_tree(
         alignment, permutation_seed: which vector each class gets, see `avpipe.gzsl.words.class_vectors`.
 
     Raises:
-        AvpipeError: a file is absent or malformed, or audio and video do not list the same clips in the same order.
+        AvpipeError: a file is absent or malformed, or audio and video do not list the same clips in the same
+            order.
     """
     root = Path(root)
     features = root / "features" / safe_name(feature_set)
@@ -214,8 +256,8 @@ def _check_finite(modality: str, pooled: PooledFeatures) -> None:
     if not finite.all():
         bad = [pooled.clip_ids[row] for row in np.flatnonzero(~finite)]
         raise AvpipeError(
-            f"The {modality} features of these clips are not finite: {listed(bad)}. Expected finite numbers; extract them "
-            "again, and check the weights."
+            f"The {modality} features of these clips are not finite: {listed(bad)}. Expected finite numbers; "
+            "extract them again, and check the weights."
         )
 
 
@@ -234,6 +276,21 @@ def _count(
             for name in split.classes[subset]
         }
     return counts
+
+
+def _check_no_empty_class(counts: Mapping[str, Mapping[str, ClassCount]]) -> None:
+    empty = [
+        f"{name} of {subset} ({', '.join(f'{n} {reason}' for reason, n in count.missing.items())})"
+        for subset, classes in counts.items()
+        for name, count in classes.items()
+        if not count.used
+    ]
+    if empty:
+        raise AvpipeError(
+            f"Classes without a clip that has both audio and video features: {listed(empty)}. Expected at least "
+            "one each, or their accuracy is undefined. Get more clips, or remove the classes from the split's "
+            "txt files, which rebuilds the tree only."
+        )
 
 
 def _guess_reason(clip: str, rows: Mapping[str, Mapping[str, int]]) -> str:
@@ -266,18 +323,16 @@ def _write_subset(
 def _read_subset(
     features: Path, subset: str, names: ClassNames, classes: tuple[str, ...], class_ids: npt.NDArray[np.int64]
 ) -> Subset:
-    files = {
-        modality: find_class_files(features / modality / subset, names, classes) for modality in MODALITIES
-    }
+    files = {modality: find_class_files(features / modality / subset, names, classes) for modality in MODALITIES}
     parts = []
     for name, class_id in zip(classes, class_ids, strict=True):
         audio_ids, audio = read_class_file(files["audio"][name])
         video_ids, video = read_class_file(files["video"][name])
         if audio_ids != video_ids or not audio_ids:
             raise AvpipeError(
-                f"{files['audio'][name]} lists {len(audio_ids)} clips and {files['video'][name]} {len(video_ids)}"
-                f"{_difference(audio_ids, video_ids)}; expected the same clips in the same order, at least one. "
-                "Build or fetch the tree again."
+                f"{files['audio'][name]} lists {len(audio_ids)} clips and {files['video'][name]} "
+                f"{len(video_ids)}{_difference(audio_ids, video_ids)}; expected the same clips in the same "
+                "order, at least one. Build or fetch the tree again."
             )
         parts.append(Subset(audio, video, np.full(len(audio_ids), class_id), audio_ids))
     return _sorted_subset(parts)
@@ -296,7 +351,8 @@ def _sorted_subset(parts: list[Subset]) -> Subset:
         widths = {getattr(part, modality).shape[1] for part in parts}
         if len(widths) != 1:
             raise AvpipeError(
-                f"{modality} features of the widths {sorted(widths)} in one tree; expected one feature set. Build it again."
+                f"{modality} features of the widths {sorted(widths)} in one tree; expected one feature set. "
+                "Build it again."
             )
     clip_ids = np.array([clip for part in parts for clip in part.clip_ids], object)
     class_ids = np.concatenate([part.class_ids for part in parts])

@@ -1,4 +1,4 @@
-"""The files of a feature tree: where each lies, and the content of one class file (specs/avca.md §1.1, §1.2)."""
+"""The files of a feature tree: where each lies, and what a class file holds (specs/avca.md §1.1, §1.2)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def safe_name(name: str, suffix: str = "") -> str:
     bad = name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 for c in name)
     if bad or len(os.fsencode(name + suffix)) > _LONGEST_NAME_BYTES:
         raise AvpipeError(
-            f"The name {name[:80]!r} cannot be the name of a file; expected no '/', '\\' or control character and at most "
-            f"{_LONGEST_NAME_BYTES - len(suffix)} bytes. Rename the class, split or feature set."
+            f"The name {name[:80]!r} cannot be the name of a file; expected no '/', '\\' or control "
+            f"character and at most {_LONGEST_NAME_BYTES - len(suffix)} bytes. Rename the class, split or "
+            "feature set."
         )
     return name + suffix
 
 
 def write_class_file(path: Path, clip_ids: Sequence[str], values: npt.NDArray[np.float32]) -> None:
-    """Write `data` float32 [n, d] and `video_urls` [n] (variable-length UTF-8); equal arguments give equal bytes."""
+    """Write `data` float32 [n, d] and `video_urls` [n], variable-length UTF-8; equal input, equal bytes."""
     with h5py.File(path, "w", libver=("earliest", "v108"), track_order=False) as file:
         file.create_dataset("data", data=np.ascontiguousarray(values, np.float32), track_times=False)
         urls = np.array(list(clip_ids), object)
@@ -41,7 +42,7 @@ def write_class_file(path: Path, clip_ids: Sequence[str], values: npt.NDArray[np
 
 
 def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-    """The clip ids (fixed-length S80 or variable-length strings) and float32 [n, d] of a class file, in file order.
+    """The clip ids (stored as S80 or variable-length strings) and float32 [n, d] of a class file, in order.
 
     Raises:
         AvpipeError: not such a file, or the two disagree in length.
@@ -52,11 +53,13 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32
             urls = file["video_urls"][()]
     except (OSError, KeyError) as error:
         raise AvpipeError(
-            f"{path} was not read: {error}. Expected HDF5 with datasets data and video_urls; build or fetch the tree again."
+            f"{path} was not read: {error}. Expected HDF5 with datasets data and video_urls; build or fetch "
+            "the tree again."
         ) from error
     if values.ndim != 2 or urls.shape != values.shape[:1] or values.dtype.kind not in "fiu":
         raise AvpipeError(
-            f"{path} has data {values.dtype} {values.shape} and video_urls {urls.shape}; expected numbers [n, d] and [n]."
+            f"{path} has data {values.dtype} {values.shape} and video_urls {urls.shape}; expected numbers "
+            "[n, d] and [n]."
         )
     try:
         clip_ids = tuple(url.decode("utf-8") if isinstance(url, bytes) else str(url) for url in urls)
@@ -72,9 +75,7 @@ def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> 
         AvpipeError: the folder or the file of a wanted class is absent.
     """
     if not folder.is_dir():
-        raise AvpipeError(
-            f"{folder} does not exist; expected a feature tree in the published layout (build it first)."
-        )
+        raise AvpipeError(f"{folder} does not exist; expected a feature tree in the published layout (build it first).")
     files = {path.stem: path for path in folder.iterdir() if path.suffix == ".h5"}
     by_class: dict[str, Path] = {}
     for stem in sorted(files):
@@ -84,8 +85,8 @@ def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> 
     lacking = sorted(set(wanted) - by_class.keys())
     if lacking:
         raise AvpipeError(
-            f"{folder} has no .h5 file for {len(lacking)} of its classes: {', '.join(lacking[:10])}. Build the tree again, "
-            "or fetch the features that belong to this split."
+            f"{folder} has no .h5 file for {len(lacking)} of its classes: {', '.join(lacking[:10])}. Build "
+            "the tree again, or fetch the features that belong to this split."
         )
     return by_class
 

@@ -27,16 +27,12 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
     """
     contents = read_pickled_npy(path)
     if not isinstance(contents, dict) or not contents:
-        raise AvpipeError(
-            f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector."
-        )
+        raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
     words = {str(name): np.asarray(vector) for name, vector in contents.items()}
     shapes = {vector.shape for vector in words.values()}
     plain = all(vector.dtype.kind == "f" and np.isfinite(vector).all() for vector in words.values())
     if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not plain:
-        raise AvpipeError(
-            f"{path} has vectors of shapes {sorted(shapes)}; expected finite floats of one shape [d]."
-        )
+        raise AvpipeError(f"{path} has vectors of shapes {sorted(shapes)}; expected finite floats of one shape [d].")
     return {name: vector.astype(np.float32) for name, vector in words.items()}
 
 
@@ -52,7 +48,7 @@ def write_words(path: str | os.PathLike[str], words: Mapping[str, npt.NDArray[np
 
 
 def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
-    """class name -> name as written for word2vec, from a `*_w2v_class_names.csv` with columns original, manual[, category].
+    """class name -> name as written for word2vec, from a `*_w2v_class_names.csv` (original,manual[,category]).
 
     Raises:
         AvpipeError: columns are lacking, or a name of either column occurs twice.
@@ -69,9 +65,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
         values = [row[column] for row in rows]
         twice = {value for value in values if values.count(value) > 1}
         if twice:
-            raise AvpipeError(
-                f"{path} has names twice in column {column}: {listed(twice)}; correct the table."
-            )
+            raise AvpipeError(f"{path} has names twice in column {column}: {listed(twice)}; correct the table.")
     return {row["original"]: row["manual"] for row in rows}
 
 
@@ -93,30 +87,30 @@ def class_vectors(
     used: Sequence[str] | None = None,
     seed: int = 0,
 ) -> npt.NDArray[np.float32]:
-    """The vector of every class, float32 [n_classes, d], rows by class id; NaN where an unused class has none.
+    """The vector of every class, float32 [n_classes, d], row = class id; NaN for unused classes without one.
 
     Args:
         words: word2vec name -> float32 [d].
         names: class name -> word2vec name.
         class_names: all classes of the source dataset in code-point order; a class id is a position in it.
-        alignment: "correct": each class has its own vector. "published": row i is the vector of the i-th of the
-            *sorted word2vec names*, as the published loader has it (specs/avca.md §5.1, 1; wrong for 36 of UCF's 51
-            classes). "permuted": the control experiment, see `permuted_rows`.
+        alignment: "correct": each class has its own vector. "published": row i is the vector of the i-th of
+            the *sorted word2vec names*, as the published loader has it (specs/avca.md §5.1, 1; wrong for 36
+            of UCF's 51 classes). "permuted": the control experiment, see `permuted_rows`.
         used: classes of the split, which must have a vector; None: all.
         seed: of the permutation; no effect otherwise.
 
     Raises:
-        AvpipeError: a used class has no vector, or "published" is asked for and the name table does not cover all classes.
+        AvpipeError: a used class has no vector, or "published" is asked for and the name table does not cover
+            all classes.
     """
     used = class_names if used is None else used
-    keys = (
-        published_keys(names, class_names) if alignment == "published" else correct_keys(names, class_names)
-    )
+    keys = published_keys(names, class_names) if alignment == "published" else correct_keys(names, class_names)
     lacking = {name for name, key in zip(class_names, keys, strict=True) if key not in words} & set(used)
     if lacking:
         raise AvpipeError(
-            f"{len(words)} word vectors, but none for the classes {listed(lacking)}. Expected each class in column "
-            "original of the name table, and its column manual among the names of the vectors; complete either."
+            f"{len(words)} word vectors, but none for the classes {listed(lacking)}. Expected each class in "
+            "column original of the name table, and its column manual among the names of the vectors; "
+            "complete either."
         )
     absent = np.full(next(iter(words.values())).shape, np.nan, np.float32)
     vectors = np.stack([words.get(key, absent) if key is not None else absent for key in keys])
@@ -127,7 +121,7 @@ def class_vectors(
 
 
 def correct_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[str | None]:
-    """Each class's word2vec name; the name table is searched without regard to case where that is unambiguous."""
+    """Each class's word2vec name; capitals may differ from the table's where that is unambiguous."""
     originals = ClassNames(names)
     found = [originals.find(name) for name in class_names]
     return [None if name is None else names[name] for name in found]
@@ -136,23 +130,25 @@ def correct_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[s
 def published_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[str | None]:
     """The word2vec name whose vector the published loader gives to each class id.
 
-    Its text matrix is in order of the sorted word2vec names, but is indexed by class id, the order of the class names.
+    Its text matrix is in order of the sorted word2vec names, but is indexed by class id, the order of the
+    class names.
     """
     if len(names) != len(class_names):
         raise AvpipeError(
-            f"The name table has {len(names)} rows for {len(class_names)} classes; the published alignment is defined "
-            "for one row per class only. Complete the table or use the correct alignment."
+            f"The name table has {len(names)} rows for {len(class_names)} classes; the published alignment "
+            "is defined for one row per class only. Complete the table or use the correct alignment."
         )
     return [*sorted(names.values())]
 
 
 def permuted_rows(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """For each class id the id whose vector it gets in the control experiment: one random cycle through all of them.
+    """For each class id the id whose vector it gets in the control experiment: one random cycle of all.
 
-    Seen and unseen classes are permuted together. A permutation among the unseen classes alone would leave what is
-    learned from the seen ones intact and make a good model *always* wrong, below chance; one among the seen classes alone
-    keeps true vectors on the unseen side. A cycle leaves no class its own vector. That biases accuracy below chance
-    only by the fixed points a free permutation would have had: one class in all on average.
+    Seen and unseen classes are permuted together. A permutation among the unseen classes alone would leave
+    what is learned from the seen ones intact and make a good model *always* wrong, below chance; one among
+    the seen classes alone keeps true vectors on the unseen side. A cycle leaves no class its own vector. That
+    biases accuracy below chance only by the fixed points a free permutation would have had: one class in all
+    on average.
 
     Raises:
         AvpipeError: fewer than two classes.

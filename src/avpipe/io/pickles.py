@@ -1,9 +1,9 @@
-"""Reading foreign pickles without running them: plain containers, text, numbers and numpy arrays, nothing else.
+"""Reading foreign pickles without running them: plain containers, text, numbers and numpy arrays only.
 
-A pickle is a program that may call any importable function. Here every global that a pickle names is looked up
-in a closed list of stand-ins of our own; numpy's own constructors are not among them, because a hostile dtype
-state can make numpy treat raw bytes as object pointers. Arrays are built by `numpy.frombuffer` from a dtype that
-was checked, and what a file may allocate is bounded by `max_bytes`.
+A pickle is a program that may call any importable function. Here every global that a pickle names is looked
+up in a closed list of stand-ins of our own; numpy's own constructors are not among them, because a hostile
+dtype state can make numpy treat raw bytes as object pointers. Arrays are built by `numpy.frombuffer` from a
+dtype that was checked, and what a file may allocate is bounded by `max_bytes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,6 @@ _MALFORMED = (
     MemoryError,
     RecursionError,
 )
-_NPY_MAGIC = b"\x93NUMPY"
 
 
 def read_pickle(path: str | os.PathLike[str], *, encoding: str = "ASCII", max_bytes: int = MAX_BYTES) -> Any:
@@ -54,23 +53,22 @@ def read_pickle(path: str | os.PathLike[str], *, encoding: str = "ASCII", max_by
         max_bytes: largest file accepted, and the most that arrays, sets and byte strings may add up to.
 
     Raises:
-        AvpipeError: the file is absent, too large, malformed, or names any other global (the message has its name).
+        AvpipeError: the file is absent, too large, malformed, or names any other global (the message has its
+            name).
     """
     return _load(_read(path, max_bytes), path, encoding, max_bytes)
 
 
-def read_pickled_npy(
-    path: str | os.PathLike[str], *, encoding: str = "ASCII", max_bytes: int = MAX_BYTES
-) -> Any:
+def read_pickled_npy(path: str | os.PathLike[str], *, encoding: str = "ASCII", max_bytes: int = MAX_BYTES) -> Any:
     """The contents of an `.npy` file, which may be a pickled object array; of a 0-d array the one element.
 
-    The published word vectors are such files: a 0-d object array with a dict (specs/avca.md §1.4). Arguments and
-    errors as for `read_pickle`; a file that does not begin with numpy's magic string is refused.
+    The published word vectors are such files: a 0-d object array with a dict (specs/avca.md §1.4). Arguments
+    and errors as for `read_pickle`; a file that does not begin with numpy's magic string is refused.
     """
     data = _read(path, max_bytes)
     stream = io.BytesIO(data)
     try:
-        major, minor = np.lib.format.read_magic(stream)
+        major, _minor = np.lib.format.read_magic(stream)
         read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
         shape, fortran, dtype = read_header(stream)
     except (ValueError, KeyError) as error:
@@ -81,17 +79,16 @@ def read_pickled_npy(
     if dtype.hasobject:
         array = _load(body, path, encoding, max_bytes)
         if not isinstance(array, np.ndarray) or array.shape != shape:
-            raise AvpipeError(
-                f"{path}: the pickled part is not an array of shape {shape} as the header says."
-            )
+            raise AvpipeError(f"{path}: the pickled part is not an array of shape {shape} as the header says.")
     else:
         expected = math.prod(shape) * dtype.itemsize
-        if len(body) != expected:
+        if len(body) != expected or min(shape, default=0) < 0:
             raise AvpipeError(
                 f"{path}: {len(body)} bytes of data, expected {expected} for {dtype} {shape}; "
                 "the file is damaged, fetch it again."
             )
-        array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()
+        flat = np.frombuffer(body, dtype) if body else np.empty(0, dtype)
+        array = flat.reshape(shape, order="F" if fortran else "C").copy()
     return array.item() if shape == () else array
 
 
@@ -101,9 +98,7 @@ def _read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         raise AvpipeError(f"{path} does not exist; check the path or fetch the file first.")
     size = path.stat().st_size
     if size > max_bytes:
-        raise AvpipeError(
-            f"{path} has {size} bytes, more than the {max_bytes} accepted; raise max_bytes if meant."
-        )
+        raise AvpipeError(f"{path} has {size} bytes, more than the {max_bytes} accepted; raise max_bytes if meant.")
     return path.read_bytes()
 
 
@@ -115,8 +110,8 @@ def _load(data: bytes, path: str | os.PathLike[str], encoding: str, max_bytes: i
         return _resolve(unpickler.load(), {})
     except _MALFORMED as error:
         raise AvpipeError(
-            f"{path} was not read: {error}. Expected a pickle of plain containers, text, numbers and numpy arrays. "
-            "If you trust the file, convert it to such a pickle where it was made."
+            f"{path} was not read: {error}. Expected a pickle of plain containers, text, numbers and numpy "
+            "arrays. If you trust the file, convert it to such a pickle where it was made."
         ) from error
 
 
@@ -125,12 +120,12 @@ def _check_opcodes(data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in _REFUSED_OPCODES:
             raise pickle.UnpicklingError(f"opcode {opcode.name} is refused")
-        if opcode.name in _MEMO_OPCODES and not 0 <= argument <= len(data):
+        if opcode.name in _MEMO_OPCODES and not 0 <= (argument or 0) <= len(data):
             raise pickle.UnpicklingError(f"memo index {argument} exceeds the {len(data)} bytes of the pickle")
 
 
 class _Stand:
-    """What a permitted global unpickles to: callable, and immune to the BUILD opcode, which sets attributes."""
+    """What a permitted global unpickles to: callable, and immune to BUILD, which sets attributes."""
 
     __slots__ = ("_call",)
 
@@ -153,7 +148,7 @@ class _Dtype:
         if not isinstance(name, str) or not _PLAIN_DTYPE.fullmatch(name):
             raise pickle.UnpicklingError(f"dtype {name!r} is not a plain number, string or object type")
         self._name = name
-        self._order = "="
+        self._order: Literal["<", ">", "|", "="] = "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order, subarray, names, fields = state[1:5]
@@ -216,11 +211,10 @@ class _RestrictedUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): self._encode,
             ("builtins", "set"): self._charged(set),
             ("builtins", "frozenset"): self._charged(frozenset),
+            ("builtins", "bytes"): lambda: b"",  # how protocols 0 to 2 write empty ones
             ("builtins", "bytearray"): self._encode_bytearray,
             ("builtins", "complex"): complex,
-            ("collections", "OrderedDict"): self._charged(
-                dict
-            ),  # a plain dict keeps the order and has no attributes
+            ("collections", "OrderedDict"): self._charged(dict),  # a plain dict keeps the order and has no attributes
         }
         if key not in stands:
             raise pickle.UnpicklingError(f"it names the global {module}.{name}, which is refused")
@@ -244,9 +238,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
     def _frombuffer(self, data: object, dtype: object, shape: object, order: str, axes: object = None) -> Any:
         if order not in ("C", "F") or axes is not None:
-            raise pickle.UnpicklingError(
-                f"an array with memory order {order!r}; pickle a contiguous copy instead"
-            )
+            raise pickle.UnpicklingError(f"an array with memory order {order!r}; pickle a contiguous copy instead")
         return _array_from_bytes(self._charge, data, dtype, shape, order)
 
     def _encode(self, text: str, encoding: str) -> bytes:

@@ -23,7 +23,8 @@ from av.stream import Discard
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
-from avpipe.media.source import find_audio, open_media, origin_seconds, require_decoder
+from avpipe.media.probe import is_short
+from avpipe.media.source import check_packet, find_audio, open_media, origin_seconds, require_decoder
 
 Samples = npt.NDArray[np.int16]
 
@@ -138,14 +139,23 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
                 other.discard = Discard.all
         origin, time = origin_seconds(container), Fraction(0)
         try:
-            for frame in container.decode(stream):
-                if frame.pts is not None and frame.time_base is not None:
-                    time = frame.pts * frame.time_base - origin
-                if frame.samples:
-                    yield time, frame
+            for packet in container.demux(stream):
+                check_packet(packet, path)
+                for frame in stream.decode(packet):
+                    if frame.pts is not None and frame.time_base is not None:
+                        time = frame.pts * frame.time_base - origin
+                    if frame.samples:
+                        yield time, frame
+                        time += Fraction(frame.samples, frame.sample_rate)
         except FFmpegError as error:
             detail = f"{path}: sound: {error.strerror} after {float(time):.3f} s"
             raise ClipFailure(Reason.DECODE_ERROR, detail) from error
+        # Elsewhere the announced duration is a guess from the bit rate, or covers the picture as well.
+        if "mov" in container.format.name and stream.duration and stream.time_base:
+            announced = float(stream.duration * stream.time_base)
+            if is_short(announced, float(time + origin - (stream.start_time or 0) * stream.time_base)):
+                detail = f"truncated: the header announces {announced:.2f} s of sound, it ends at {float(time):.2f} s"
+                raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {detail}; fetch it again")
 
 
 def _known_layout(frame: AudioFrame) -> str:

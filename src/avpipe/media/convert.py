@@ -101,6 +101,9 @@ def _build_job(
     video, sound = open_inputs(path, timeline, cut, audio=audio, threads=threads)
     video, _ = on_cut_clock(video, timeline, cut, begins_at_zero=not cut.is_whole)
     video = video.filter("fps", fps=as_ratio(frame_rate(rate_hz)), start_time=0)
+    if cut.end is not None:
+        # Exact, since no frame from after the end is due before it. (The option -frames:v would cut the sound, too.)
+        video = video.filter("trim", end_frame=expected_frames)
     options: dict[str, Any] = {
         "c:v": "libx264",
         "crf": crf,
@@ -110,8 +113,6 @@ def _build_job(
         "fflags": "+bitexact",
         "map_metadata": -1,
     }
-    if cut.end is not None:  # no frame from after the end is shown before it, so stopping here is exact
-        options["frames:v"] = expected_frames
     streams = [video]
     if audio is not None:
         streams.append(cut_audio(sound, audio))

@@ -111,7 +111,7 @@ def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
         require_decoder(video, path)
         video.thread_count = threads
         video.thread_type = "AUTO"
-        tally = Tally(container, video)
+        tally = Tally(path, container, video)
         held: TimedFrame | None = None
         try:
             for shown in _from(container, video, tally, cut.start):
@@ -137,6 +137,7 @@ def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fr
     if start > 0 and has_exact_index(container):
         assert video.time_base is not None
         container.seek(origin_ticks(container, video) + int(start / video.time_base), stream=video)
+        tally.restart(from_start=False)
         frames = timed_frames(container, video, tally)
         first = next(frames, None)
         if first is not None and first.time <= start:
@@ -144,7 +145,7 @@ def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fr
             yield from frames
             return
         container.seek(container.start_time or 0)
-        tally.restart()
+        tally.restart(from_start=True)
     yield from timed_frames(container, video, tally)
 
 

@@ -60,6 +60,7 @@ def run_ffmpeg(output: Any, source: Path, *, timeout_seconds: float | None, thre
 
 def judge_run(status: int, stderr: str, source: Path) -> ClipFailure | AvpipeError | None:
     """Decide what an exit status and the messages of ffmpeg at error level mean; None: all went well."""
+    stderr = re.sub(r" @ 0x[0-9a-f]+", "", stderr)
     said = " | ".join(line.strip() for line in stderr.splitlines() if line.strip())[:_LONGEST_MESSAGE]
     if status == 0 and not said:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.media.probe import has_too_few, is_short
-from avpipe.media.source import origin_seconds, origin_ticks
+from avpipe.media.source import announced_seconds, check_packet, origin_seconds, origin_ticks
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 
@@ -50,20 +51,27 @@ class TimedFrame:
 class Tally:
     """What was read of a file, to tell a whole file from one that was cut off or did not decode."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        self._path = path
         self._container = container
         self._stream = stream
-        self.restart()
+        self.restart(from_start=True)
 
-    def restart(self) -> None:
-        """Forget what was read."""
+    def restart(self, *, from_start: bool) -> None:
+        """Forget what was read; the file is read from its start, or from a key frame on."""
         self.packets = 0
         self.frames = 0
+        self._from_start = from_start
         self._end = Fraction(0)  # of the last packet of any stream
 
     def add_packet(self, packet: Packet) -> None:
-        """Count a packet of any stream."""
+        """Count a packet of any stream.
+
+        Raises:
+            ClipFailure: DECODE_ERROR when it is a cut-off packet of the video stream.
+        """
         if packet.stream.index == self._stream.index:
+            check_packet(packet, self._path)
             self.packets += packet.size > 0 and not packet.is_discard
         if packet.pts is not None:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_seconds(self._container)
@@ -72,15 +80,18 @@ class Tally:
     def find_missing(self, last_end: Fraction) -> str | None:
         """Say what is missing after the file was read to its end, `last_end` seconds; or None."""
         stream, container = self._stream, self._container
-        if stream.duration is not None and stream.time_base is not None:
-            start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)
-            announced, found = float(stream.duration * stream.time_base), float(last_end - start)
+        announced, found = announced_seconds(container, stream), float(max(self._end, last_end))
+        if announced is None:
+            announced = (container.duration or 0) / av.time_base
         else:
-            announced, found = (container.duration or 0) / av.time_base, float(max(self._end, last_end))
+            assert stream.time_base is not None
+            start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)
+            found = float(last_end - start)
         if is_short(announced, found):
             return f"truncated: the header announces {announced:.2f} s, the file holds {found:.2f} s"
-        # Where the container counts frames, a packet is a frame; in WebM some packets are never shown.
-        if stream.frames and has_too_few(self.packets, self.frames):
+        # Where the container counts frames, a packet is a frame; in WebM some packets are never shown. After a seek
+        # the decoder rightly drops frames that rest on what came before.
+        if self._from_start and stream.frames and has_too_few(self.packets, self.frames):
             return f"only {self.frames} of {self.packets} frames could be decoded"
         return None
 
@@ -88,9 +99,8 @@ class Tally:
 def timed_frames(container: InputContainer, stream: VideoStream, tally: Tally) -> Generator[TimedFrame]:
     """Decode from the container's present position on, one frame at a time.
 
-    Times and durations are those of the ffmpeg program, so that a frame lands in the same output slot. One
-    frame
-    is held back: a packed-bitstream AVI (DivX, XviD) gives the time stamps of neighbours in the wrong order.
+    Times and durations are those of the ffmpeg program, so that a frame lands in the same output slot.
+    One frame is held back: a packed-bitstream AVI (DivX, XviD) gives the time stamps of neighbours in the wrong order.
     """
     assert stream.time_base is not None
     origin = origin_ticks(container, stream)

@@ -13,7 +13,16 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.source import NO_VIDEO_STREAM, find_audio, find_video, open_media, origin_seconds, require_decoder
+from avpipe.media.source import (
+    NO_VIDEO_STREAM,
+    announced_seconds,
+    check_packet,
+    find_audio,
+    find_video,
+    open_media,
+    origin_seconds,
+    require_decoder,
+)
 
 # How much less than announced is still whole. An XviD AVI announces a frame more for each frame its encoder
 # held back (82 announced, 81 there: specs/extractors.md 3.4), and containers round their durations.
@@ -114,7 +123,7 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
     """Like `probe_media`, for any media file: reports what is there and judges nothing.
 
     Raises:
-        ClipFailure: MISSING, or DECODE_ERROR when the file cannot be opened or read to its end.
+        ClipFailure: MISSING, or DECODE_ERROR when the file cannot be opened or ends in the middle of a packet.
     """
     path = Path(path)
     with open_media(path) as container:
@@ -122,7 +131,7 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
         streams: list[Stream] = [stream for stream in (video, audio) if stream is not None]
         for stream in streams:
             require_decoder(stream, path)
-        spans = _read_spans(container, streams)
+        spans = _read_spans(path, container, streams)
         video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
         audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
         end = max((span.end_seconds(container) for span in spans.values()), default=0.0)
@@ -205,7 +214,7 @@ class _Span:
         return 0.0 if self.end is None else float(self.end * self.time_base - origin_seconds(container))
 
 
-def _read_spans(container: InputContainer, streams: list[Stream]) -> dict[int, _Span]:
+def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) -> dict[int, _Span]:
     """Read all packets of the streams."""
     spans = {stream.index: _Span(_time_base(stream)) for stream in streams}
     for other in container.streams:
@@ -213,6 +222,7 @@ def _read_spans(container: InputContainer, streams: list[Stream]) -> dict[int, _
             other.discard = Discard.all
     if streams:
         for packet in container.demux(*streams):
+            check_packet(packet, path)
             if packet.size:  # the others are PyAV's end marks
                 spans[packet.stream.index].add(packet)
     return spans
@@ -221,10 +231,6 @@ def _read_spans(container: InputContainer, streams: list[Stream]) -> dict[int, _
 def _time_base(stream: Stream) -> Fraction:
     assert stream.time_base is not None, "a demuxed stream has a time base"
     return stream.time_base
-
-
-def _seconds(ticks: int | None, stream: Stream) -> float | None:
-    return None if ticks is None else float(ticks * _time_base(stream))
 
 
 def _describe_video(path: Path, container: InputContainer, stream: av.VideoStream, span: _Span) -> VideoStream:
@@ -242,7 +248,7 @@ def _describe_video(path: Path, container: InputContainer, stream: av.VideoStrea
         packets=span.packets,
         start_seconds=start,
         duration_seconds=duration,
-        announced_seconds=_seconds(stream.duration, stream),
+        announced_seconds=announced_seconds(container, stream),
         rotation_degrees=_rotation_degrees(path) if span.packets else 0,
         pixel_format=context.pix_fmt or "unknown",
     )
@@ -258,7 +264,7 @@ def _describe_audio(container: InputContainer, stream: av.AudioStream, span: _Sp
         packets=span.packets,
         start_seconds=start,
         duration_seconds=span.end_seconds(container) - start if span.packets else 0.0,
-        announced_seconds=_seconds(stream.duration, stream),
+        announced_seconds=announced_seconds(container, stream),
     )
 
 

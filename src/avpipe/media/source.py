@@ -12,6 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -80,6 +81,27 @@ def find_audio(container: InputContainer) -> AudioStream | None:
         if context is None or (context.sample_rate and context.channels):
             return stream
     return None
+
+
+def announced_seconds(container: InputContainer, stream: Stream) -> float | None:
+    """Give a stream's duration by the header, or None when the header does not say.
+
+    FFmpeg shortens an AVI's durations to what the file's size allows, so there the announced frames tell.
+    """
+    rate = getattr(stream, "average_rate", None)
+    if container.format.name == "avi" and stream.frames and rate:
+        return float(stream.frames / rate)
+    if stream.duration is None or stream.time_base is None:
+        return None
+    return float(stream.duration * stream.time_base)
+
+
+def check_packet(packet: Packet, path: Path) -> None:
+    """Raise ClipFailure DECODE_ERROR when the file ends, or has a hole, in the middle of a packet."""
+    if packet.is_corrupt:
+        time = packet.pts if packet.pts is not None else packet.dts
+        place = "at an unknown time" if time is None else f"at {float(time * packet.time_base):.3f} s"
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {packet.stream.type} packet cut off {place}; fetch it again")
 
 
 def has_exact_index(container: InputContainer) -> bool:

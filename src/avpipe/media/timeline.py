@@ -112,7 +112,7 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
                 other.discard = Discard.all
         exact = has_exact_index(container)
         if decode and not exact:
-            times, last_duration, first_key = _decoded_times(container, video)
+            times, last_duration, first_key = _decoded_times(path, container, video)
         else:
             times, last_duration, first_key = _packet_times(container, video)
         if not times:
@@ -208,10 +208,12 @@ def _last_duration(stamps: list[tuple[int, int]], video: VideoStream) -> int:
     return round(1 / (video.average_rate * video.time_base)) if video.average_rate and video.time_base else 1
 
 
-def _decoded_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, Fraction | None]:
+def _decoded_times(
+    path: Path, container: InputContainer, video: VideoStream
+) -> tuple[list[Fraction], Fraction, Fraction | None]:
     times: list[Fraction] = []
     last_duration = Fraction(0)
-    with closing(timed_frames(container, video, Tally(container, video))) as frames:
+    with closing(timed_frames(container, video, Tally(path, container, video))) as frames:
         for frame in frames:
             times.append(frame.time)
             last_duration = frame.duration

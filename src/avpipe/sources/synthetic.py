@@ -1,7 +1,8 @@
 """The embedded dataset demo_gzsl: small videos in UCF-101's shape that the pipeline makes for itself.
 
-`plan_demo` decides, `render_clip` draws one clip, `make_demo` writes everything. The plan is the same on every machine, and
-the same library versions give the same bytes. Six clips are out of the ordinary, so that every run meets them.
+`plan_demo` decides, `render_clip` draws one clip, `make_demo` writes everything. The plan is the same on
+every machine, and the same library versions give the same bytes. Six clips are out of the ordinary, so that
+every run meets them.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def plan_demo() -> list[ClipSpec]:
 def demo_split() -> Split:
     """The class split of the plan, every clip in it, odd ones too: a split lists what ought to be there.
 
-    Of classes trained in stage 1, groups 1 and 2 train, 3 validates, 4 tests; of classes unseen in stage 1, groups 1 to 3
-    validate and 4 tests; of classes never trained, all test. Unlike in UCF, no scene is on both sides.
+    Of classes trained in stage 1, groups 1 and 2 train, 3 validates, 4 tests; of classes unseen in stage 1,
+    groups 1 to 3 validate and 4 tests; of classes never trained, all test. Unlike in UCF, no scene is on both
+    sides.
     """
     trained = {demo.name for demo in TRAIN}
     unseen = {demo.name for demo in VAL_UNSEEN}
@@ -137,7 +139,8 @@ def write_demo_split(root: str | os.PathLike[str]) -> None:
 
 
 def make_demo(folder: str | os.PathLike[str], *, workers: int | None = None) -> list[ClipSpec]:
-    """Write the dataset: `folder`/videos/<Class>/<clip>, `folder`/class-split/…, `folder`/word_embeddings_demo_normed.npy.
+    """Write the dataset: `folder`/videos/<Class>/<clip>, `folder`/class-split/…,
+    `folder`/word_embeddings_demo_normed.npy.
 
     The folder appears whole or not at all and replaces an older one. Takes some seconds.
 

@@ -1,8 +1,8 @@
-"""The 24 classes of the embedded dataset: what can be seen and heard, and word vectors made of the same factors.
+"""The 24 classes of the embedded dataset: what is seen and heard, and word vectors of the same factors.
 
-A class is a combination of five factors, and its word vector is the sum of one random unit vector per factor value. So
-whoever learns from seen classes how each factor looks or sounds can recognise a class never seen: zero-shot
-learning is possible here by construction, and impossible once the vectors are permuted.
+A class is a combination of five factors, and its word vector is the sum of one random unit vector per factor
+value. So whoever learns from seen classes how each factor looks or sounds can recognise a class never seen:
+zero-shot learning is possible here by construction, and impossible once the vectors are permuted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class DemoClass:
 
     @property
     def name(self) -> str:
-        """The folder's name, in UCF-101's manner: RedDiscSwayLowPulse."""
+        """The folder's name, in UCF-101's manner: RedDiscSwayMiddleDrone."""
         return "".join(value.capitalize() for value in astuple(self))
 
     @property
     def phrase(self) -> str:
-        """The name its word vector goes by; it sorts differently, as some of UCF's do (specs/avca.md §5.1, 1)."""
+        """The name of its word vector; it sorts differently, as some of UCF's do (specs/avca.md §5.1, 1)."""
         return f"{self.pitch} {self.rhythm}, {self.colour} {self.shape} in {self.motion}"
 
 

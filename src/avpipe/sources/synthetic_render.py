@@ -1,8 +1,8 @@
 """Picture and sound of one clip of the embedded dataset, as arrays: pure functions of the clip's description.
 
-What makes the class is large, saturated and in the middle of the picture, because networks with random weights, which
-the dataset must work with, see colour and layout best. What varies between clips is drawn from the clip's seeds: place,
-size, speed, phase, hue, background, loudness, tuning, noise.
+What makes the class is large, saturated and in the middle of the picture, because networks with random
+weights, which the dataset must work with, see colour and layout best. What varies between clips is drawn from
+the clip's seeds: place, size, speed, phase, hue, background, loudness, tuning, noise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Variation:
         hue_shift: in turns of the colour circle.
         background: grey level in 0..255 of the backdrop, slope: its change over the picture, right and down.
         grain: standard deviation of the backdrop's fixed noise, grey levels.
-        tuning: factor on the pitch; beats_hz: of the rhythm; loudness: peak in 0..1; hiss: noise relative to it.
+        tuning: factor on the pitch; beats_hz: of the rhythm; loudness: peak in 0..1; hiss: noise relative to
+            it.
         noise_seed: of the two noises.
     """
 

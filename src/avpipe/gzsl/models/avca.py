@@ -31,6 +31,7 @@ class AVCA(Method):
     word_dim = WORD_DIM
     calibration_modes = ("video",)
     score_mode = "video"
+    pos_emb1D: Tensor  # noqa: N815 - the published name
 
     def __init__(self, audio_dim: int, video_dim: int, settings: AVCASettings) -> None:
         super().__init__()
@@ -85,9 +86,7 @@ class AVCA(Method):
         audio_rec, video_rec = self.A_rec(theta_audio[:, :1]), self.V_rec(theta_video[:, :1])
         decode_negative_text = self._unused_calls(audio_rec, video_rec, track_statistics)
         to_decode = theta_text if decode_negative_text else theta_text[:, :1]
-        decoded = self.D(
-            torch.cat((to_decode, theta_audio, theta_video), 1), track_statistics=track_statistics
-        )
+        decoded = self.D(torch.cat((to_decode, theta_audio, theta_video), 1), track_statistics=track_statistics)
 
         target, rho_text = text[:, 0], decoded[:, 0]
         rho = decoded[:, -4:].unflatten(1, (2, 2))  # [B, modality, sign, 300]
@@ -96,12 +95,12 @@ class AVCA(Method):
         phi_rec = torch.cat((audio_rec, video_rec), 1)
 
         reconstruction = _mse(rho[:, :, 0], target[:, None])
-        terms = dict(rec_v=reconstruction[1], rec_a=reconstruction[0], rec_w=F.mse_loss(rho_text, target))
+        terms = {"rec_v": reconstruction[1], "rec_a": reconstruction[0], "rec_w": F.mse_loss(rho_text, target)}
         terms |= _triplet_terms(rho_text, rho, theta_text, theta, settings.additional_triplets_loss)
         if settings.reg_loss:
             reg_phi, reg_theta = _mse(phi_rec, phi), _mse(theta[:, :, 0], theta_text[:, :1])
-            terms |= dict(reg_phi_v=reg_phi[1], reg_phi_a=reg_phi[0])
-            terms |= dict(reg_theta_v=reg_theta[1], reg_theta_a=reg_theta[0])
+            terms |= {"reg_phi_v": reg_phi[1], "reg_phi_a": reg_phi[0]}
+            terms |= {"reg_theta_v": reg_theta[1], "reg_theta_a": reg_theta[0]}
         terms["total"] = torch.stack(tuple(terms.values())).sum()
         return terms
 
@@ -135,9 +134,7 @@ class AVCA(Method):
         by_audio, by_video = torch.cdist(theta_audio, theta_text), torch.cdist(theta_video, theta_text)
         return {"video": by_video, "audio": by_audio, "both": by_audio + by_video}
 
-    def _encode(
-        self, audio: Tensor, video: Tensor, track_statistics: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _encode(self, audio: Tensor, video: Tensor, track_statistics: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Grouped inputs [B, g, d] to phi_audio, phi_video [B, g, 300], theta_audio, theta_video [B, g, 64]."""
         phi_audio = self.A_enc(audio, track_statistics=track_statistics)
         phi_video = self.V_enc(video, track_statistics=track_statistics)
@@ -206,5 +203,3 @@ def _triplet_terms(
         names += ["first_a", "first_v", "second_a", "second_v"]
     terms = (torch.cat(gaps, 1) + _TRIPLET_MARGIN).relu().mean(0)
     return dict(zip(names, terms.unbind(), strict=True))
-
-

@@ -85,9 +85,7 @@ def grouped_batch_norm(x: Tensor, norm: nn.BatchNorm1d, *, track_statistics: boo
     batch, groups, width = x.shape
     if not norm.training:
         rows = x.reshape(-1, width)
-        out = F.batch_norm(
-            rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-        )
+        out = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
         return out.view(batch, groups, width)
     mean = variance = None
     if track_statistics:  # with momentum 1 the operator hands over the (unbiased) statistics of the batch
@@ -196,9 +194,7 @@ class _FeedForward(nn.Module):
 class PairTransformer(nn.Module):
     """The published cross-modal transformer: pre-norm layers over the two tokens audio and video, no final norm."""
 
-    def __init__(
-        self, width: int, depth: int, *, heads: int, head_width: int, hidden: int, dropout: float
-    ) -> None:
+    def __init__(self, width: int, depth: int, *, heads: int, head_width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.ModuleList(
@@ -212,7 +208,7 @@ class PairTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., 2, width] -> the same shape."""
-        for attention, feed_forward in self.layers:  # type: ignore[misc]
-            x = x + attention(x)
-            x = x + feed_forward(x)
+        for layer in self.layers:
+            for residual in layer:  # type: ignore[union-attr]
+                x = x + residual(x)
         return x

@@ -1,0 +1,91 @@
+"""Around a training run: seeds, threads, determinism, and a polite end on SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+
+from avpipe.errors import AvpipeError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`.
+
+    Raises:
+        AvpipeError: torch does not know or cannot reach it.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise AvpipeError(f"Cannot use the device {name!r} ({reason}); use cpu, or check the driver.") from error
+
+
+@contextmanager
+def deterministic(device: torch.device, threads: int) -> Iterator[None]:
+    """Deterministic kernels, `threads` CPU threads and random states that are put back on leaving."""
+    memory: Any = torch.utils.deterministic  # its attribute is made at run time, which mypy cannot see
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        memory.fill_uninitialized_memory,
+    )
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    memory.fill_uninitialized_memory = False  # costs time and hides nothing here
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1], warn_only=before[2])
+        memory.fill_uninitialized_memory = before[3]
+
+
+class Interrupt:
+    """Notes SIGTERM, so that the loop can save between two batches instead of dying inside one.
+
+    Signals reach the main thread only; in another thread the default handling stays.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: object = None
+
+    def __enter__(self) -> Interrupt:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._previous = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)  # type: ignore[arg-type]
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def rng_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """States of torch's default generators, which dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_rng_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put back what `rng_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

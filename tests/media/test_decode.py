@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import av
+import ffmpeg
+import numpy as np
+import pytest
+
+from avpipe.errors import ClipFailure, Reason
+from avpipe.media.decode import decode_video
+from avpipe.media.ffmpeg import run_ffmpeg
+from avpipe.media.framerate import select_frames
+
+TWO_SECONDS = "testsrc2=size=64x48:rate=25:duration=2"
+
+
+def reason_of(path, **options):
+    with pytest.raises(ClipFailure) as caught:
+        for _ in decode_video(path, rate_hz=25, **options):
+            pass
+    assert str(path) in caught.value.detail
+    return caught.value.reason
+
+
+def assert_like_the_program(path, program_frames, rates=("25", "1", "30000/1001")):
+    for rate in rates:
+        numerator, _, denominator = rate.partition("/")
+        ours = list(decode_video(path, rate_hz=int(numerator) / int(denominator or 1)))
+        theirs = program_frames(path, rate, ours[0])
+        assert len(ours) == len(theirs)
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_real_files_frames_and_pixels_are_the_programs(real_file, program_frames):
+    assert_like_the_program(real_file, program_frames, ["25"])
+    every = list(decode_video(real_file, rate_hz=None))
+    theirs = program_frames(real_file, None, every[0])
+    assert len(every) == len(theirs)
+    assert np.array_equal(every[-1], theirs[-1])
+
+
+# 10-bit, 4:2:2 and 4:1:0 are where PyAV's own conversion differs from the program; the rest guards colour matrices.
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("deep.mkv", {"pix_fmt": "yuv420p10le"}),
+        ("deep422.mkv", {"pix_fmt": "yuv422p10le"}),
+        ("410.mkv", {"pix_fmt": "yuv410p", "vcodec": "ffv1"}),
+        ("full.mp4", {"pix_fmt": "yuvj420p"}),
+        ("bt709.mp4", {"vf": "setparams=colorspace=bt709:range=tv:color_primaries=bt709:color_trc=bt709"}),
+        ("rgb.mkv", {"pix_fmt": "bgr0", "vcodec": "ffv1"}),
+        ("grey.mkv", {"pix_fmt": "gray", "vcodec": "ffv1"}),
+        ("palette.gif", {}),
+        ("odd.mkv", {"pix_fmt": "yuv420p", "vcodec": "ffv1", "vf": "scale=63:47"}),
+        ("interlaced.mpg", {"vcodec": "mpeg2video", "flags": "+ilme+ildct", "top": 1}),
+        ("motion.avi", {"vcodec": "mjpeg"}),
+        ("web.webm", {"vcodec": "libvpx", "deadline": "realtime", "auto-alt-ref": 1, "lag-in-frames": 16}),
+    ],
+)
+def test_pixels_are_the_programs(make, program_frames, name, options):
+    options.pop("top", None)
+    assert_like_the_program(make(name, video=TWO_SECONDS, **options), program_frames, ["25", "24"])
+
+
+@pytest.mark.parametrize("b_frames", [0, 1, 2])
+@pytest.mark.parametrize("codec", ["libxvid", "mpeg4"])
+def test_avi_with_frames_out_of_order(make, program_frames, codec, b_frames):
+    # XviD packs two frames into one packet there, and the time stamps of neighbours come out exchanged.
+    path = make(f"{codec}{b_frames}.avi", video=TWO_SECONDS, vcodec=codec, bf=b_frames)
+    assert_like_the_program(path, program_frames, ["25", "7", "60"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_variable_rates(make_vfr, program_frames, container, seed):
+    rng = np.random.default_rng(seed)
+    clock = 90000 if container == "mp4" else 1000
+    gaps = np.maximum(clock // 120, rng.exponential(clock / 20, 40)).astype(int)
+    ticks = (int(rng.integers(0, clock)) + np.cumsum(gaps)).tolist()
+    path = make_vfr(f"vfr{seed}.{container}", ticks, clock, tone_from_seconds=0.0)
+    assert_like_the_program(path, program_frames, ["25", "1", "60"])
+
+
+def test_late_video_starts_with_copies_of_its_first_frame(make_vfr, program_frames):
+    path = make_vfr("late.mkv", range(1200, 2200, 40), 1000, tone_from_seconds=0.0)
+    frames = list(decode_video(path, rate_hz=25))
+    assert len(frames) > 50
+    assert all(frame is frames[0] for frame in frames[:30])
+    assert_like_the_program(path, program_frames, ["25"])
+
+
+def test_repeats_are_the_same_array(make):
+    path = make("slow.mp4", video="testsrc2=size=64x48:rate=5:duration=2")
+    frames = list(decode_video(path, rate_hz=25))
+    assert len(frames) == 50
+    assert len({id(frame) for frame in frames}) == 10
+    assert frames[0].dtype == np.uint8
+    assert frames[0].shape == (48, 64, 3)
+
+
+def test_frames_do_not_depend_on_threads(real):
+    path = real("no_audio_28fps.mp4")
+    pairs = zip(decode_video(path, rate_hz=5), decode_video(path, rate_hz=5, threads=3), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("stretch", [(0, 0.7), (0.3, None), (1.237, 4.019), (3.96, 4.0), (7.777, 30)])
+def test_a_stretch_is_what_the_whole_file_shows_then(real, stretch):
+    # Independent of the code under test: all frames, their time stamps, and the rule applied to both by hand.
+    path = real("no_audio_30fps.mp4")
+    start, end = stretch[0], min(stretch[1] or 10.0, 10.0)
+    every = list(decode_video(path, rate_hz=None))
+    times = np.arange(300) / 30
+    first = int(np.searchsorted(times, start, side="right")) - 1
+    last = int(np.searchsorted(times, end - 1e-9))
+    shifted = np.maximum(times[first:last] - start, 0)
+    chosen = first + select_frames(shifted, end - start - shifted[-1], 25)
+    frames = list(decode_video(path, rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1]))
+    assert len(frames) == len(chosen) > 0
+    assert all(np.array_equal(frame, every[index]) for frame, index in zip(frames, chosen, strict=True))
+    plain = list(decode_video(path, rate_hz=None, start_seconds=stretch[0], end_seconds=stretch[1]))
+    assert len(plain) == last - first
+    assert np.array_equal(plain[0], every[first])
+
+
+def test_a_stretch_is_reached_by_seeking(make, monkeypatch):
+    path = make("keys.mp4", video="testsrc2=size=64x48:rate=25:duration=20", g=25)
+    decoded = []
+    original = av.VideoFrame.from_ndarray  # touch nothing of PyAV: count packets through our own tally
+    assert original
+    from avpipe.media.frames import Tally
+
+    count = Tally.add_packet
+    monkeypatch.setattr(Tally, "add_packet", lambda self, packet: (decoded.append(packet), count(self, packet)))
+    frames = list(decode_video(path, rate_hz=25, start_seconds=15.5, end_seconds=16))
+    assert len(frames) == 13
+    assert len(decoded) < 60
+
+
+def test_a_stretch_after_the_end_is_too_short(make):
+    path = make("plain.mp4", video=TWO_SECONDS)
+    assert reason_of(path, start_seconds=2.0) is Reason.TOO_SHORT
+    assert len(list(decode_video(path, rate_hz=25, start_seconds=1.96))) == 1
+
+
+@pytest.mark.parametrize("stretch", [(-1, None), (2, 2), (3, 1), (1, 1.0001)])
+def test_a_stretch_must_make_sense(make, stretch):
+    with pytest.raises(ValueError, match="expected 0 <= start < end"):
+        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1])
+
+
+def test_a_rate_must_make_sense(make):
+    with pytest.raises(ValueError, match="frame rate"):
+        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=0)
+
+
+def test_rotation_is_not_applied(make, tmp_path, program_frames):
+    turned = tmp_path / "turned.mp4"
+    source = ffmpeg.input(str(make("plain.mp4", video=TWO_SECONDS)), display_rotation=90)
+    run_ffmpeg(ffmpeg.output(source, str(turned), c="copy"), turned, timeout_seconds=60)
+    assert next(decode_video(turned, rate_hz=25)).shape == (48, 64, 3)
+    assert_like_the_program(turned, program_frames, ["25"])
+
+
+def test_one_frame(make):
+    path = make("one.mp4", video=TWO_SECONDS, **{"frames:v": 1})
+    assert len(list(decode_video(path, rate_hz=25))) == 1
+    assert len(list(decode_video(path, rate_hz=1))) == 0
+    assert len(list(decode_video(path, rate_hz=None))) == 1
+
+
+def test_failures(make, tmp_path):
+    assert reason_of(tmp_path / "none.mp4") is Reason.MISSING
+    (tmp_path / "empty.mp4").touch()
+    assert reason_of(tmp_path / "empty.mp4") is Reason.DECODE_ERROR
+    assert reason_of(make("sound.m4a", audio="sine=duration=1")) is Reason.NO_VIDEO
+
+
+@pytest.mark.parametrize("name", ["cut.avi", "cut.mp4", "cut.mkv"])
+def test_truncated(make, tmp_path, name):
+    options = {"movflags": "+faststart"} if name.endswith("mp4") else {}
+    whole = make(name, video="testsrc2=size=64x48:rate=25:duration=10", audio="sine=duration=10", **options)
+    assert len(list(decode_video(whole, rate_hz=25))) >= 250
+    content = whole.read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) * 6 // 10])
+    assert reason_of(tmp_path / name) is Reason.DECODE_ERROR
+
+
+def test_a_hole_in_the_middle(real, tmp_path):
+    content = bytearray(real("no_audio_28fps.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = b"\x55" * 200
+    path = tmp_path / "hole.mp4"
+    path.write_bytes(content)
+    with pytest.raises(ClipFailure, match=r"5\.0\d+ s") as caught:
+        list(decode_video(path, rate_hz=25))
+    assert caught.value.reason is Reason.DECODE_ERROR
+    # What is before the hole can still be used.
+    assert len(list(decode_video(path, rate_hz=25, end_seconds=4))) == 100
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count open files")
+def test_the_file_is_closed_when_the_consumer_stops_early(make):
+    path = make("plain.mp4", video=TWO_SECONDS)
+    before = open_files()
+    frames = decode_video(path, rate_hz=25)
+    assert len(list(itertools.islice(frames, 3))) == 3
+    assert open_files() == before + 1
+    frames.close()
+    assert open_files() == before
+
+
+def test_memory_does_not_grow_with_length(make):
+    # 10 minutes at 2 frames a second, 25 out: 15,000 frames of 300 kB, 4.6 GB in all.
+    path = make("long.mp4", video="color=size=320x320:rate=2:duration=600", preset="ultrafast")
+    program = (
+        "import resource, sys\n"
+        "from avpipe.media.decode import decode_video\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "frames = decode_video(sys.argv[1], rate_hz=25)\n"
+        "for _ in range(500): next(frames)\n"
+        "early = peak()\n"
+        "print(500 + sum(1 for _ in frames), peak() - early)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    count, growth_kilobytes = map(int, run.stdout.split())
+    assert count == 15000
+    assert growth_kilobytes < 10_000

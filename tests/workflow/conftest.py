@@ -1,0 +1,54 @@
+"""One small dataset, run once for all tests of this folder; each test works on a copy of the results."""
+
+from pathlib import Path
+
+import pytest
+from project import Project, new_project, small_settings, write_split, write_words
+
+from avpipe.sources.synthetic import plan_demo, render_clip
+
+ROLES = {
+    "main_split": ["train", "train", "train", "val_unseen", "val_unseen", "test_unseen", "test_unseen"],
+    "other_split": ["test_unseen", "test_unseen", "train", "val_unseen", "val_unseen", "train", "train"],
+}
+CLASSES = 7
+CLIPS_PER_CLASS = 3
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
+
+
+def build(folder: Path, **gzsl) -> Project:
+    """A project with videos, two splits and class vectors, nothing run yet."""
+    project = new_project(folder, small_settings(**gzsl))
+    ordinary = [spec for spec in plan_demo() if spec.oddity is None]
+    labels = sorted({spec.demo.name for spec in ordinary})[:CLASSES]
+    clips: dict[str, list[str]] = {label: [] for label in labels}
+    for spec in ordinary:
+        own = clips.get(spec.demo.name)
+        if own is not None and len(own) < CLIPS_PER_CLASS:
+            path = folder / "videos" / spec.demo.name / spec.file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            render_clip(spec, path)
+            own.append(spec.clip_id)
+    for name, roles in ROLES.items():
+        write_split(folder / "split", name, clips, dict(zip(labels, roles, strict=True)))
+    write_words(folder, labels)
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """The small dataset, run to its end; never changed, only copied."""
+    project = build(tmp_path_factory.mktemp("finished") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Project:
+    """A copy of the finished project."""
+    return finished.copy(tmp_path / "project")
