@@ -66,12 +66,12 @@ def show_result(path: Path) -> int:
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
     record = json.loads(path.read_text(encoding="utf-8"))
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     for notice in record["notices"]:
         console.print(f"[bold yellow]{notice}[/]" if notice.isascii() else notice)
     table = Table(title=f"{record['dataset']}: accuracies in %, mean ± standard deviation over seeds")
     for name in HEADER:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for row in result_rows(record):
         table.add_row(*row)
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from avpipe.gzsl.models.layers import Block, PairTransformer, dropout, linear
 RECORDED = Path(__file__).parents[2].parent / "shared" / "parity" / "avca" / "avca_core_main.npz"
 KEYS = ("audio", "video", "text", "audio_neg", "video_neg", "text_neg")
 NO_DROPOUT = {"embedding_dropout": 0.0, "decoder_dropout": 0.0, "additional_dropout": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small sizes: threads that wait for each other cost more than they save, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -242,12 +242,19 @@ def test_class_without_any_clip_is_refused_before_work_is_wasted(tmp_path):
 
 
 def test_only_names_in_ucfs_manner_are_found_in_other_capitals(tmp_path):
-    rows = {"stage_1_train": {"v_HandStand_g01_c01": 0, "dQw4w9WgXcQ_000010": 0, "v_A_g01_c01": 1, "v_B_g01_c01": 1}}
+    rows = {"stage_1_train": {"v_HandStand_g01_c01": 0, "dQw4w9WgXcQ_000010": 0, "v_A_g01_c01": 1, "v_BB_g01_c01": 1}}
     split = read_split(write_split(tmp_path, rows), "main_split")
-    at_hand = ["v_Handstand_g01_c01", "DQW4w9WgXcQ_000010", "v_A_g01_c01", "v_a_g01_c01", "v_b_g01_c01", "V_B_g01_c01"]
+    at_hand = [
+        "v_Handstand_g01_c01",
+        "DQW4w9WgXcQ_000010",
+        "v_A_g01_c01",
+        "v_a_g01_c01",
+        "v_Bb_g01_c01",
+        "v_bB_g01_c01",
+    ]
     found = match_clips(split, at_hand)
     assert found.present["stage_1_train"] == {
         "v_HandStand_g01_c01": "v_Handstand_g01_c01",
         "v_A_g01_c01": "v_A_g01_c01",
     }
-    assert found.missing["stage_1_train"] == ("dQw4w9WgXcQ_000010", "v_B_g01_c01")
+    assert found.missing["stage_1_train"] == ("dQw4w9WgXcQ_000010", "v_BB_g01_c01")

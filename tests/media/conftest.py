@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -42,8 +43,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("made")
 
     def build(name: str, *, video: str | None = None, audio: str | None = None, **options: Any) -> Path:
-        target = folder / name
+        recipe = repr((name, video, audio, sorted(options.items())))
+        target = folder / hashlib.sha256(recipe.encode()).hexdigest()[:8] / name
         if not target.exists():
+            target.parent.mkdir(exist_ok=True)
             inputs = [ffmpeg.input(source, f="lavfi") for source in (video, audio) if source is not None]
             output = ffmpeg.output(*inputs, f"file:{target}", **options)
             run_ffmpeg(output, target, timeout_seconds=60)
@@ -107,9 +110,7 @@ def program_frames(tmp_path: Path) -> Callable[..., npt.NDArray[np.uint8]]:
         mode = {"fps_mode": "passthrough"} if rate is None else {"fps_mode": "cfr"}
         if rate is not None:
             video = video.filter("fps", fps=rate)
-        run_ffmpeg(
-            ffmpeg.output(video, f"file:{raw}", f="rawvideo", pix_fmt="rgb24", **mode), path, timeout_seconds=60
-        )
+        run_ffmpeg(ffmpeg.output(video, f"file:{raw}", f="rawvideo", pix_fmt="rgb24", **mode), path, timeout_seconds=60)
         return np.fromfile(raw, dtype=np.uint8).reshape(-1, *like.shape)
 
     return decode

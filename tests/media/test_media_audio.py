@@ -24,12 +24,11 @@ def test_real_files_samples_are_the_programs(real, program_samples, name):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("wav", "pcm_f32le"), ("mkv", "libopus"), ("flac", "flac")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("m4a", "aac"), ("wav", "pcm_f32le"), ("mkv", "libopus"), ("flac", "flac")]
+)
 def test_layouts_and_codecs(make, program_samples, layout, suffix, codec):
-    if codec == "libopus":
-        options = {"ar": 48000}
-    else:
-        options = {}
+    options = {"ar": 48000} if codec == "libopus" else {}
     path = make(f"{layout}.{suffix}", audio=noise(layout), acodec=codec, **options)
     samples, rate = read_audio(path)
     assert samples.shape[1] == LAYOUTS[layout]

@@ -12,7 +12,7 @@ ROLES = {
     "other_split": ["test_unseen", "test_unseen", "train", "val_unseen", "val_unseen", "train", "train"],
 }
 CLASSES = 7
-CLIPS_PER_CLASS = 3
+CLIPS_PER_CLASS = 4
 
 
 def pytest_collection_modifyitems(items):
@@ -30,7 +30,7 @@ def build(folder: Path, **gzsl) -> Project:
     for spec in ordinary:
         own = clips.get(spec.demo.name)
         if own is not None and len(own) < CLIPS_PER_CLASS:
-            path = folder / "videos" / spec.demo.name / spec.file_name
+            path = folder / "videos" / spec.relative_path
             path.parent.mkdir(parents=True, exist_ok=True)
             render_clip(spec, path)
             own.append(spec.clip_id)

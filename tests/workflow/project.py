@@ -27,7 +27,7 @@ class Project:
     folder: Path
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--configfile", "small.yaml", *arguments]
+        return [sys.executable, "-m", "snakemake", *arguments, "--configfile", "small.yaml"]
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; its whole output is in the error where it fails."""

@@ -54,7 +54,7 @@ def train_stage(
     with leased_device(device) as leased:
         from avpipe.gzsl.training import train_stage1, train_stage2
 
-        common = {
+        common: dict[str, Any] = {
             "benchmark": read_benchmark(tree, text, seed),
             "model_name": method,
             "hyperparameters": method_settings(method, hyperparameters),

@@ -38,6 +38,7 @@ from avpipe.gzsl.words import class_vectors, read_names, read_words
 from avpipe.io.atomic import atomic_directory, write_bytes
 
 StrPath = str | os.PathLike[str]
+NAMES_SUFFIX = "_w2v_class_names.csv"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def write_tree(
     folder = Path(root) / "features" / safe_name(feature_set)
     summary = write_features(folder, split, audio, video, words_file=words_file, names_file=names_file, reasons=reasons)
     write_class_split(split, root)
-    write_bytes(Path(root) / FOLDER_NAMES[0] / Path(names_file).name, Path(names_file).read_bytes())
+    names_file = Path(names_file)
+    target = Path(root) / FOLDER_NAMES[0] / _published_name(names_file, "", NAMES_SUFFIX)
+    write_bytes(target, names_file.read_bytes())
     return summary
 
 
@@ -152,7 +155,7 @@ def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, t
         for path in written.iterdir():
             path.rename(temporary / path.name)
         written.rmdir()
-        write_bytes(temporary / Path(names_file).name, Path(names_file).read_bytes())
+        write_bytes(temporary / _published_name(Path(names_file), "", NAMES_SUFFIX), Path(names_file).read_bytes())
 
 
 def write_features(
@@ -198,7 +201,7 @@ def write_features(
         for subset in SUBSETS:
             _write_subset(temporary, subset, split, both, features, rows)
         (temporary / "text").mkdir()
-        shutil.copyfile(words_file, temporary / "text" / words_file.name)
+        shutil.copyfile(words_file, temporary / "text" / _published_name(words_file, "word_embeddings_", "_normed.npy"))
     dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
     return TreeSummary(split.name, split.digest, dimensions, counts)
 
@@ -249,6 +252,13 @@ def read_tree(
     }
     subsets["stage_2_train"] = _sorted_subset([subsets[part] for part in STAGE_2_PARTS])
     return Benchmark(names.names, words, class_ids, {subset: subsets[subset] for subset in SUBSETS})
+
+
+def _published_name(path: Path, prefix: str, suffix: str) -> str:
+    """The name under which a file of the user's is found in the published layout."""
+    if path.name.startswith(prefix) and path.name.endswith(suffix):
+        return path.name
+    return f"{prefix}{path.stem}{suffix}"
 
 
 def _check_finite(modality: str, pooled: PooledFeatures) -> None:

@@ -45,7 +45,7 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32
     """The clip ids (stored as S80 or variable-length strings) and float32 [n, d] of a class file, in order.
 
     Raises:
-        AvpipeError: not such a file, or the two disagree in length.
+        AvpipeError: not such a file, the two disagree in length, or a feature is not finite.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -65,7 +65,10 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32
         clip_ids = tuple(url.decode("utf-8") if isinstance(url, bytes) else str(url) for url in urls)
     except UnicodeDecodeError as error:
         raise AvpipeError(f"{path} has video_urls that are not UTF-8: {error}.") from error
-    return clip_ids, values.astype(np.float32, copy=False)
+    values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise AvpipeError(f"{path} has features that are not finite; extract them again, and check the weights.")
+    return clip_ids, values
 
 
 def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> dict[str, Path]:

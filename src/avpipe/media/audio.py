@@ -24,7 +24,7 @@ from av.stream import Discard
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.probe import is_short
-from avpipe.media.source import check_packet, find_audio, open_media, origin_seconds, require_decoder
+from avpipe.media.source import announced_seconds, check_packet, find_audio, open_media, origin_seconds, require_decoder
 
 Samples = npt.NDArray[np.int16]
 
@@ -60,6 +60,7 @@ class AudioReader:
         self._layout = _known_layout(frame)
         self._first = round(cut.start * self.rate_hz)
         self._end = None if cut.end is None else round(cut.end * self.rate_hz)
+        self._announced = _announced_samples(self._path, self.rate_hz)
         self._block = max(1, round(block_seconds * self.rate_hz))
 
     @property
@@ -69,12 +70,17 @@ class AudioReader:
 
     def __iter__(self) -> Iterator[Samples]:
         with closing(_decoded(self._path)) as frames:
-            yield from _blocks(_cut(self._samples(frames), self._first, self._end), self._block)
+            sound = _without_padding(self._decoded_samples(frames), self._announced)
+            yield from _blocks(_cut(self._after_silence(sound), self._first, self._end), self._block)
 
-    def _samples(self, frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[Samples]:
+    def _after_silence(self, sound: Iterable[Samples]) -> Iterator[Samples]:
         """All samples from the container's first time stamp on."""
         for begin in range(0, self.lead_samples, self.rate_hz):
             yield np.zeros((min(self.rate_hz, self.lead_samples - begin), self.channels), dtype=np.int16)
+        yield from sound
+
+    def _decoded_samples(self, frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[Samples]:
+        """All samples of the stream, as 16 bit."""
         resampler: AudioResampler | None = None
         setting: tuple[str, str, int] | None = None
         for _, frame in frames:
@@ -156,6 +162,33 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
             if is_short(announced, float(time + origin - (stream.start_time or 0) * stream.time_base)):
                 detail = f"truncated: the header announces {announced:.2f} s of sound, it ends at {float(time):.2f} s"
                 raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {detail}; fetch it again")
+
+
+def _announced_samples(path: Path, rate_hz: int) -> int | None:
+    """Give the number of samples by the header where padding may follow them (compressed, in MP4), else None."""
+    with open_media(path) as container:
+        stream = find_audio(container)
+        if stream is None or "mov" not in container.format.name or stream.codec_context.name.startswith("pcm"):
+            return None
+        seconds = announced_seconds(container, stream)
+        return None if seconds is None else round(seconds * rate_hz)
+
+
+def _without_padding(chunks: Iterable[Samples], announced: int | None) -> Iterator[Samples]:
+    """Drop what an encoder added to fill its last packet.
+
+    The ffmpeg program (9.0) does so for MP4, PyAV's FFmpeg (8.1) does not; both must give the same sound.
+    """
+    held: Samples | None = None
+    position = 0
+    for chunk in chunks:
+        if held is not None:
+            yield held
+        held = chunk
+        position += len(chunk)
+    if held is not None:
+        excess = 0 if announced is None else position - announced
+        yield held[: len(held) - excess] if 0 < excess < len(held) else held
 
 
 def _known_layout(frame: AudioFrame) -> str:

@@ -13,12 +13,13 @@ from avpipe.features.types import Clip
 from avpipe.io.atomic import atomic_path
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.framerate import Seconds, frame_rate
+from avpipe.media.framerate import Seconds, frame_rate, slot_of
 from avpipe.media.jobs import as_ratio, cut_audio, h264_format, on_cut_clock, open_inputs
 from avpipe.media.source import media_url
 from avpipe.media.timeline import (
     AudioPlan,
     Timeline,
+    VideoPlan,
     plan_audio,
     plan_frame_count,
     plan_video,
@@ -73,12 +74,13 @@ def convert_to_rate(
         raise ValueError(f"{target}: expected a target that ends in .mkv")
     cut = make_cut(source.start_seconds, source.end_seconds)
     timeline = read_timeline(source.path, decode=not cut.is_whole)
-    expected = plan_frame_count(plan_video(timeline, cut, source.path), rate_hz)
+    plan = plan_video(timeline, cut, source.path, begins_at_zero=not cut.is_whole)
+    expected = plan_frame_count(plan, rate_hz)
     if expected == 0:
         raise ClipFailure(Reason.TOO_SHORT, f"{source.path}: no frame at {float(rate_hz):g} frames a second")
     audio = plan_audio(source.path, timeline, cut)
     with atomic_path(target) as temporary:
-        job = _build_job(source.path, temporary, timeline, cut, audio, rate_hz, crf, expected, threads)
+        job = _build_job(source.path, temporary, timeline, cut, plan, audio, rate_hz, crf, threads)
         run_ffmpeg(job, source.path, timeout_seconds=timeout_seconds, threads=threads)
         frames = len(read_timeline(temporary).times)
         if frames != expected:
@@ -92,18 +94,21 @@ def _build_job(
     target: Path,
     timeline: Timeline,
     cut: Cut,
+    plan: VideoPlan,
     audio: AudioPlan | None,
     rate_hz: Seconds,
     crf: int,
-    expected_frames: int,
     threads: int,
 ) -> Any:
     video, sound = open_inputs(path, timeline, cut, audio=audio, threads=threads)
     video, _ = on_cut_clock(video, timeline, cut, begins_at_zero=not cut.is_whole)
-    video = video.filter("fps", fps=as_ratio(frame_rate(rate_hz)), start_time=0)
+    video = video.filter("fps", fps=as_ratio(frame_rate(rate_hz)))
+    late = slot_of(plan.times[0], rate_hz)
+    if late:  # rule 4 of `framerate`; the filter's own start_time would repeat a frame that it then drops
+        video = video.filter("tpad", start=late, start_mode="clone").filter("setpts", "N")
     if cut.end is not None:
         # Exact, since no frame from after the end is due before it. (The option -frames:v would cut the sound, too.)
-        video = video.filter("trim", end_frame=expected_frames)
+        video = video.filter("trim", end_frame=plan_frame_count(plan, rate_hz))
     options: dict[str, Any] = {
         "c:v": "libx264",
         "crf": crf,

@@ -17,7 +17,15 @@ from avpipe.media.audio import AudioReader, audio_blocks, read_audio
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
 from avpipe.media.frames import RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
-from avpipe.media.source import NO_VIDEO_STREAM, find_video, has_exact_index, open_media, origin_ticks, require_decoder
+from avpipe.media.source import (
+    NO_VIDEO_STREAM,
+    SEEK_MARGIN,
+    find_video,
+    has_exact_index,
+    open_media,
+    origin_ticks,
+    require_decoder,
+)
 
 __all__ = ["AudioReader", "audio_blocks", "decode_video", "read_audio"]
 
@@ -134,9 +142,9 @@ def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
 
 def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fraction) -> Iterator[TimedFrame]:
     """Decode from the last key frame before `start`, or from the beginning where that cannot be found."""
-    if start > 0 and has_exact_index(container):
+    if start > SEEK_MARGIN and has_exact_index(container):
         assert video.time_base is not None
-        container.seek(origin_ticks(container, video) + int(start / video.time_base), stream=video)
+        container.seek(origin_ticks(container, video) + int((start - SEEK_MARGIN) / video.time_base), stream=video)
         tally.restart(from_start=False)
         frames = timed_frames(container, video, tally)
         first = next(frames, None)

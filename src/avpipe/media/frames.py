@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
@@ -17,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.media.probe import has_too_few, is_short
-from avpipe.media.source import announced_seconds, check_packet, origin_seconds, origin_ticks
+from avpipe.media.source import announced_file_seconds, announced_seconds, check_packet, origin_seconds, origin_ticks
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 
@@ -82,7 +81,7 @@ class Tally:
         stream, container = self._stream, self._container
         announced, found = announced_seconds(container, stream), float(max(self._end, last_end))
         if announced is None:
-            announced = (container.duration or 0) / av.time_base
+            announced = announced_file_seconds(container) or 0.0
         else:
             assert stream.time_base is not None
             start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)

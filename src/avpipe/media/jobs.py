@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import av
 import ffmpeg
 
 from avpipe.media.cut import Cut, exact_clock
-from avpipe.media.source import media_url
+from avpipe.media.source import SEEK_MARGIN, media_url
 from avpipe.media.timeline import AudioPlan, Timeline
 
 # What libx264 takes and an H.264 decoder gives back under the same name. (Grey comes back as yuvj420p.)
@@ -51,14 +52,14 @@ def open_inputs(
     picture, as in `decode`.
     """
     options: dict[str, Any] = {"threads": threads, "noautorotate": None}
-    seeks = timeline.first_key is not None and timeline.first_key <= cut.start and cut.start > 0
-    if seeks:
-        options |= {"noaccurate_seek": None, "ss": f"{float(cut.start):.3f}"}
+    keys_before = bisect.bisect_right(timeline.keys, cut.start - SEEK_MARGIN)
+    if keys_before:
+        options |= {"noaccurate_seek": None, "ss": f"{float(timeline.keys[keys_before - 1]):.6f}"}
     source = ffmpeg.input(media_url(path), **options)
     video = source[str(timeline.video_index)]
     if audio is None:
         return video, None
-    listened = ffmpeg.input(media_url(path), threads=threads) if seeks else source
+    listened = ffmpeg.input(media_url(path), threads=threads) if keys_before else source
     return video, listened[str(timeline.audio_index)]
 
 

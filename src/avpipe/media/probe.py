@@ -15,6 +15,7 @@ from av.stream import Discard, Stream
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
+    announced_file_seconds,
     announced_seconds,
     check_packet,
     find_audio,
@@ -135,7 +136,7 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
         video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
         audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
         end = max((span.end_seconds(container) for span in spans.values()), default=0.0)
-        announced = None if container.duration is None else container.duration / av.time_base
+        announced = announced_file_seconds(container)
     return MediaInfo(end, announced, video_info, audio_info)
 
 

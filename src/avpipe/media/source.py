@@ -19,6 +19,11 @@ from av.video.stream import VideoStream
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 
 NO_VIDEO_STREAM = "no video stream (pictures and cover art do not count)"
+
+# Seconds by which to seek before the moment wanted: FFmpeg's indexes are in decoding order, and a key frame that is
+# decoded before that moment may be shown after it.
+SEEK_MARGIN = Fraction(1, 2)
+
 _PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -94,6 +99,17 @@ def announced_seconds(container: InputContainer, stream: Stream) -> float | None
     if stream.duration is None or stream.time_base is None:
         return None
     return float(stream.duration * stream.time_base)
+
+
+def announced_file_seconds(container: InputContainer) -> float | None:
+    """Give the file's duration by the header, from the container's first time stamp, or None.
+
+    Matroska counts it from time stamp 0.
+    """
+    if container.duration is None:
+        return None
+    before = max(origin_seconds(container), Fraction(0)) if "matroska" in container.format.name else 0
+    return float(Fraction(container.duration, av.time_base) - before)
 
 
 def check_packet(packet: Packet, path: Path) -> None:

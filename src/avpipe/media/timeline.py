@@ -37,7 +37,7 @@ class Timeline:
         last_duration: how long the last one is shown, in seconds.
         time_base: seconds in one tick of the stream's clock.
         origin: the container's first time stamp, in those ticks.
-        first_key: time of the first key frame; None where seeking is not exact.
+        keys: times of the key frames to which a seek leads exactly, in order; none where seeking is not exact.
         video_index, audio_index: numbers of the streams; None: no audio stream.
         width, height: in pixels.
         pixel_format: FFmpeg's name.
@@ -47,7 +47,7 @@ class Timeline:
     last_duration: Fraction
     time_base: Fraction
     origin: int
-    first_key: Fraction | None
+    keys: list[Fraction]
     video_index: int
     audio_index: int | None
     width: int
@@ -66,7 +66,7 @@ class VideoPlan:
 
     Attributes:
         first: time in the file of the first frame: the one on the screen when the stretch begins.
-        times: in seconds from the start of the stretch; the first is 0.
+        times: in seconds from the start of the stretch.
         end: when the last one ends, in seconds from the start of the stretch.
     """
 
@@ -112,9 +112,9 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
                 other.discard = Discard.all
         exact = has_exact_index(container)
         if decode and not exact:
-            times, last_duration, first_key = _decoded_times(path, container, video)
+            times, last_duration, keys = _decoded_times(path, container, video)
         else:
-            times, last_duration, first_key = _packet_times(container, video)
+            times, last_duration, keys = _packet_times(container, video)
         if not times:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         return Timeline(
@@ -122,7 +122,7 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             last_duration=last_duration,
             time_base=video.time_base,
             origin=origin_ticks(container, video),
-            first_key=first_key if exact else None,
+            keys=keys if exact else [],
             video_index=video.index,
             audio_index=None if audio is None else audio.index,
             width=video.codec_context.width,
@@ -131,10 +131,14 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
         )
 
 
-def plan_video(timeline: Timeline, cut: Cut, path: Path) -> VideoPlan:
+def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool) -> VideoPlan:
     """Decide which frames of a file a stretch shows, and when.
 
-    The first one stands at 0 even where the video begins late: a file without sound could not say otherwise.
+    Args:
+        timeline: the file's.
+        cut: the stretch.
+        path: the file to name in messages.
+        begins_at_zero: whether the first frame is moved to 0 where the video begins after the stretch does.
 
     Raises:
         ClipFailure: TOO_SHORT when the video ends before the stretch begins, NO_VIDEO when it begins after
@@ -152,7 +156,8 @@ def plan_video(timeline: Timeline, cut: Cut, path: Path) -> VideoPlan:
     if cut.end is not None:
         end = cut.end if stop < len(times) else min(end, cut.end)
     shifted = [cut.shift(time) for time in times[begin:stop]]
-    shifted[0] = Fraction(0)
+    if begins_at_zero:
+        shifted[0] = Fraction(0)
     return VideoPlan(times[begin], shifted, cut.shift(end))
 
 
@@ -182,7 +187,7 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
     return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels)
 
 
-def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, Fraction | None]:
+def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, list[Fraction]]:
     origin, time_base = origin_ticks(container, video), video.time_base
     assert time_base is not None
     stamps: list[tuple[int, int]] = []
@@ -195,8 +200,8 @@ def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[F
                 keys.append(ticks)
     stamps.sort()
     times = [(ticks - origin) * time_base for ticks, _ in stamps]
-    first_key = (min(keys) - origin) * time_base if keys else None
-    return times, _last_duration(stamps, video) * time_base, first_key
+    key_times = [(ticks - origin) * time_base for ticks in sorted(keys)]
+    return times, _last_duration(stamps, video) * time_base, key_times
 
 
 def _last_duration(stamps: list[tuple[int, int]], video: VideoStream) -> int:
@@ -210,11 +215,11 @@ def _last_duration(stamps: list[tuple[int, int]], video: VideoStream) -> int:
 
 def _decoded_times(
     path: Path, container: InputContainer, video: VideoStream
-) -> tuple[list[Fraction], Fraction, Fraction | None]:
+) -> tuple[list[Fraction], Fraction, list[Fraction]]:
     times: list[Fraction] = []
     last_duration = Fraction(0)
     with closing(timed_frames(container, video, Tally(path, container, video))) as frames:
         for frame in frames:
             times.append(frame.time)
             last_duration = frame.duration
-    return times, last_duration, None
+    return times, last_duration, []

@@ -59,8 +59,9 @@ def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, thre
         raise ValueError(f"{target}: expected a target that ends in .mov")
     cut = make_cut(source.start_seconds, source.end_seconds)
     timeline = read_timeline(source.path, decode=True)
-    plan = plan_video(timeline, cut, source.path)
     audio = plan_audio(source.path, timeline, cut)
+    # Without sound from 0 on, a file cannot say that its video begins late.
+    plan = plan_video(timeline, cut, source.path, begins_at_zero=audio is None or not cut.is_whole)
     with atomic_path(target) as temporary:
         job = _build_job(source.path, temporary, timeline, cut, plan, audio, threads)
         run_ffmpeg(job, source.path, timeout_seconds=timeout_seconds, threads=threads)
@@ -87,7 +88,7 @@ def _build_job(
 ) -> Any:
     video, sound = open_inputs(path, timeline, cut, audio=audio, threads=threads)
     video = _select_frames(video, timeline, plan)
-    video, clock = on_cut_clock(video, timeline, cut, begins_at_zero=True)
+    video, clock = on_cut_clock(video, timeline, cut, begins_at_zero=plan.times[0] == 0)
     # A file's last frame lasts as long as its packet says, and the filters above do not say.
     last, last_ticks = round(plan.times[-1] * clock), round((plan.end - plan.times[-1]) * clock)
     options: dict[str, Any] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -76,9 +77,8 @@ def draw_variation(group_seed: int, clip_seed: int) -> Variation:
 
 def picture(demo: DemoClass, variation: Variation, time_seconds: float) -> npt.NDArray[np.uint8]:
     """The frame at a time, uint8 [120, 160, 3] RGB."""
-    x, y = np.meshgrid(np.linspace(-80, 80, WIDTH), np.linspace(-60, 60, HEIGHT))
-    noise = np.random.default_rng(variation.noise_seed).standard_normal((HEIGHT, WIDTH)) * variation.grain
-    backdrop = variation.background + variation.slope[0] * x / 80 + variation.slope[1] * y / 60 + noise
+    x, y = np.linspace(-80, 80, WIDTH), np.linspace(-60, 60, HEIGHT)[:, None]
+    backdrop = _backdrop(variation)
     wave = np.sin(2 * np.pi * (variation.rate_hz * time_seconds + variation.phase))
     dx = 22 * wave if demo.motion == "sway" else 0.0
     dy = 22 * wave if demo.motion == "bounce" else 0.0
@@ -87,6 +87,13 @@ def picture(demo: DemoClass, variation: Variation, time_seconds: float) -> npt.N
     colour = np.array(colorsys.hsv_to_rgb((_HUES[demo.colour] + variation.hue_shift) % 1, 0.95, 0.95)) * 255
     frame = backdrop[..., None] * (1 - inside[..., None]) + colour * inside[..., None]
     return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)  # one per clip that is being drawn
+def _backdrop(variation: Variation) -> npt.NDArray[np.float64]:
+    x, y = np.linspace(-80, 80, WIDTH), np.linspace(-60, 60, HEIGHT)[:, None]
+    noise = np.random.default_rng(variation.noise_seed).standard_normal((HEIGHT, WIDTH)) * variation.grain
+    return variation.background + variation.slope[0] * x / 80 + variation.slope[1] * y / 60 + noise
 
 
 def _coverage(

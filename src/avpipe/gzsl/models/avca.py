@@ -138,10 +138,12 @@ class AVCA(Method):
         """Grouped inputs [B, g, d] to phi_audio, phi_video [B, g, 300], theta_audio, theta_video [B, g, 64]."""
         phi_audio = self.A_enc(audio, track_statistics=track_statistics)
         phi_video = self.V_enc(video, track_statistics=track_statistics)
-        attended = self.cross_attention(torch.stack((phi_audio, phi_video), -2) + self.pos_emb1D)
+        tokens = torch.stack((phi_audio, phi_video), -2) + self.pos_emb1D
+        attended = self.cross_attention(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        for_audio, for_video = attended.unbind(-2)
         # phi enters the projection twice: here, and through the transformer's own residuals.
-        theta_video = self.V_proj(phi_video + attended[..., 1, :], track_statistics=track_statistics)
-        theta_audio = self.A_proj(phi_audio + attended[..., 0, :], track_statistics=track_statistics)
+        theta_video = self.V_proj(phi_video + for_video, track_statistics=track_statistics)
+        theta_audio = self.A_proj(phi_audio + for_audio, track_statistics=track_statistics)
         return phi_audio, phi_video, theta_audio, theta_video
 
     @torch.no_grad()

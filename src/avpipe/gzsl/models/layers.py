@@ -14,15 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_HALF_RANGE = 1 << 15
-"""Dropout draws 16 bits an element: four masks' worth from each 64-bit draw, three times faster than Bernoulli."""
+_HALF_RANGE = 1 << 15  # of the signed 16-bit numbers that decide dropout
+_ONEDNN_LINEAR = "_linear_pointwise"
 
 
-class _OneDnnLinear(torch.autograd.Function):
-    """x W^T + b through oneDNN: twice MKL's speed for float32 on AMD CPUs (200 against 100 GFLOP/s a core).
+def _gemm(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b; float32 on a CPU goes through oneDNN.
 
-    torch's own `linear` uses oneDNN only in reduced precision; this is the operator that torch.compile uses.
+    On AMD CPUs oneDNN has twice MKL's speed (200 against 100 GFLOP/s a core), and torch's own `linear` uses it
+    only in reduced precision; this is the operator that torch.compile uses. Operands must be contiguous or
+    transposes of contiguous matrices: on other strides oneDNN is a thousand times slower.
     """
+    is_float32_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    if is_float32_on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _ONEDNN_LINEAR):
+        return getattr(torch.ops.mkldnn, _ONEDNN_LINEAR)(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    """`_gemm` with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,71 +44,87 @@ class _OneDnnLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        for_x = _gemm(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
+        for_x = _gemm(gradient, weight.t()) if ctx.needs_input_grad[0] else None
         for_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
-        return for_x, _gemm(gradient.t(), x.t(), None), for_bias
-
-
-def _gemm(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-def _use_onednn(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+        return for_x, _gemm(gradient.t(), x.t()), for_bias
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """`layer(x)` for x [..., in] -> [..., out], on the fastest exact back end."""
-    if not _use_onednn(x):
-        return F.linear(x, layer.weight, layer.bias)
-    rows = x.reshape(-1, x.shape[-1]).contiguous()  # oneDNN is 1000 times slower on strided rows
-    return _OneDnnLinear.apply(rows, layer.weight, layer.bias).view(*x.shape[:-1], layer.out_features)
+    """`layer(x)` for x [..., in] -> [..., out]."""
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    return _Linear.apply(rows, layer.weight, layer.bias).view(*x.shape[:-1], layer.out_features)
+
+
+def _keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
+    """A fresh 0/1 mask for every element of `like` and the scale 1 / (1 - p) that goes with it.
+
+    16 random bits decide an element, four elements a 64-bit draw of torch's default generator: five times faster
+    than Bernoulli draws. p is rounded to a multiple of 1/65536 (0.2 becomes 0.199997) and the scale follows the
+    rounded value, so the expectation is exact.
+    """
+    drop = round(p * 2 * _HALF_RANGE)
+    count = like.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[:count].view(like.shape)
+    return (bits >= drop - _HALF_RANGE).to(like.dtype), 2 * _HALF_RANGE / (2 * _HALF_RANGE - drop)
 
 
 def dropout(x: Tensor, p: float, *, training: bool) -> Tensor:
-    """Inverted dropout with a fresh mask for every element, from torch's default generator of the device.
-
-    p is rounded to a multiple of 1/65536 (0.2 becomes 0.199997), the scale follows the rounded value, so the
-    expectation is exact.
-    """
+    """Inverted dropout, distributed as torch's (see `_keep_mask` for p's rounding)."""
     if not training or p == 0:
         return x
-    drop = round(p * 2 * _HALF_RANGE)
-    count = x.numel()
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    bits = draws.view(torch.int16)[:count].view(x.shape)
-    keep = (bits >= drop - _HALF_RANGE).to(x.dtype)
-    return x * keep.mul_(2 * _HALF_RANGE / (2 * _HALF_RANGE - drop))
+    mask, scale = _keep_mask(x, p)
+    return x * mask.mul_(scale)
 
 
-def grouped_batch_norm(x: Tensor, norm: nn.BatchNorm1d, *, track_statistics: bool) -> Tensor:
-    """BatchNorm of g calls at once: x [B, g, C], every group normalised by its own mean and variance.
+class _BlockLayer(torch.autograd.Function):
+    """Linear - BatchNorm - ReLU - Dropout of g calls in training mode, x [B, g, in] -> [B, g, out].
 
-    Laid out as [B, g*C], the groups are just more channels to the native operator. The running statistics then
-    take the groups' statistics one after the other, in the order of the groups.
+    Laid out as [B, g*C], the calls' outputs are just more channels to the native BatchNorm. Dropout's scale is
+    applied to BatchNorm's affine parameters instead of to every element, and a zero in the output tells the
+    backward pass that ReLU or dropout stopped the element, so neither mask is kept.
     """
-    batch, groups, width = x.shape
-    if not norm.training:
-        rows = x.reshape(-1, width)
-        out = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
-        return out.view(batch, groups, width)
-    mean = variance = None
-    if track_statistics:  # with momentum 1 the operator hands over the (unbiased) statistics of the batch
-        mean, variance = x.new_zeros(groups * width), x.new_zeros(groups * width)
-    weight, bias = norm.weight.repeat(groups), norm.bias.repeat(groups)
-    out = F.batch_norm(x.reshape(batch, -1), mean, variance, weight, bias, True, 1.0, norm.eps)
-    if mean is not None and variance is not None:
-        for group in range(groups):
-            part = slice(group * width, (group + 1) * width)
-            norm.running_mean.lerp_(mean[part], norm.momentum)  # type: ignore[union-attr, arg-type]
-            norm.running_var.lerp_(variance[part], norm.momentum)  # type: ignore[union-attr, arg-type]
-    norm.num_batches_tracked.add_(groups)  # type: ignore[union-attr]
-    return out.view(batch, groups, width)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        statistics: tuple[Tensor, Tensor] | None,
+        p: float,
+        eps: float,
+    ) -> Tensor:
+        batch, groups, width = x.shape
+        rows = x.reshape(-1, width).contiguous()
+        hidden = _gemm(rows, weight, bias).view(batch, -1)
+        mask, scale = _keep_mask(hidden, p) if p > 0 else (None, 1.0)
+        gammas, betas = (gamma * scale).repeat(groups), (beta * scale).repeat(groups)
+        # With momentum 1 the operator hands over the statistics of the batch (variance unbiased).
+        means, variances = statistics if statistics is not None else (None, None)
+        out, mean, invstd = torch.native_batch_norm(hidden, gammas, betas, means, variances, True, 1.0, eps)
+        out.relu_()
+        if mask is not None:
+            out.mul_(mask)
+        ctx.save_for_backward(rows, weight, hidden, gammas, mean, invstd, out)
+        ctx.scale, ctx.eps, ctx.groups = scale, eps, groups
+        return out.view(batch, groups, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, hidden, gammas, mean, invstd, out = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient.reshape(out.shape), out, 0)
+        for_hidden, for_gammas, for_betas = torch.ops.aten.native_batch_norm_backward(
+            gradient, hidden, gammas, None, None, mean, invstd, True, ctx.eps, [True, True, True]
+        )
+        for_hidden = for_hidden.view(len(rows), -1)
+        for_gamma, for_beta = (g.view(ctx.groups, -1).sum(0).mul_(ctx.scale) for g in (for_gammas, for_betas))
+        for_x = _gemm(for_hidden, weight.t()).view(len(hidden), ctx.groups, -1) if ctx.needs_input_grad[0] else None
+        for_weight = _gemm(for_hidden.t(), rows.t())
+        return for_x, for_weight, for_hidden.sum(0), for_gamma, for_beta, None, None, None
 
 
 class Block(nn.Module):
@@ -122,21 +148,48 @@ class Block(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, *, track_statistics: bool = True) -> Tensor:
-        """Output [B, g, out] of g calls stacked in x [B, g, in]."""
-        for i in range(0, len(self.fc), 4):
-            x = linear(x, self.fc[i])  # type: ignore[arg-type]
-            x = grouped_batch_norm(x, self.fc[i + 1], track_statistics=track_statistics)  # type: ignore[arg-type]
-            x = dropout(x.relu_(), self.dropout, training=self.training)
-        return x
+        """Output [B, g, out] of g calls stacked in x [B, g, in].
 
-    def norms(self) -> list[nn.BatchNorm1d]:
-        """The block's BatchNorm layers in order."""
-        return [layer for layer in self.fc if isinstance(layer, nn.BatchNorm1d)]
+        In training mode every group is normalised by its own statistics, and the running statistics take them one
+        after the other, in the order of the groups, unless `track_statistics` is False.
+        """
+        for i in range(0, len(self.fc), 4):
+            layer, norm = self.fc[i], self.fc[i + 1]
+            assert isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+            if not self.training:
+                x = norm(linear(x, layer).flatten(0, 1)).unflatten(0, x.shape[:2]).relu()
+                continue
+            groups = x.shape[1]
+            statistics = None
+            if track_statistics:
+                statistics = (x.new_zeros(groups * layer.out_features), x.new_zeros(groups * layer.out_features))
+            x = _BlockLayer.apply(
+                x, layer.weight, layer.bias, norm.weight, norm.bias, statistics, self.dropout, norm.eps
+            )
+            _count_calls(norm, groups)
+            if statistics is not None:
+                _move_running_statistics(norm, *(s.view(groups, -1) for s in statistics))
+        return x
 
     def count_call(self) -> None:
         """Count a call that was skipped, so that num_batches_tracked stays as published."""
-        for norm in self.norms():
-            norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        for layer in self.fc:
+            if isinstance(layer, nn.BatchNorm1d):
+                _count_calls(layer, 1)
+
+
+@torch.no_grad()
+def _move_running_statistics(norm: nn.BatchNorm1d, means: Tensor, variances: Tensor) -> None:
+    """Let the running statistics take the groups' statistics [g, C] in order."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    for mean, variance in zip(means, variances, strict=True):
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance, norm.momentum)
+
+
+def _count_calls(norm: nn.BatchNorm1d, calls: int) -> None:
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(calls)
 
 
 class _PreNorm(nn.Module):
@@ -151,12 +204,41 @@ class _PreNorm(nn.Module):
         return self.fn(self.norm(x))
 
 
-class _PairAttention(nn.Module):
-    """Multi-head self-attention over exactly two tokens, x [..., 2, width].
+class _MixPair(torch.autograd.Function):
+    """Attention between two tokens: query, key, value [N, 2, 3, heads, d] -> mixed values [N, 2, heads, d].
 
-    A softmax over two scores is a sigmoid of their difference, so each head needs one product with the difference
-    of the keys instead of a 2x2 matrix per sample and head.
+    A softmax over two scores is a sigmoid of their difference, so a head needs one product of the query with the
+    difference of the keys instead of a 2x2 matrix per sample. The gradients are written straight into one tensor.
     """
+
+    @staticmethod
+    def forward(ctx: Any, projections: Tensor) -> Tensor:
+        query, key, value = projections.unbind(2)
+        key_difference = (key[:, 0] - key[:, 1])[:, None]
+        value_difference = (value[:, 0] - value[:, 1])[:, None]
+        scale = projections.shape[-1] ** -0.5
+        share = (query * key_difference).sum(-1, keepdim=True).mul_(scale).sigmoid_()  # of the first token
+        ctx.save_for_backward(projections, key_difference, value_difference, share)
+        ctx.scale = scale
+        return torch.addcmul(value[:, 1:], share, value_difference)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        projections, key_difference, value_difference, share = ctx.saved_tensors
+        for_share = (gradient * value_difference).sum(-1, keepdim=True)
+        for_score = for_share * (share * (1 - share) * ctx.scale)
+        out = torch.empty_like(projections)
+        torch.mul(for_score, key_difference, out=out[:, :, 0])
+        torch.sum(for_score * projections[:, :, 0], 1, out=out[:, 0, 1])
+        torch.neg(out[:, 0, 1], out=out[:, 1, 1])
+        torch.sum(gradient * share, 1, out=out[:, 0, 2])
+        torch.sub(gradient.sum(1), out[:, 0, 2], out=out[:, 1, 2])
+        return out
+
+
+class _PairAttention(nn.Module):
+    """Multi-head self-attention over exactly two tokens, x [N, 2, width]."""
 
     def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
         super().__init__()
@@ -165,13 +247,9 @@ class _PairAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(heads * head_width, width), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = linear(x, self.to_qkv).view(*x.shape[:-1], 3, self.heads, self.head_width)
-        query, key, value = parts.unbind(-3)
-        key_difference = key[..., :1, :, :] - key[..., 1:, :, :]
-        score = (query * key_difference).sum(-1, keepdim=True) * self.head_width**-0.5
-        first, second = value[..., :1, :, :], value[..., 1:, :, :]
-        mixed = second + score.sigmoid() * (first - second)
-        out = linear(mixed.flatten(-2), self.to_out[0])  # type: ignore[arg-type]
+        projections = linear(x, self.to_qkv).view(len(x), 2, 3, self.heads, self.head_width)
+        mixed = _MixPair.apply(projections).flatten(-2)
+        out = linear(mixed, self.to_out[0])  # type: ignore[arg-type]
         return dropout(out, self.dropout, training=self.training)
 
 
@@ -207,8 +285,9 @@ class PairTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., 2, width] -> the same shape."""
+        """x [N, 2, width] -> the same shape."""
         for layer in self.layers:
-            for residual in layer:  # type: ignore[union-attr]
-                x = x + residual(x)
+            attention, feed_forward = layer.children()
+            x = x + attention(x)
+            x = x + feed_forward(x)
         return x

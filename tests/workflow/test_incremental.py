@@ -1,0 +1,156 @@
+"""What runs again after a change: exactly what depends on it. Sets of jobs come from Snakemake's own plan."""
+
+import json
+import shutil
+
+from conftest import CLASSES, CLIPS_PER_CLASS, ROLES
+from project import Project, write_split
+
+from avpipe.features.store import read_source_keys
+from avpipe.inventory.status import read_statuses
+from avpipe.sources.local import shard_of
+
+FEATURES = "cls_features"
+
+
+def split_jobs(split: str, seeds=(3,)) -> set[str]:
+    """All jobs below a split, without the last one, which all splits share."""
+    place = f"small, {split}, {FEATURES}"
+    trained = {
+        f"Stage {stage} of avca on {place}, correct class vectors, seed {seed}" for stage in (1, 2) for seed in seeds
+    }
+    return trained | {
+        f"Writing the class split {split} of small",
+        f"Building the folder tree of {place}",
+        f"Evaluating avca on {place}, correct class vectors",
+    }
+
+
+EVAL = {"Writing results/small/eval.json"}
+BOTH_SPLITS = split_jobs("main_split") | split_jobs("other_split") | EVAL
+TREES_BELOW = {job for job in BOTH_SPLITS if not job.startswith("Writing the class split")}
+
+
+def shard_jobs(shard: int) -> set[str]:
+    return {
+        f"Listing the clips of small, shard {shard:04d}",
+        f"Probing the files of small, shard {shard:04d}",
+        f"Extracting C3D features of small, shard {shard:04d}",
+        f"Extracting VGGish features of small, shard {shard:04d}",
+    }
+
+
+ACCOUNT = {"Accounting for every clip of small"}
+
+
+def clips_by_class(project: Project) -> dict[str, list[str]]:
+    videos = project.folder / "videos"
+    return {folder.name: sorted(path.stem for path in folder.iterdir()) for folder in sorted(videos.iterdir())}
+
+
+def test_a_first_run_makes_everything_and_the_account_adds_up(finished):
+    record = json.loads((finished.folder / "results/small/eval.json").read_text())
+    n_clips = CLASSES * CLIPS_PER_CLASS
+    assert record["clips"]["requested"] == record["clips"]["ok"] == n_clips
+    assert sum(shard["requested"] for shard in record["clips"]["shards"].values()) == n_clips
+    assert {(each["split"], each["n_seeds"]) for each in record["results"]} == {("main_split", 1), ("other_split", 1)}
+    subsets = record["benchmarks"]["main_split/cls_features"]["subsets"]
+    assert subsets["stage_2_test_unseen"]["expected"] == subsets["stage_2_test_unseen"]["used"] == 2 * CLIPS_PER_CLASS
+    assert any("RANDOM WEIGHTS" in notice for notice in record["notices"])
+    assert record["provenance"]["weights"]["c3d"]["label"] == "random:0"
+    assert 0 <= record["results"][0]["mean"]["hm"] <= 100
+
+
+def test_a_second_run_has_nothing_to_do(project):
+    assert "Nothing to be done" in project.run()
+
+
+def test_a_fresh_checkout_of_the_workflow_has_nothing_to_do(project):
+    for path in [project.folder / "Snakefile", *(project.folder / "workflow" / "scripts").glob("*.py")]:
+        path.touch()
+    assert project.planned() == set()
+
+
+def test_moving_a_class_to_another_subset_runs_that_split_again_and_nothing_else(project):
+    clips = clips_by_class(project)
+    roles = dict(zip(clips, ROLES["other_split"], strict=True))
+    first_unseen, first_trained = next(iter(clips)), list(clips)[2]
+    assert (roles[first_unseen], roles[first_trained]) == ("test_unseen", "train")
+    roles |= {first_unseen: "train", first_trained: "test_unseen"}
+    write_split(project.folder / "split", "other_split", clips, roles)
+    assert project.planned() == split_jobs("other_split") | EVAL
+    before = project.digests()
+    project.run()
+    changed = {path for path, digest in project.digests().items() if before.get(path) != digest}
+    assert changed and all("other_split" in path or path.startswith("small/eval.") for path in changed)
+
+
+def test_a_new_video_runs_its_own_shard_again_and_inside_it_only_itself(project):
+    label, clips = next(iter(clips_by_class(project).items()))
+    new = "v_New_g99_c01"
+    source = next((project.folder / "videos" / label).glob(f"{clips[0]}.*"))
+    shutil.copyfile(source, source.with_name(new + source.suffix))
+    shard = shard_of(new, 2)
+    assert project.planned() == shard_jobs(shard) | ACCOUNT | TREES_BELOW
+    store = project.folder / f"results/small/features/c3d/{shard:04d}.h5"
+    keys = read_source_keys(store)
+    output = project.run()
+    assert read_source_keys(store).items() >= keys.items()
+    assert new in read_source_keys(store)
+    reused = len(keys)
+    assert f"[extract_c3d small {shard:04d}] c3d clips: 1 done, 0 failed, {reused} reused" in output
+    assert f"[probe_clips small {shard:04d}] clips probed: 1 done, 0 failed, {reused} reused" in output
+    assert project.planned() == set()
+
+
+def test_a_removed_video_leaves_its_shard(project):
+    clip = next(iter(clips_by_class(project).values()))[0]
+    next((project.folder / "videos").rglob(f"{clip}.*")).unlink()
+    shard = shard_of(clip, 2)
+    assert project.planned() == shard_jobs(shard) | ACCOUNT | TREES_BELOW
+    project.run()
+    status = project.folder / f"results/small/features/c3d/{shard:04d}.status.parquet"
+    assert clip not in {row.clip_id for row in read_statuses(status)}
+    record = json.loads((project.folder / "results/small/eval.json").read_text())
+    missing = record["benchmarks"]["main_split/cls_features"]["subsets"]["stage_1_train"]["missing"]
+    assert missing == {"missing": 1}
+
+
+def test_a_raised_stage_version_runs_that_stage_and_all_below(project):
+    """The version is a param; here it is raised in a copy of the library that this project alone imports."""
+    rules = project.folder / "rules" / "features.smk"
+    rules.write_text(rules.read_text().replace("stage=stages.VGGISH", "stage=stages.VGGISH + '+'"))
+    vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
+    assert project.planned() == vggish | ACCOUNT | TREES_BELOW
+
+
+def test_a_raised_training_version_leaves_features_and_trees_alone(project):
+    rules = project.folder / "rules" / "gzsl.smk"
+    rules.write_text(rules.read_text().replace("stage=stages.GZSL_TRAIN", "stage=stages.GZSL_TRAIN + '+'"))
+    assert project.planned() == {job for job in BOTH_SPLITS if "Stage" in job or "Evaluating" in job} | EVAL
+
+
+def test_another_seed_trains_only_that_seed(project):
+    project.change_settings(seeds=[3, 4])
+    trained = {job for split in ROLES for job in split_jobs(split, seeds=(4,)) if "Stage" in job or "Evaluating" in job}
+    assert project.planned() == trained | EVAL
+    before = project.digests()
+    project.run()
+    after = project.digests()
+    assert all(after[path] == digest for path, digest in before.items() if "/seed3/" in path)
+    record = json.loads((project.folder / "results/small/eval.json").read_text())
+    assert [seed["seed"] for seed in record["results"][0]["seeds"]] == [3, 4]
+    assert record["results"][0]["std"]["hm"] is not None
+
+
+def test_other_settings_of_an_extractor_run_it_again_and_not_the_other(project):
+    settings = project.settings()
+    settings["datasets"]["small"]["features"]["vggish"]["final_relu"] = False
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
+    assert project.planned() == vggish | ACCOUNT | TREES_BELOW
+
+
+def test_training_on_another_number_of_epochs_only_trains(project):
+    project.change_settings(training={"epochs": 2, "batches_per_epoch": 4, "batch_size": 16})
+    assert project.planned() == {job for job in BOTH_SPLITS if "Stage" in job or "Evaluating" in job} | EVAL
