@@ -20,6 +20,7 @@ from torch import Tensor
 from avpipe.gzsl import models
 from avpipe.gzsl.evaluation import calibrated_stacking
 from avpipe.gzsl.models.avca import AVCA
+from avpipe.gzsl.runtime import keep_freed_memory
 from avpipe.gzsl.sampler import PairSampler
 
 BETAS = np.linspace(0, 3, 16, dtype=np.float32)
@@ -198,6 +199,7 @@ def main() -> None:
     )  # fmt: skip
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as training does; it helps both
     print(f"torch {torch.__version__}, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
     sizes = {"main": (512, 512), "cls": (128, 4096)}
     for name in sizes if arguments.inputs == "both" else [arguments.inputs]:

@@ -30,6 +30,8 @@ rule extract_c3d:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
         weights="<results>/{dataset}/weights/c3d.json",
+        # Order only: no clip is decoded for one network while another's weights are wrong.
+        all_weights=ancient(get_weights_checks),
         converted=get_converted,
     output:
         store=update("<results>/{dataset}/features/c3d/{shard}.h5"),
@@ -63,6 +65,8 @@ rule extract_vggish:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
         weights="<results>/{dataset}/weights/vggish.json",
+        # Order only: no clip is decoded for one network while another's weights are wrong.
+        all_weights=ancient(get_weights_checks),
         converted=get_converted,
     output:
         store=update("<results>/{dataset}/features/vggish/{shard}.h5"),

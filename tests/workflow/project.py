@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -70,7 +69,7 @@ class Project:
             for path in sorted(results.rglob("*"))
             if path.is_file()
             and path.relative_to(results).parts[0] not in ("logs", "benchmarks")
-            and not path.name.endswith(".epochs.csv")
+            and path.name != "epochs.csv"
         }
 
 
@@ -150,7 +149,3 @@ def write_words(folder: Path, classes: list[str]) -> None:
     np.save(folder / "words_normed.npy", {name: row / np.linalg.norm(row) for name, row in vectors.items()})
     names = "".join(f"{label},word of {label}\n" for label in classes)
     (folder / "split" / "small_w2v_class_names.csv").write_text("original,manual\n" + names)
-
-
-def environment(**values: str) -> dict[str, str]:
-    return os.environ | values

@@ -151,6 +151,14 @@ def test_other_settings_of_an_extractor_run_it_again_and_not_the_other(project):
     assert project.planned() == vggish | ACCOUNT | TREES_BELOW
 
 
+def test_other_weights_of_an_extractor_leave_the_other_alone(project):
+    settings = project.settings()
+    settings["datasets"]["small"]["weights"]["vggish"] = "random:1"
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
+    assert project.planned() == vggish | ACCOUNT | TREES_BELOW | {"Checking the weights of vggish for small"}
+
+
 def test_training_on_another_number_of_epochs_only_trains(project):
     project.change_settings(training={"epochs": 2, "batches_per_epoch": 4, "batch_size": 16})
     assert project.planned() == {job for job in BOTH_SPLITS if "Stage" in job or "Evaluating" in job} | EVAL

@@ -1,25 +1,34 @@
 """kill -9 of Snakemake and its jobs at several moments, then the documented restart: the same files as without."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 
-from conftest import build
+import pytest
 from project import TARGET
 
-# Each moment is a file whose appearance says how far the run is; the last two are in the middle of training.
+# (a file whose appearance says how far the run is, seconds after it)
 MOMENTS = (
-    "results/small/probe/0000.parquet",
-    "results/small/features/c3d/.0000*~*.h5",
-    "results/small/features/c3d/*.h5",
-    "results/small/gzsl/*/cls_features.json",
-    "results/small/runs/*/cls_features/avca/correct/seed3/stage1/stage.json",
+    ("results/small/inventory/*.parquet", 0.0),
+    ("results/small/weights/vggish.json", 3.0),  # extraction has begun
+    ("results/small/features/*/*.h5", 0.0),
+    ("results/small/gzsl/*/cls_features.json", 5.0),  # training has begun
+    ("results/small/runs/*/cls_features/avca/correct/seed3/stage1/stage.json", 0.5),
 )
 
 
-def run_until(project, pattern: str, seconds: float = 240.0) -> None:
-    """Start Snakemake, wait for a file, kill the whole process group without warning."""
+@pytest.fixture
+def project(project):
+    """The finished project with nothing of its results: the same videos with the same time stamps."""
+    shutil.rmtree(project.folder / "results")
+    shutil.rmtree(project.folder / ".snakemake")
+    return project
+
+
+def run_until(project, pattern: str, seconds: float) -> None:
+    """Start Snakemake, wait for a new file and some more, kill the whole process group without warning."""
     before = set(project.folder.glob(pattern))
     process = subprocess.Popen(
         project.command(TARGET, "--cores", "2"),
@@ -28,19 +37,19 @@ def run_until(project, pattern: str, seconds: float = 240.0) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        if set(project.folder.glob(pattern)) - before:
-            break
+    deadline = time.monotonic() + 240
+    while not set(project.folder.glob(pattern)) - before:
+        assert process.poll() is None and time.monotonic() < deadline, f"{pattern} did not appear"
         time.sleep(0.05)
+    time.sleep(seconds)
+    assert process.poll() is None, "the run ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def test_a_killed_run_goes_on_to_the_same_files(finished, tmp_path):
-    project = build(tmp_path / "project")
-    for moment in MOMENTS:
-        run_until(project, moment)
+def test_a_killed_run_goes_on_to_the_same_files(finished, project):
+    for pattern, seconds in MOMENTS:
+        run_until(project, pattern, seconds)
         project.snakemake(TARGET, "--unlock")
     project.run()
     expected, found = finished.digests(), project.digests()
@@ -49,9 +58,8 @@ def test_a_killed_run_goes_on_to_the_same_files(finished, tmp_path):
     assert leftovers == []
 
 
-def test_a_lock_that_a_kill_left_is_explained_by_snakemake(finished, tmp_path):
+def test_a_lock_that_a_kill_left_is_explained_by_snakemake(project):
     """The message names --unlock, so that the documented restart can be found without the documentation."""
-    project = build(tmp_path / "project")
-    run_until(project, "results/small/inventory/0000.parquet")
+    run_until(project, "results/small/inventory/*.parquet", 0.0)
     done = project.snakemake(TARGET, "--cores", "2", check=False)
     assert done.returncode != 0 and "--unlock" in done.stdout + done.stderr

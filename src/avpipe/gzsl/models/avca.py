@@ -84,12 +84,14 @@ class AVCA(Method):
 
         # Called once a step, these two forget slowly; they are always tracked to keep the horizon short.
         audio_rec, video_rec = self.A_rec(theta_audio[:, :1]), self.V_rec(theta_video[:, :1])
-        decode_negative_text = self._unused_calls(audio_rec, video_rec, track_statistics)
-        to_decode = theta_text if decode_negative_text else theta_text[:, :1]
-        decoded = self.D(torch.cat((to_decode, theta_audio, theta_video), 1), track_statistics=track_statistics)
+        n_texts = 2 if self._unused_calls(audio_rec, video_rec, track_statistics) else 1
+        decoded = self.D(
+            torch.cat((theta_text[:, :n_texts], theta_audio, theta_video), 1), track_statistics=track_statistics
+        )
 
-        target, rho_text = text[:, 0], decoded[:, 0]
-        rho = decoded[:, -4:].unflatten(1, (2, 2))  # [B, modality, sign, 300]
+        target = text[:, 0]
+        decoded_texts, decoded_clips = decoded.split((n_texts, 4), 1)
+        rho_text, rho = decoded_texts[:, 0], decoded_clips.unflatten(1, (2, 2))  # rho [B, modality, sign, 300]
         theta = torch.stack((theta_audio, theta_video), 1)  # [B, modality, sign, 64]
         phi = torch.stack((phi_audio[:, 0], phi_video[:, 0]), 1)
         phi_rec = torch.cat((audio_rec, video_rec), 1)
@@ -174,7 +176,7 @@ def _mse(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x - y + _TRIPLET_EPS, dim=-1)
+    return torch.linalg.vector_norm((x + _TRIPLET_EPS) - y, dim=-1)
 
 
 def _triplet_terms(
