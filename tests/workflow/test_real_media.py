@@ -1,0 +1,32 @@
+"""The whole chain on real videos."""
+
+import json
+
+import numpy as np
+import pytest
+from project import Project
+from real_media import FROM_SHARED, SHARED, write_project
+
+from avpipe.features.store import read_clips
+
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the real videos in {SHARED.name}")
+
+
+def test_real_videos_through_the_whole_chain(tmp_path):
+    project: Project = write_project(tmp_path / "project", tmp_path / "packages")
+    project.run()
+    record = json.loads((project.folder / "results/small/eval.json").read_text())
+    silent = sum(stretch.clips for stretch in FROM_SHARED if stretch.name.startswith("Silent"))
+    assert record["clips"]["reasons"] == {"no_audio": silent}
+    assert record["clips"]["requested"] == record["clips"]["ok"] + silent
+    assert record["clips"]["ok"] >= 17  # the audible clips of ../shared alone
+    (result,) = record["results"]
+    assert result["n_seeds"] == 2 and 0 <= result["mean"]["zsl"] <= 100
+    subsets = record["benchmarks"]["main_split/cls_features"]["subsets"].values()
+    assert all(subset["expected"] == subset["used"] > 0 for subset in subsets)
+    stores = sorted((project.folder / "results/small/features/c3d").glob("*.h5"))
+    clips = [clip for store in stores for clip in read_clips(store)]
+    # 1.3 s at 25 fps are 32 or 33 frames: two windows and, in the latter case, a third that is padded.
+    assert {len(clip.streams["video"].values) for clip in clips} <= {2, 3}
+    pooled = np.stack([clip.streams["video"].pooled for clip in clips])
+    assert len(np.unique(pooled, axis=0)) == len(clips)
