@@ -5,8 +5,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from avpipe import stages
+from avpipe.config.models import Methods
 from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
+from avpipe.features.registry import EXTRACTORS
 from avpipe.plan import DEMO_VIDEOS, DEMO_WORDS, Plan
 
 
@@ -27,9 +29,9 @@ wildcard_constraints:
     seed=r"\d+",
     split=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     features=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-    method="avca",
+    method="|".join(Methods.model_fields),
     text="correct|published|permuted",
-    extractor="c3d|vggish",
+    extractor="|".join(EXTRACTORS),
 
 
 def get_shards(path):
@@ -122,9 +124,7 @@ def get_consumers(wildcards):
 
 def get_weights_checks(wildcards):
     """The checked weights of every extractor that reads converted clips."""
-    return [
-        f"results/{wildcards.dataset}/weights/{extractor}.json" for extractor in PLAN.extractors(wildcards.dataset)
-    ]
+    return [f"results/{wildcards.dataset}/weights/{extractor}.json" for extractor in PLAN.extractors(wildcards.dataset)]
 
 
 def get_split_files(wildcards):

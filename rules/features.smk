@@ -11,9 +11,9 @@ rule check_weights:
         "<logs>/check_weights/{dataset}/{extractor}.log",
     benchmark:
         "<benchmarks>/check_weights/{dataset}/{extractor}.tsv"
+    priority: 100
     conda:
         "../envs/avpipe.yaml"
-    priority: 100
     resources:
         mem_mb=4000,
         runtime="20m",

@@ -11,9 +11,9 @@ rule account_clips:
         "<logs>/account_clips/{dataset}.log",
     benchmark:
         "<benchmarks>/account_clips/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/avpipe.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime="10m",
@@ -35,9 +35,9 @@ rule write_class_split:
         "<logs>/write_class_split/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/write_class_split/{dataset}/{split}.tsv"
+    localrule: True
     conda:
         "../envs/avpipe.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime="10m",
@@ -182,9 +182,9 @@ rule write_eval:
         "<logs>/write_eval/{dataset}.log",
     benchmark:
         "<benchmarks>/write_eval/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/avpipe.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime="10m",

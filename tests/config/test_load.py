@@ -49,7 +49,7 @@ def test_every_problem_is_reported_at_once():
 
 def test_a_yaml_mistake_names_the_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("n_shards: [1")
-    with pytest.raises(AvpipeError, match="mine.yaml"):
+    with pytest.raises(AvpipeError, match=r"mine\.yaml"):
         load_config({}, tmp_path)
 
 

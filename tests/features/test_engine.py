@@ -25,7 +25,9 @@ class NumberExtractor:
 
     def build_network(self):
         torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 5))
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 5)
+        )
 
     def windows(self, clip):
         number, length = map(int, clip.clip_id.split("x"))

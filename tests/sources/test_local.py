@@ -22,7 +22,7 @@ def test_class_folders_are_listed_and_sorted(tmp_path):
 
 def test_two_clips_with_one_id_are_refused(tmp_path):
     make(tmp_path, "A/clip.avi", "B/clip.mp4")
-    with pytest.raises(AvpipeError, match="'clip'.*A/clip.avi.*B/clip.mp4"):
+    with pytest.raises(AvpipeError, match=r"'clip'.*A/clip\.avi.*B/clip\.mp4"):
         list_class_folders(tmp_path)
 
 

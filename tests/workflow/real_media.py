@@ -59,9 +59,11 @@ def cut(source: Path, stretch: Stretch, folder: Path) -> list[str]:
         clip_id = f"v_{stretch.name}_g01_c{number + 1:02}"
         target = folder / stretch.name / f"{clip_id}.avi"
         target.parent.mkdir(parents=True, exist_ok=True)
-        opened = ffmpeg.input(str(source), ss=stretch.start_seconds + number * CLIP_SECONDS, t=CLIP_SECONDS)
+        opened = ffmpeg.input(str(source))
         streams = [opened.video, opened.audio] if sound else [opened.video]
-        options = {"c:v": "mpeg4", "q:v": 3, "vtag": "XVID"} | ({"c:a": "libmp3lame"} if sound else {})
+        # Cut after decoding: a seek to a frame that is no key frame makes the decoder complain.
+        options = {"ss": stretch.start_seconds + number * CLIP_SECONDS, "t": CLIP_SECONDS}
+        options |= {"c:v": "mpeg4", "q:v": 3, "vtag": "XVID"} | ({"c:a": "libmp3lame"} if sound else {})
         run_ffmpeg(ffmpeg.output(*streams, str(target), **options), source, timeout_seconds=60)
         ids.append(clip_id)
     return ids
@@ -95,7 +97,7 @@ def write_project(folder: Path, packages: Path) -> Project:
     project = new_project(folder, settings)
     clips = {stretch.name: cut(source, stretch, folder / "videos") for source, stretch in sources}
     audible = sorted(name for name in clips if not name.startswith("Silent"))
-    roles = {name: "train" for name in audible[:-2]} | {audible[-2]: "val_unseen", audible[-1]: "test_unseen"}
+    roles = dict.fromkeys(audible[:-2], "train") | {audible[-2]: "val_unseen", audible[-1]: "test_unseen"}
     write_split(folder / "split", "main_split", clips, roles)
     write_words(folder, sorted(clips))
     return project

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from avpipe.features.shards import clips_to_convert
-from avpipe.media.prepare import convert_shard
 from avpipe.logs import job_logging, job_name
+from avpipe.media.prepare import convert_shard
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -207,9 +207,7 @@ class Config(Settings):
     def dataset(self, name: str) -> Dataset:
         """A dataset with every quirk decided and top-level weights filled in."""
         dataset = self.datasets[name].resolved(self.fidelity)
-        weights = {
-            key: getattr(dataset.weights, key) or getattr(self.weights, key) for key in Weights.model_fields
-        }
+        weights = {key: getattr(dataset.weights, key) or getattr(self.weights, key) for key in Weights.model_fields}
         return dataset.model_copy(update={"weights": Weights(**weights)})
 
 

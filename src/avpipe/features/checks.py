@@ -6,9 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from avpipe.features.registry import build_extractor
 from avpipe.io.atomic import write_json
-from avpipe.weights import load_weights
 
 
 def check_weights(
@@ -28,13 +26,18 @@ def check_weights(
     Raises:
         AvpipeError: the file is not readable, or its keys or shapes are not the network's.
     """
-    network = build_extractor(extractor, {"postprocess": False} if pca is None and extractor == "vggish" else None, pca)
-    record = load_weights(network.build_network(), weights)
-    write_json(
-        target,
-        {
-            "label": record.label,
-            "sha256": record.sha256,
-            "pca_sha256": hashlib.sha256(Path(pca).read_bytes()).hexdigest() if pca else None,
-        },
-    )
+    pca_sha256 = hashlib.sha256(Path(pca).read_bytes()).hexdigest() if pca else None
+    label, sha256 = (weights, None) if weights.startswith("random:") else _load(extractor, weights, pca)
+    write_json(target, {"label": label, "sha256": sha256, "pca_sha256": pca_sha256})
+
+
+def _load(extractor: str, weights: str, pca: str | os.PathLike[str] | None) -> tuple[str, str | None]:
+    """Label and digest of a file that fits; imports torch, which random weights need not wait for."""
+    from avpipe.features.registry import build_extractor
+    from avpipe.weights import load_weights
+
+    built = build_extractor(extractor, pca=pca)
+    record = load_weights(built.build_network(), weights)
+    if pca is not None:
+        built.settings_record()  # reads the PCA file, and says what is wrong with it
+    return record.label, record.sha256

@@ -47,7 +47,9 @@ class _Batch:
 def prepare_network(network: torch.nn.Module, device: str) -> torch.nn.Module:
     """Evaluation mode, no gradients, on the device, in the memory format that its convolutions run fastest in."""
     network = network.eval().requires_grad_(False).to(device)
-    dimensions = {module.weight.dim() for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)}
+    dimensions = {
+        module.weight.dim() for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)
+    }
     if 5 in dimensions:
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.to(memory_format=torch.channels_last) if 4 in dimensions else network  # type: ignore[call-overload]

@@ -62,7 +62,9 @@ def write_store(
         file.attrs["written_by"] = _json(written_by)
         text = h5py.string_dtype("utf-8")
         file.create_dataset("clip_ids", data=[clip.clip_id for clip in ordered], dtype=text, shape=(len(ordered),))
-        file.create_dataset("source_keys", data=[clip.source_key for clip in ordered], dtype=text, shape=(len(ordered),))
+        file.create_dataset(
+            "source_keys", data=[clip.source_key for clip in ordered], dtype=text, shape=(len(ordered),)
+        )
         for name, dimension in streams.items():
             features = [clip.streams[name] for clip in ordered]
             group = file.create_group(name)
@@ -97,9 +99,7 @@ def read_clips(source: str | os.PathLike[str]) -> Iterator[StoredClip]:
         keys = file["source_keys"].asstr()[:]
         names = [name for name in file if isinstance(file[name], h5py.Group)]
         for index, clip_id in enumerate(file["clip_ids"].asstr()[:]):
-            yield StoredClip(
-                clip_id, keys[index], {name: _features(file[name], index) for name in names}
-            )
+            yield StoredClip(clip_id, keys[index], {name: _features(file[name], index) for name in names})
 
 
 def read_source_keys(source: str | os.PathLike[str]) -> dict[str, str]:

@@ -46,9 +46,7 @@ def account(
     _check_rate(total, failed, max_failure_rate)
 
 
-def _account_shard(
-    shard: str, stages: dict[str, list[ClipStatus]]
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _account_shard(shard: str, stages: dict[str, list[ClipStatus]]) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """A clip's fate is the reason of the first stage that it failed in, else ok."""
     fates: dict[str, tuple[str, ClipStatus]] = {}
     for stage, rows in stages.items():
@@ -84,11 +82,13 @@ def _total(shards: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _check_rate(total: dict[str, Any], failed: list[dict[str, str]], tolerated: float) -> None:
     damaged = sum(total["reasons"].get(reason.value, 0) for reason in DAMAGE)
     rate = damaged / max(total["requested"], 1)
-    logging.getLogger(__name__).info("%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"])
+    logging.getLogger(__name__).info(
+        "%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"]
+    )
     if rate > tolerated:
         examples = [f"{row['clip_id']} ({row['reason']}: {row['detail']})" for row in failed if row["reason"] in DAMAGE]
         raise AvpipeError(
             f"{damaged} of {total['requested']} clips ({100 * rate:.1f} %) are missing or damaged, more than "
             f"max_failure_rate allows ({100 * tolerated:g} %). Such as: {'; '.join(examples[:3])}. "
-            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings if the result may rest on the rest."
+            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings to go on without them."
         )

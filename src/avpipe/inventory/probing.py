@@ -60,9 +60,7 @@ class Requirements:
     max_seconds: float | None
 
 
-def probe_shard(
-    clips: list[SourceClip], requirements: Requirements, target: str | os.PathLike[str]
-) -> dict[str, int]:
+def probe_shard(clips: list[SourceClip], requirements: Requirements, target: str | os.PathLike[str]) -> dict[str, int]:
     """Probe the clips of a shard and write one row for each; files seen before are not read again.
 
     Returns:
@@ -146,7 +144,7 @@ def _file_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _measure(clip: SourceClip) -> dict[str, Any]:
     """Everything about the file that does not depend on what the dataset asks of it."""
-    row: dict[str, Any] = {key: None for key in SCHEMA.names} | vars(clip)
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names) | vars(clip)
     try:
         if clip.size_bytes < 0:
             raise ClipFailure(Reason.MISSING, f"no file at {clip.path}")
@@ -200,7 +198,8 @@ def _shortcoming(row: dict[str, Any], requirements: Requirements) -> ClipStatus 
     length = _length(row)
     if length is not None and length <= 0:
         return because(
-            Reason.TOO_SHORT, f"the clip starts at {row['start_seconds']} s, the file ends at {row['duration_seconds']} s"
+            Reason.TOO_SHORT,
+            f"the clip starts at {row['start_seconds']} s, the file ends at {row['duration_seconds']} s",
         )
     if length is not None and length < requirements.min_seconds:
         return because(Reason.TOO_SHORT, f"{length:.3f} s, at least {requirements.min_seconds:g} s are asked for")
@@ -210,7 +209,5 @@ def _shortcoming(row: dict[str, Any], requirements: Requirements) -> ClipStatus 
 
 
 def _length(row: dict[str, Any]) -> float | None:
-    end = min(
-        (value for value in (row["end_seconds"], row["duration_seconds"]) if value is not None), default=None
-    )
+    end = min((value for value in (row["end_seconds"], row["duration_seconds"]) if value is not None), default=None)
     return None if end is None else end - (row["start_seconds"] or 0.0)

@@ -33,9 +33,7 @@ class ClipStatus:
     detail: str = ""
 
 
-def close_shard(
-    target: str | os.PathLike[str], requested: Iterable[str], statuses: Iterable[ClipStatus]
-) -> None:
+def close_shard(target: str | os.PathLike[str], requested: Iterable[str], statuses: Iterable[ClipStatus]) -> None:
     """Check that every requested clip has exactly one status, then write the table, sorted by clip id.
 
     Raises:

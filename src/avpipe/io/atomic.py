@@ -27,7 +27,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         _fsync(temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
         _fsync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,11 +45,11 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         if target.exists():
             outgoing = _temporary_name(target)
-            os.replace(target, outgoing)
-            os.replace(temporary, target)
+            target.replace(outgoing)
+            temporary.replace(target)
             shutil.rmtree(outgoing)
         else:
-            os.replace(temporary, target)
+            temporary.replace(target)
         _fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,7 +8,12 @@ from typing import Any
 
 from avpipe.io.atomic import atomic_path
 
-_BARS = (("seen", "seen S", "#8da0cb"), ("unseen", "unseen U", "#fc8d62"), ("hm", "harmonic mean", "#66c2a5"), ("zsl", "ZSL", "#a6761d"))
+_BARS = (
+    ("seen", "seen S", "#8da0cb"),
+    ("unseen", "unseen U", "#fc8d62"),
+    ("hm", "harmonic mean", "#66c2a5"),
+    ("zsl", "ZSL", "#a6761d"),
+)
 
 
 def plot_results(record: Mapping[str, Any], target: str | os.PathLike[str]) -> None:
