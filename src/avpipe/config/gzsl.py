@@ -12,7 +12,7 @@ TextAlignment = Literal["correct", "published", "permuted"]
 
 
 class AVCASettings(Settings):
-    """AVCA's hyper-parameters (specs/avca.md §3.1)."""
+    """AVCA's hyper-parameters."""
 
     embeddings_hidden_size: int = Field(512, ge=1, description="Hidden units of A_enc and V_enc.")
     decoder_hidden_size: int = Field(512, ge=1, description="Hidden units of A_proj and V_proj.")
@@ -26,17 +26,17 @@ class AVCASettings(Settings):
     leftover_embedding_pass: bool | None = quirk(
         published=True,
         corrected=True,
-        description="After each step, one more embedding pass that moves BatchNorm statistics (§5.1, 3).",
+        description="After each step, one more embedding pass that moves BatchNorm statistics (docs/fidelity.md).",
     )
     unused_call_statistics: bool | None = quirk(
         published=True,
         corrected=True,
-        description="BatchNorm statistics also follow three module calls whose results nothing uses (§5.1, 4).",
+        description="BatchNorm statistics also follow three module calls whose results nothing uses (docs/fidelity.md).",
     )
 
 
 class TrainingSettings(Settings):
-    """One training stage (specs/avca.md §3.1, §4)."""
+    """One training stage."""
 
     epochs: int = Field(50, ge=1, description="Epochs of each stage.")
     batches_per_epoch: int = Field(500, ge=1, description="Batches in an epoch.")
@@ -49,5 +49,5 @@ class TrainingSettings(Settings):
         published="val",
         corrected="val",
         description="What lowers the learning rate in stage 2: the harmonic mean on the validation clips, which "
-        "are training clips by then (val), or the epochs at which stage 1 lowered it (stage1) (§5.1, 6).",
+        "are training clips by then (val), or the epochs at which stage 1 lowered it (stage1) (docs/fidelity.md).",
     )

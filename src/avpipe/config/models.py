@@ -122,7 +122,7 @@ class Gzsl(Settings):
     text_alignment: Literal["correct", "published"] | None = Field(
         None,
         description="Which vector a class gets: its own (correct), or the one that the published loader gave it, "
-        "wrong for 36 of UCF's 51 classes (specs/avca.md §5.1, 1). Unset: 'published' if published, 'correct' if "
+        "wrong for 36 of UCF's 51 classes (docs/fidelity.md). Unset: 'published' if published, 'correct' if "
         "corrected.",
         json_schema_extra={"published": "published", "corrected": "correct"},
     )

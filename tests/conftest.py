@@ -1,0 +1,17 @@
+"""Shared fixtures."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """Skips without a GPU, but fails where AVPIPE_REQUIRE_GPU=1 promises one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if os.environ.get("AVPIPE_REQUIRE_GPU") == "1":
+        pytest.fail("AVPIPE_REQUIRE_GPU=1, but torch finds no GPU")
+    pytest.skip("no GPU here")

@@ -1,0 +1,157 @@
+"""Fingerprints of what each stage makes from fixed input, by stage version.
+
+    python tests/golden/make.py --fix
+
+writes fingerprints.json. A stage whose output changes must get a new version in src/avpipe/stages.py; then this
+command records the new fingerprint. Made with the versions of requirements.lock on x86-64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avpipe import stages
+from avpipe.config.gzsl import AVCASettings, TrainingSettings
+from avpipe.features.engine import extract_clips, prepare_network
+from avpipe.features.registry import build_extractor
+from avpipe.features.types import Clip
+from avpipe.gzsl.splits import read_split
+from avpipe.gzsl.training import evaluate_stage2, train_stage1, train_stage2
+from avpipe.gzsl.tree import PooledFeatures, publish_class_split, read_tree, write_features
+from avpipe.inventory.probing import SCHEMA, Requirements, probe_shard
+from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
+from avpipe.inventory.shards import index_shard
+from avpipe.io.tables import read_rows
+from avpipe.media.convert import convert_to_rate
+from avpipe.media.decode import decode_video
+from avpipe.media.trim import trim_clip
+from avpipe.sources.local import SourceClip
+from avpipe.sources.synthetic import demo_split, plan_demo, render_clip, write_demo_split
+from avpipe.sources.synthetic_classes import word_vectors
+from avpipe.gzsl.words import write_words
+from avpipe.weights import load_weights
+
+FILE = Path(__file__).with_name("fingerprints.json")
+
+
+def fingerprints() -> dict[str, Any]:
+    """stage version -> its fingerprint: text is compared exactly, numbers with the tolerance of the test."""
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        video = folder / "clip.avi"
+        render_clip(next(spec for spec in plan_demo() if spec.oddity is None), video)
+        return {
+            stages.MAKE_DEMO: picture_statistics(video, None),
+            stages.INDEX: inventory_columns(folder, video),
+            stages.PROBE: probe_row(folder, video),
+            stages.TRIM: trimmed_statistics(folder, video),
+            stages.CONVERT_FPS: converted_statistics(folder, video),
+            stages.C3D: features("c3d", {}, video),
+            stages.VGGISH: features("vggish", {"postprocess": False}, video),
+            **gzsl_fingerprints(folder),
+        }
+
+
+def picture_statistics(video: Path, rate_hz: float | None) -> list[float]:
+    """Number of frames, mean and deviation of the first and last one."""
+    frames = list(decode_video(video, rate_hz=rate_hz))
+    return [float(len(frames)), *(float(value) for each in (frames[0], frames[-1]) for value in (each.mean(), each.std()))]
+
+
+def inventory_columns(folder: Path, video: Path) -> str:
+    index_shard([SourceClip("a", "A", video.name)], None, folder / "inventory.parquet")
+    return json.dumps([INVENTORY_SCHEMA.names, *read_rows(folder / "inventory.parquet")])
+
+
+def probe_row(folder: Path, video: Path) -> str:
+    status = video.stat()
+    clip = SourceClip("a", "A", str(video), None, None, status.st_size, status.st_mtime_ns)
+    probe_shard([clip], Requirements(True, 0.0, None), folder / "probe.parquet")
+    (row,) = read_rows(folder / "probe.parquet")
+    changing = {"path", "modified_ns", "source_sha256", "size_bytes"}
+    return json.dumps({key: row[key] for key in SCHEMA.names if key not in changing})
+
+
+def trimmed_statistics(folder: Path, video: Path) -> list[float]:
+    trim_clip(Clip("a", video, 0.2, 0.9), folder / "t.mov", timeout_seconds=60)
+    return picture_statistics(folder / "t.mov", None)
+
+
+def converted_statistics(folder: Path, video: Path) -> list[float]:
+    convert_to_rate(Clip("a", video), folder / "c.mkv", rate_hz=20, crf=6, timeout_seconds=60)
+    return picture_statistics(folder / "c.mkv", None)
+
+
+def features(name: str, settings: dict[str, Any], video: Path) -> list[float]:
+    """Number of windows, and mean, deviation and some values of the pooled features with random weights."""
+    extractor = build_extractor(name, settings)
+    network = extractor.build_network()
+    load_weights(network, "random:0")
+    ((_, outcome),) = extract_clips(extractor, prepare_network(network, "cpu"), [Clip("a", video)])
+    assert isinstance(outcome, dict)
+    (stream,) = outcome.values()
+    step = len(stream.pooled) // 16
+    return [float(len(stream.values)), *(float(v) for v in (stream.pooled.mean(), stream.pooled.std(), *stream.pooled[::step]))]
+
+
+def gzsl_fingerprints(folder: Path) -> dict[str, Any]:
+    """Tree, training and evaluation on generated features."""
+    write_demo_split(folder)
+    write_words(folder / "word_embeddings_demo_normed.npy", word_vectors())
+    split, names = demo_split(), folder / "class-split" / "demo_w2v_class_names.csv"
+    ids = tuple(spec.clip_id for spec in plan_demo())
+    labels = {spec.clip_id: index for index, spec in enumerate(plan_demo())}
+    generator = np.random.default_rng(0)
+    audio, video = (generator.standard_normal((len(labels), width)).astype(np.float32) for width in (8, 12))
+    root = folder / "gzsl" / "main_split"
+    publish_class_split(folder, "main_split", names, root / "class-split")
+    write_features(
+        root / "features" / "f",
+        read_split(root, "main_split"),
+        PooledFeatures(ids, audio),
+        PooledFeatures(ids, video),
+        words_file=folder / "word_embeddings_demo_normed.npy",
+        names_file=names,
+    )
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    benchmark = read_tree(root, "f", "main_split")
+    settings = AVCASettings(embeddings_hidden_size=16, decoder_hidden_size=16).resolved("corrected")
+    training = TrainingSettings(epochs=2, batches_per_epoch=3, batch_size=16).resolved("corrected")
+    common: dict[str, Any] = {"seed": 0, "device": "cpu", "threads": 1}
+    stage1 = train_stage1(benchmark, "avca", settings, training, folder=folder / "1", **common)
+    train_stage2(benchmark, "avca", settings, training, stage1=stage1, folder=folder / "2", **common)
+    result = evaluate_stage2(benchmark, "avca", settings, stage2=folder / "2", device="cpu", threads=1)
+    state = torch.load(folder / "2" / "checkpoint.pt", weights_only=True)["model"]
+    norms = [float(state[key].double().norm()) for key in sorted(state) if key.endswith("weight")]
+    return {
+        stages.GZSL_TREE: digest.hexdigest(),
+        stages.GZSL_TRAIN: norms,
+        stages.GZSL_EVALUATE: [result["metrics"][result["score_mode"]][key] for key in ("seen", "unseen", "hm", "zsl")],
+    }
+
+
+def main() -> int:
+    """Write the file where --fix is given; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fix", action="store_true", help="record the fingerprints of the present versions")
+    if not parser.parse_args().fix:
+        parser.error("nothing to do without --fix; pytest compares")
+    FILE.write_text(json.dumps(fingerprints(), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+import logging
+
+import pytest
+
+from avpipe import logs
+from avpipe.errors import AvpipeError
+
+
+@pytest.fixture(autouse=True)
+def root_handlers():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def test_an_error_for_the_user_is_its_message_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end, logs.job_logging(tmp_path / "a" / "x.log", "extract_c3d demo 0001"):
+        raise AvpipeError("found this, expected that, do so")
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "[extract_c3d demo 0001] found this, expected that, do so\n"
+    assert "Traceback" not in (tmp_path / "a" / "x.log").read_text()
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(tmp_path, capsys):
+    with pytest.raises(SystemExit), logs.job_logging(tmp_path / "x.log", "job"):
+        raise ZeroDivisionError("bug")
+    assert "ZeroDivisionError: bug" in (tmp_path / "x.log").read_text()
+    assert "x.log" in capsys.readouterr().err
+
+
+def test_progress_counts_and_speaks_at_most_every_ten_seconds(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO)
+    progress = logs.Progress(10, "clips")
+    progress.reused = 2
+    for _ in range(3):
+        now[0] += 4.0
+        progress.succeeded()
+    progress.fell_out("v_x", "decode_error", "frame 3")
+    lines = [record.message for record in caplog.records]
+    assert lines == [
+        "clips: 3 done, 0 failed, 2 reused, 5 left, about 20 s; 0.25/s",
+        "v_x: decode_error (frame 3)",
+    ]
+    progress.close()
+    assert caplog.records[-1].message.startswith("clips: 3 done, 1 failed, 2 reused, 4 left")
+
+
+def test_names_of_jobs():
+    assert logs.job_name("probe_clips", ["demo_gzsl", "0001"]) == "probe_clips demo_gzsl 0001"
