@@ -12,10 +12,10 @@ from project import TARGET
 # (a file whose appearance says how far the run is, seconds after it)
 MOMENTS = (
     ("results/small/inventory/*.parquet", 0.0),
-    ("results/small/weights/vggish.json", 3.0),  # extraction has begun
+    ("results/small/probe/*.parquet", 4.0),  # extraction has begun
     ("results/small/features/*/*.h5", 0.0),
-    ("results/small/gzsl/*/cls_features.json", 5.0),  # training has begun
-    ("results/small/runs/*/cls_features/avca/correct/seed3/stage1/stage.json", 0.5),
+    ("results/small/gzsl/*/cls_features.json", 2.5),  # training has begun
+    ("results/small/runs/*/cls_features/avca/correct/seed3/stage2/stage.json", 0.0),
 )
 
 
