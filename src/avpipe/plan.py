@@ -103,19 +103,27 @@ class Plan:
         gzsl = self.dataset(dataset).gzsl
         if gzsl.word_names:
             return gzsl.word_names
-        found = sorted(Path(gzsl.class_split or ".").glob("*_w2v_class_names.csv"))
+        folder = self._class_split_folder(dataset)
+        found = sorted(folder.glob("*_w2v_class_names.csv"))
         if len(found) != 1:
             raise AvpipeError(
-                f"{gzsl.class_split} holds {len(found)} files *_w2v_class_names.csv, expected one. "
+                f"{folder} holds {len(found)} files *_w2v_class_names.csv, expected one. "
                 f"Set datasets.{dataset}.gzsl.word_names to the one to use."
             )
         return str(found[0])
 
     def split_files(self, dataset: str, split: str) -> list[str]:
         """Every file that a split consists of, the inputs of what depends on it and of nothing else."""
-        folder = Path(self._gzsl(dataset).class_split or ".")
+        self.require(dataset)
+        folder = self._class_split_folder(dataset)
         files = sorted([*(folder / split).glob("*.txt"), *(folder / split).glob("*.csv")])
         return [str(path) for path in [folder / "all_class.txt", *files]]
+
+    def _class_split_folder(self, dataset: str) -> Path:
+        """The class-split folder; the setting may name it or the folder that it lies in."""
+        from avpipe.gzsl.class_split import find_folder
+
+        return find_folder(self.dataset(dataset).gzsl.class_split or ".")
 
     def _gzsl(self, dataset: str) -> Gzsl:
         self.require(dataset)
