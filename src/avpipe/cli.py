@@ -93,8 +93,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("name", help="the extractor: c3d or vggish")
     parser.add_argument("output", type=Path, help="the .npz file to write")
     parser.add_argument("--weights", required=True, help="path of the published weights, or random:<seed>")
-    parser.add_argument("--pca", type=Path, help="VGGish's PCA file, for its post-processing")
-    parser.add_argument("--no-postprocess", action="store_true", help="VGGish without PCA and quantisation")
+    parser.add_argument("--pca", type=Path, help="VGGish's PCA file: applies the published PCA and quantisation")
     parser.add_argument("--start", type=float, help="start of the stretch in seconds")
     parser.add_argument("--end", type=float, help="end of the stretch in seconds")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
@@ -116,7 +115,6 @@ def _run_extract(chosen: argparse.Namespace) -> int:
         device=chosen.device,
         start=chosen.start,
         end=chosen.end,
-        settings={"postprocess": False} if chosen.no_postprocess else None,
         pca=chosen.pca,
     )
     streams = {"": features} if isinstance(features, Features) else {f"{k}_": v for k, v in features.items()}
@@ -124,5 +122,6 @@ def _run_extract(chosen: argparse.Namespace) -> int:
     with atomic_path(chosen.output) as temporary:
         np.savez(temporary, **arrays)
     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
-    print(f"{chosen.output}: {shapes}; weights {chosen.weights}")  # noqa: T201
+    untrained = " (untrained: these are not the published features)" if chosen.weights.startswith("random:") else ""
+    print(f"{chosen.output}: {shapes}; weights {chosen.weights}{untrained}")  # noqa: T201
     return 0

@@ -27,6 +27,7 @@ from avpipe.features.types import Clip
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.training import evaluate_stage2, train_stage1, train_stage2
 from avpipe.gzsl.tree import PooledFeatures, publish_class_split, read_tree, write_features
+from avpipe.gzsl.words import write_words
 from avpipe.inventory.probing import SCHEMA, Requirements, probe_shard
 from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
 from avpipe.inventory.shards import index_shard
@@ -37,7 +38,6 @@ from avpipe.media.trim import trim_clip
 from avpipe.sources.local import SourceClip
 from avpipe.sources.synthetic import demo_split, plan_demo, render_clip, write_demo_split
 from avpipe.sources.synthetic_classes import word_vectors
-from avpipe.gzsl.words import write_words
 from avpipe.weights import load_weights
 
 FILE = Path(__file__).with_name("fingerprints.json")

@@ -51,7 +51,8 @@ def extract(
         device: "cpu" or "cuda".
         start, end: the stretch in seconds; None: from the file's start, to its end.
         settings: settings of the extractor as in the config, over the corrected defaults.
-        pca: VGGish's PCA file, needed where its `postprocess` is on.
+        pca: VGGish's PCA file: with it the published PCA and quantisation are applied, without it they are not,
+            unless `settings` says otherwise.
 
     Returns:
         Features: values [T, d], pooled [d], times [T, 2] in seconds; for an extractor with several streams

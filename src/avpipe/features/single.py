@@ -25,6 +25,8 @@ def extract_file(
     pca: str | os.PathLike[str] | None,
 ) -> Features | dict[str, Features]:
     """See `avpipe.features.extract`."""
+    if name == "vggish":
+        settings = {"postprocess": pca is not None} | (settings or {})
     extractor = build_extractor(name, settings, pca)
     network = extractor.build_network()
     load_weights(network, str(weights))

@@ -36,10 +36,11 @@ def plot_results(record: Mapping[str, Any], target: str | os.PathLike[str]) -> N
         axes.hlines(each["chance_zsl"], index - 0.42, index + 0.42, colors="grey", linestyles="dashed", linewidth=1)
     names = [f"{each['method']}, {each['text']}\n{each['split']}, {each['features']}" for each in results]
     axes.set_xticks(range(len(results)), names)
-    axes.set_ylabel("accuracy in % (dots: seeds; dashed: chance ZSL)")
+    axes.set_ylabel("accuracy in %\n(dots: seeds; dashed: chance ZSL)")
     axes.set_title("\n".join([record["dataset"], *(notice.split(":")[0] for notice in record["notices"][:2])]))
-    axes.legend(ncols=4, fontsize="small", loc="upper right")
-    axes.set_ylim(0, 108)
+    axes.legend(ncols=4, fontsize="small", loc="upper center")
+    axes.set_ylim(0, 120)  # room for the legend above 100
+    axes.set_yticks(range(0, 101, 20))
     with atomic_path(target) as temporary:
         figure.savefig(temporary, metadata={"Date": None, "Creator": "avpipe"})
     pyplot.close(figure)

@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+
+from avpipe.cli import main
+from avpipe.errors import ClipFailure, Reason
+from avpipe.features import build_network, extract, names
+from avpipe.sources.synthetic import plan_demo, render_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("media") / "a 'clip' ü.avi"
+    render_clip(next(spec for spec in plan_demo() if spec.oddity is None), path)
+    return path
+
+
+def test_features_of_one_file(clip, tmp_path, capsys):
+    assert main(["extract", str(clip), "vggish", str(tmp_path / "f.npz"), "--weights", "random:3"]) == 0
+    stored = np.load(tmp_path / "f.npz")
+    assert (stored["values"].shape, stored["pooled"].shape, stored["times"].shape) == ((1, 128), (128,), (1, 2))
+    assert "untrained" in capsys.readouterr().out
+    features = extract(clip, "vggish", "random:3")
+    np.testing.assert_array_equal(features.values, stored["values"])
+    assert not np.array_equal(extract(clip, "vggish", "random:4").values, features.values)
+
+
+def test_a_stretch_of_a_file(clip):
+    whole = extract(clip, "c3d", "random:0")
+    part = extract(clip, "c3d", "random:0", start=0.64, end=1.0)
+    assert whole.values.shape == (2, 4096) and part.values.shape == (1, 4096)
+    # Frames 16 to 24 of 25 fps: the second window without its last two frames.
+    assert part.times.tolist() == [[0.0, pytest.approx(0.36)]]
+    assert not np.array_equal(part.values[0], whole.values[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.mp4", "c3d", "x.npz", "--weights", "random:0"], "missing"),
+        (["{clip}", "c4d", "x.npz", "--weights", "random:0"], "c3d, vggish"),
+        (["{clip}", "vggish", "x.npz", "--weights", "gone.pth"], "gone.pth"),
+        (["{clip}", "vggish", "x.npz", "--weights", "random:x"], "for example 'random:0'"),
+        (["{clip}", "vggish", "x.csv", "--weights", "random:0"], ".npz"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_status(clip, arguments, message, capsys):
+    assert main(["extract", *(each.format(clip=clip) for each in arguments)]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("avpipe: ") and "Traceback" not in error
+
+
+def test_a_file_without_sound_has_no_vggish_features(tmp_path):
+    spec = next(spec for spec in plan_demo() if spec.oddity == "no_sound")
+    render_clip(spec, tmp_path / "silent.avi")
+    with pytest.raises(ClipFailure) as failure:
+        extract(tmp_path / "silent.avi", "vggish", "random:0")
+    assert failure.value.reason is Reason.NO_AUDIO
+
+
+def test_show_prints_notices_and_figures(tmp_path, capsys):
+    seeds = [{"seed": 0, "seen": 1.0, "unseen": 2.0, "hm": 3.0, "zsl": 4.0}]
+    result = {"split": "s", "features": "f", "method": "avca", "text": "correct", "chance_zsl": 11.1, "n_seeds": 1}
+    result |= {"mean": {key: seeds[0][key] for key in ("seen", "unseen", "hm", "zsl")}, "seeds": seeds}
+    result["std"] = dict.fromkeys(result["mean"])
+    failed = [{"clip_id": "[x]", "reason": "no_audio", "stage": "probe_clips", "detail": "why"}]
+    clips = {"requested": 2, "ok": 1, "reasons": {"no_audio": 1}, "failed": failed}
+    record = {"dataset": "d", "notices": ["RANDOM WEIGHTS: c3d"], "results": [result], "clips": clips}
+    (tmp_path / "eval.json").write_text(json.dumps(record))
+    assert main(["show", str(tmp_path / "eval.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "RANDOM WEIGHTS: c3d" in printed and "3.00" in printed and "[x]: no_audio (why)" in printed
+    assert main(["show", str(tmp_path / "gone.json")]) == 1
+
+
+def test_networks_by_name():
+    assert names() == ["c3d", "vggish"]
+    network = build_network("vggish")
+    assert not network.training and sum(each.numel() for each in network.parameters()) == 72_141_184
