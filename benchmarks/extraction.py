@@ -58,7 +58,9 @@ def bare_rate(extractor: Extractor, network: torch.nn.Module, clip: Clip, batche
         return batches * extractor.batch_size / (time.perf_counter() - began)
 
 
-def engine_rate(extractor: Extractor, network: torch.nn.Module, video: Path, clips: int, device: str) -> tuple[int, float]:
+def engine_rate(
+    extractor: Extractor, network: torch.nn.Module, video: Path, clips: int, device: str
+) -> tuple[int, float]:
     """Windows and seconds from files to features."""
     began = time.perf_counter()
     windows = 0
@@ -75,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="a video with sound; default: a generated clip of about 1.2 s")
     parser.add_argument("--clips", type=int, default=16, help="clips for the engine (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds; the best counts (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="alternating rounds; the best counts (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
     chosen = parser.parse_args()
@@ -90,7 +94,9 @@ def main() -> None:
 
 def measure(video: Path, chosen: argparse.Namespace) -> None:
     """Print one line per extractor."""
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {chosen.threads} threads, {chosen.device}")
+    print(
+        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {chosen.threads} threads, {chosen.device}"
+    )
     frames, seconds = min((decode_rate(video) for _ in range(chosen.rounds)), key=lambda each: each[1])
     print(f"decoding {video.name}: {frames} frames at 25 fps, {frames / seconds:.0f} frames/s on one thread")
     for name in names():

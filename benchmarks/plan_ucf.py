@@ -1,6 +1,6 @@
 """How long Snakemake plans UCF-GZSL: a folder with every published clip name (empty files), no job is run.
 
-    python benchmarks/plan_ucf.py path/to/UCF/class-split path/to/word_embeddings_ucf_normed.npy
+python benchmarks/plan_ucf.py path/to/UCF/class-split path/to/word_embeddings_ucf_normed.npy
 """
 
 from __future__ import annotations

@@ -32,12 +32,16 @@ def test_features(gpu, tmp_path, name, settings):
 
 def test_losses(gpu):
     torch.manual_seed(0)
-    model = build("avca", audio_dim=16, video_dim=24, embedding_dropout=0.0, decoder_dropout=0.0, additional_dropout=0.0)
+    model = build(
+        "avca", audio_dim=16, video_dim=24, embedding_dropout=0.0, decoder_dropout=0.0, additional_dropout=0.0
+    )
     widths = {"audio": 16, "video": 24, "text": 300}
     batch = {key + sign: torch.randn(32, width) for key, width in widths.items() for sign in ("", "_neg")}
     state = model.state_dict()
     expected = {key: float(value) for key, value in model.train().losses(batch).items()}
-    again = build("avca", audio_dim=16, video_dim=24, embedding_dropout=0.0, decoder_dropout=0.0, additional_dropout=0.0)
+    again = build(
+        "avca", audio_dim=16, video_dim=24, embedding_dropout=0.0, decoder_dropout=0.0, additional_dropout=0.0
+    )
     again.load_state_dict(state)
     again = again.to(gpu).train()
     found = again.losses({key: value.to(gpu) for key, value in batch.items()})

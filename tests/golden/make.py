@@ -65,7 +65,10 @@ def fingerprints() -> dict[str, Any]:
 def picture_statistics(video: Path, rate_hz: float | None) -> list[float]:
     """Number of frames, mean and deviation of the first and last one."""
     frames = list(decode_video(video, rate_hz=rate_hz))
-    return [float(len(frames)), *(float(value) for each in (frames[0], frames[-1]) for value in (each.mean(), each.std()))]
+    return [
+        float(len(frames)),
+        *(float(value) for each in (frames[0], frames[-1]) for value in (each.mean(), each.std())),
+    ]
 
 
 def inventory_columns(folder: Path, video: Path) -> str:
@@ -101,7 +104,10 @@ def features(name: str, settings: dict[str, Any], video: Path) -> list[float]:
     assert isinstance(outcome, dict)
     (stream,) = outcome.values()
     step = len(stream.pooled) // 16
-    return [float(len(stream.values)), *(float(v) for v in (stream.pooled.mean(), stream.pooled.std(), *stream.pooled[::step]))]
+    return [
+        float(len(stream.values)),
+        *(float(v) for v in (stream.pooled.mean(), stream.pooled.std(), *stream.pooled[::step])),
+    ]
 
 
 def gzsl_fingerprints(folder: Path) -> dict[str, Any]:

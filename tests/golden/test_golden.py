@@ -29,7 +29,9 @@ def test_every_stage_has_a_fingerprint():
 
 @pytest.mark.parametrize("version", sorted(RECORDED))
 def test_a_stage_makes_what_its_version_made(found, version):
-    advice = f"the output of {version} changed: raise its number in src/avpipe/stages.py, then tests/golden/make.py --fix"
+    advice = (
+        f"the output of {version} changed: raise its number in src/avpipe/stages.py, then tests/golden/make.py --fix"
+    )
     recorded, now = RECORDED[version], found[version]
     if isinstance(recorded, str):
         assert now == recorded, advice

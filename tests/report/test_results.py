@@ -54,7 +54,11 @@ def test_the_figure_is_the_same_bytes_each_time(record, tmp_path):
 
 @pytest.mark.parametrize(
     ("synthetic", "label", "words"),
-    [(True, "random:3", ["SYNTHETIC", "c3d (random:3)"]), (False, "random:3", ["c3d (random:3)"]), (False, "x.pth", [])],
+    [
+        (True, "random:3", ["SYNTHETIC", "c3d (random:3)"]),
+        (False, "random:3", ["c3d (random:3)"]),
+        (False, "x.pth", []),
+    ],
 )
 def test_notices(synthetic, label, words):
     settings = {"synthetic": synthetic, "gzsl": {"permuted_control": False}}

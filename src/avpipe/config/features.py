@@ -28,6 +28,7 @@ class VGGishSettings(Settings):
     postprocess: bool = Field(True, description="Apply the published PCA and 8-bit quantisation, as AVCA did.")
     final_relu: bool = Field(True, description="ReLU on the embedding, as in the port that AVCA used.")
     resampler: Literal["resampy-0.2.2", "resampy-0.4"] = Field(
-        "resampy-0.2.2", description="Filter of the resampler to 16 kHz; AVCA's environment pins 0.2.2 (docs/fidelity.md)."
+        "resampy-0.2.2",
+        description="Filter of the resampler to 16 kHz; AVCA's environment pins 0.2.2 (docs/fidelity.md).",
     )
     batch_size: int = Field(32, ge=1, description="Examples per forward pass; examples of many clips share one.")
