@@ -77,9 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="a video with sound; default: a generated clip of about 1.2 s")
     parser.add_argument("--clips", type=int, default=16, help="clips for the engine (default: %(default)s)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="alternating rounds; the best counts (default: %(default)s)"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
     chosen = parser.parse_args()
@@ -115,7 +113,7 @@ def measure(video: Path, chosen: argparse.Namespace) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{name}: bare network {bare:.2f} windows/s, engine {engine:.2f} windows/s = {100 * engine / bare:.0f} %; "
-            f"decoding and cutting take {1000 * front_end:.0f} ms a clip on one thread; peak memory so far {peak:.0f} MB"
+            f"decoding and cutting: {1000 * front_end:.0f} ms a clip on one thread; peak memory so far {peak:.0f} MB"
         )
 
 

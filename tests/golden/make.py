@@ -36,7 +36,7 @@ from avpipe.media.convert import convert_to_rate
 from avpipe.media.decode import decode_video
 from avpipe.media.trim import trim_clip
 from avpipe.sources.local import SourceClip
-from avpipe.sources.synthetic import demo_split, plan_demo, render_clip, write_demo_split
+from avpipe.sources.synthetic import plan_demo, render_clip, write_demo_split
 from avpipe.sources.synthetic_classes import word_vectors
 from avpipe.weights import load_weights
 
@@ -114,7 +114,7 @@ def gzsl_fingerprints(folder: Path) -> dict[str, Any]:
     """Tree, training and evaluation on generated features."""
     write_demo_split(folder)
     write_words(folder / "word_embeddings_demo_normed.npy", word_vectors())
-    split, names = demo_split(), folder / "class-split" / "demo_w2v_class_names.csv"
+    names = folder / "class-split" / "demo_w2v_class_names.csv"
     ids = tuple(spec.clip_id for spec in plan_demo())
     labels = {spec.clip_id: index for index, spec in enumerate(plan_demo())}
     generator = np.random.default_rng(0)

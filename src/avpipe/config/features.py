@@ -17,7 +17,7 @@ class C3DSettings(Settings):
     invert_colours: bool | None = quirk(
         published=True,
         corrected=False,
-        description="Colour negative by byte overflow, as in the published UCF and VGGSound scripts (docs/fidelity.md).",
+        description="Colour negative by byte overflow, as published for UCF and VGGSound (docs/fidelity.md).",
     )
     batch_size: int = Field(8, ge=1, description="Windows per forward pass; windows of many clips share one.")
 

@@ -31,7 +31,7 @@ class AVCASettings(Settings):
     unused_call_statistics: bool | None = quirk(
         published=True,
         corrected=True,
-        description="BatchNorm statistics also follow three module calls whose results nothing uses (docs/fidelity.md).",
+        description="BatchNorm statistics also follow three calls whose results nothing uses (docs/fidelity.md).",
     )
 
 
