@@ -92,9 +92,7 @@ def main() -> None:
 
 def measure(video: Path, chosen: argparse.Namespace) -> None:
     """Print one line per extractor."""
-    print(
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {chosen.threads} threads, {chosen.device}"
-    )
+    print(f"{platform.machine()}, torch {torch.__version__}, {chosen.threads} threads, {chosen.device}")
     frames, seconds = min((decode_rate(video) for _ in range(chosen.rounds)), key=lambda each: each[1])
     print(f"decoding {video.name}: {frames} frames at 25 fps, {frames / seconds:.0f} frames/s on one thread")
     for name in names():
