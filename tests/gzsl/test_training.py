@@ -245,7 +245,8 @@ def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
         training.train_stage2(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
 
 
-def test_sigterm_in_a_process_of_its_own(tmp_path: Path, uninterrupted: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_process_of_its_own(number: int, tmp_path: Path, uninterrupted: Path) -> None:
     """From outside: exit code 143 within 10 seconds, nothing but the resume file, and the same result afterwards."""
     program = textwrap.dedent("""
         import sys, time
@@ -267,7 +268,7 @@ def test_sigterm_in_a_process_of_its_own(tmp_path: Path, uninterrupted: Path) ->
         for _ in range(5):
             assert process.stdout.readline() == "step\n"
         sent = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 143
     assert time.monotonic() - sent < 10

@@ -84,7 +84,7 @@ def fit(task: Task) -> Outcome:
 
     Raises:
         AvpipeError: a term of the loss became NaN or infinite.
-        SystemExit: with code 143 after SIGTERM, once the state is saved.
+        SystemExit: with code 143 after SIGTERM or Ctrl-C, once the state is saved.
     """
     runtime.keep_freed_memory()
     with runtime.Interrupt() as interrupt:
@@ -96,7 +96,7 @@ def fit(task: Task) -> Outcome:
                 run.step()
                 if interrupt.requested:
                     run.save()
-                    log.warning("Stopped by SIGTERM in epoch %d; run again to go on.", run.epoch + 1)
+                    log.warning("Stopped by a signal in epoch %d; run again to go on.", run.epoch + 1)
                     raise SystemExit(TERMINATED)
                 run.report_progress()
             run.finish_epoch()

@@ -1,4 +1,4 @@
-"""Around a training run: seeds, threads, determinism, and a polite end on SIGTERM."""
+"""Around a training run: seeds, threads, determinism, and a polite end on SIGTERM and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -70,26 +70,28 @@ def keep_freed_memory() -> None:
 
 
 class Interrupt:
-    """Notes SIGTERM, so that the loop can save between two batches instead of dying inside one.
+    """Notes SIGTERM and Ctrl-C, so that the loop can save between two batches instead of dying inside one.
 
-    Signals reach the main thread only; in another thread the default handling stays.
+    Signals reach the main thread only; in another thread the default handling stays. A second Ctrl-C ends at once.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: object = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)  # type: ignore[arg-type]
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.requested = True
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from avpipe import stages
 from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
 from avpipe.inventory.status import OK, ClipStatus, count
 from avpipe.io.tables import read_metadata, read_rows, write_rows
 from avpipe.logs import Progress
@@ -24,12 +25,7 @@ SCHEMA = pa.schema(
         ("clip_id", pa.string()),
         ("status", pa.string()),
         ("detail", pa.string()),
-        ("class_name", pa.string()),
-        ("path", pa.string()),
-        ("start_seconds", pa.float64()),
-        ("end_seconds", pa.float64()),
-        ("size_bytes", pa.int64()),
-        ("modified_ns", pa.int64()),
+        *(field for field in INVENTORY_SCHEMA if field.name != "clip_id"),
         ("source_sha256", pa.string()),
         ("duration_seconds", pa.float64()),
         ("video_codec", pa.string()),
@@ -43,7 +39,7 @@ SCHEMA = pa.schema(
         ("channels", pa.int64()),
     ]
 )
-_FILE_KEY = ("clip_id", "class_name", "path", "start_seconds", "end_seconds", "size_bytes", "modified_ns")
+_FILE_KEY = tuple(INVENTORY_SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,12 @@ def probe_shard(clips: list[SourceClip], requirements: Requirements, target: str
     """
     known = {_file_key(row): row for row in _previous_rows(target)}
     progress = Progress(len(clips), "clips probed")
+    files: dict[tuple[str, int], dict[str, Any]] = {}  # clips may share a long file; it is read once
     rows = []
     for clip in clips:
         measured = known.get(tuple(vars(clip)[key] for key in _FILE_KEY))
         if measured is None:
-            row = _measure(clip)
+            row = _measure(clip, files)
         else:
             row = measured
             progress.reused += 1
@@ -142,20 +139,27 @@ def _file_key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in _FILE_KEY)
 
 
-def _measure(clip: SourceClip) -> dict[str, Any]:
-    """Everything about the file that does not depend on what the dataset asks of it."""
-    row: dict[str, Any] = dict.fromkeys(SCHEMA.names) | vars(clip)
+def _measure(clip: SourceClip, files: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
+    """Everything that does not depend on what the dataset asks of a clip; `files` remembers what files hold."""
+    file = (clip.path, clip.modified_ns)
+    if file not in files:
+        files[file] = _measure_file(clip)
+    return {key: None for key in SCHEMA.names} | vars(clip) | files[file]
+
+
+def _measure_file(clip: SourceClip) -> dict[str, Any]:
+    """Digest, streams and status of a clip's file."""
+    measured: dict[str, Any] = {}
     try:
         if clip.size_bytes < 0:
-            raise ClipFailure(Reason.MISSING, f"no file at {clip.path}")
+            raise FileNotFoundError
         with open(clip.path, "rb") as stream:  # noqa: PTH123
-            row["source_sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-        row |= _describe(probe_media(Path(clip.path)))
-        return row | {"status": OK, "detail": ""}
+            measured["source_sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return measured | _describe(probe_media(Path(clip.path))) | {"status": OK, "detail": ""}
     except FileNotFoundError:
-        return row | {"status": Reason.MISSING.value, "detail": f"no file at {clip.path}"}
+        return measured | {"status": Reason.MISSING.value, "detail": f"no file at {clip.path}"}
     except ClipFailure as failure:
-        return row | {"status": failure.reason.value, "detail": failure.detail}
+        return measured | {"status": failure.reason.value, "detail": failure.detail}
 
 
 def _describe(info: MediaInfo) -> dict[str, Any]:
