@@ -144,7 +144,7 @@ def _measure(clip: SourceClip, files: dict[tuple[str, int], dict[str, Any]]) -> 
     file = (clip.path, clip.modified_ns)
     if file not in files:
         files[file] = _measure_file(clip)
-    return {key: None for key in SCHEMA.names} | vars(clip) | files[file]
+    return dict.fromkeys(SCHEMA.names) | vars(clip) | files[file]
 
 
 def _measure_file(clip: SourceClip) -> dict[str, Any]:
