@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +118,8 @@ def extract_shard(
     store = Path(store)
     wanted = {clip.clip_id: clip for clip in request.clips if clip.clip_id not in request.failed_before}
     parts = store.parent / f".{store.stem}.parts"
-    stored = _reusable([store, *sorted(parts.glob("*.h5"))], wanted, request.provenance())
+    saved = sorted(parts.glob("*.h5"))
+    stored = _reusable([store, *saved], wanted, request.provenance())
     missing = [clip for clip_id, clip in wanted.items() if clip_id not in stored]
     progress = Progress(len(wanted), f"{request.extractor} clips")
     progress.reused = len(stored)
@@ -132,6 +133,7 @@ def extract_shard(
                 statuses.append(clip_status)
                 if clip is not None:
                     stored[clip.clip_id] = clip
+            saved += computation.saved
     progress.close()
     write_store(
         store,
@@ -141,7 +143,7 @@ def extract_shard(
         written_by=written_by or _versions(),
     )
     close_shard(status, (clip.clip_id for clip in request.clips), statuses)
-    shutil.rmtree(parts, ignore_errors=True)
+    _remove_parts(parts, saved)
 
 
 def clips_to_convert(
@@ -211,6 +213,14 @@ def _reusable(
     return found
 
 
+def _remove_parts(parts: Path, saved: list[Path]) -> None:
+    """Remove these parts, but none of another job that works on the shard, such as one whose Snakemake was killed."""
+    for path in saved:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        parts.rmdir()
+
+
 class _Computation:
     """Runs the engine over the clips that are new, saving finished ones as it goes."""
 
@@ -229,6 +239,7 @@ class _Computation:
         self._threads = threads
         self._timeout = clip_timeout_seconds
         self._progress = progress
+        self.saved: list[Path] = []
         self.extractor: Extractor = build_extractor(request.extractor, dict(request.settings), request.pca)
 
     def run(self, clips: list[ProbedClip]) -> Iterator[tuple[ClipStatus, StoredClip | None]]:
@@ -272,14 +283,15 @@ class _Computation:
         return Clip(clip.clip_id, clip.path, clip.start_seconds, clip.end_seconds)
 
     def _save(self, clips: list[StoredClip]) -> None:
-        number = len(list(self._parts.glob("*.h5"))) if self._parts.exists() else 0
+        part = self._parts / f"{os.getpid()}-{len(self.saved)}.h5"
         write_store(
-            self._parts / f"{number:04d}.h5",
+            part,
             clips,
             streams=self.extractor.streams,
             provenance=self._request.provenance(),
             written_by=_versions(),
         )
+        self.saved.append(part)
 
 
 def _versions_of(store: Path) -> dict[str, str]:

@@ -73,13 +73,19 @@ def write_json(target: str | os.PathLike[str], value: Any) -> None:
 
 def _temporary_name(target: Path) -> Path:
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return target.with_name(f".{target.stem[:100]}~{owner}~{target.suffix}")
+    return target.with_name(f".{_short_stem(target)}~{owner}~{target.suffix}")
+
+
+def _short_stem(target: Path) -> str:
+    """At most 100 bytes of the stem: a file system takes 255 for the whole name."""
+    return os.fsencode(target.stem)[:100].decode("utf-8", errors="ignore")
 
 
 def _remove_debris(target: Path) -> None:
     """Remove temporaries of `target` whose writer ran on this machine and is gone (killed before it could)."""
     host = socket.gethostname()
-    for path in target.parent.glob(f".{_glob_escape(target.stem[:100])}~{_glob_escape(host)}-*~{target.suffix}"):
+    pattern = f".{_glob_escape(_short_stem(target))}~{_glob_escape(host)}-*~{_glob_escape(target.suffix)}"
+    for path in target.parent.glob(pattern):
         pid = int(path.name.split("~")[-2].removeprefix(f"{host}-").split("-")[0])
         if not _is_alive(pid):
             if path.is_dir():

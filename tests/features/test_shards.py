@@ -1,0 +1,163 @@
+"""Extraction of a shard without Snakemake: what is computed, kept, saved on the way, and accounted for."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avpipe.features import shards
+from avpipe.features.shards import ShardRequest, clips_to_convert, extract_shard, stale_clips
+from avpipe.features.store import read_clips, read_source_keys
+from avpipe.inventory.probing import ProbedClip
+from avpipe.inventory.status import ClipStatus, read_statuses
+from avpipe.sources.synthetic import plan_demo, render_clip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three ordinary clips and one shorter than a VGGish example."""
+    folder = tmp_path_factory.mktemp("videos")
+    specs = plan_demo()
+    chosen = [spec for spec in specs if spec.oddity is None][:3] + [spec for spec in specs if spec.oddity == "short"]
+    for spec in chosen:
+        render_clip(spec, folder / f"{spec.clip_id}.avi")
+    return [
+        ProbedClip(spec.clip_id, "x", folder / f"{spec.clip_id}.avi", None, None, f"sha of {spec.clip_id}", "ok")
+        for spec in chosen
+    ]
+
+
+def request(clips, **changes):
+    settings = {"postprocess": False, "final_relu": True, "resampler": "resampy-0.2.2", "batch_size": 4}
+    base = ShardRequest("vggish", settings, "random:0", {"label": "random:0"}, None, {"mode": "stream"}, clips, None, {})
+    return replace(base, **changes)
+
+
+def run(made, folder, **options):
+    extract_shard(made, folder / "s.h5", folder / "s.parquet", device="cpu", threads=1, clip_timeout_seconds=60)
+
+
+def test_features_and_reasons_of_a_shard(clips, tmp_path):
+    run(request(clips), tmp_path)
+    statuses = {row.clip_id: row.status for row in read_statuses(tmp_path / "s.parquet")}
+    assert statuses == {clips[3].clip_id: "too_short"} | {clip.clip_id: "ok" for clip in clips[:3]}
+    assert sorted(read_source_keys(tmp_path / "s.h5")) == sorted(clip.clip_id for clip in clips[:3])
+
+
+def test_nothing_new_means_nothing_is_computed_and_no_torch(clips, tmp_path):
+    run(request(clips[:3]), tmp_path)
+    before = (tmp_path / "s.h5").read_bytes()
+    program = (
+        "import sys, pickle\nfrom pathlib import Path\nfrom avpipe.features.shards import extract_shard\n"
+        "made = pickle.loads(sys.stdin.buffer.read())\nfolder = Path(sys.argv[1])\n"
+        "extract_shard(made, folder / 's.h5', folder / 's.parquet', device='auto', threads=1, clip_timeout_seconds=1)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    import pickle
+
+    data = pickle.dumps(request(clips[:3]))
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], input=data, check=True)
+    assert (tmp_path / "s.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "random:1", "weights_record": {"label": "random:1"}},
+        {"media": {"mode": "file"}},
+        {"settings": {"postprocess": False, "final_relu": False, "resampler": "resampy-0.2.2", "batch_size": 4}},
+    ],
+)
+def test_other_provenance_computes_all_again(clips, tmp_path, change, monkeypatch):
+    run(request(clips[:2]), tmp_path)
+    made = request(clips[:2], **change)
+    assert len(stale_clips(tmp_path / "s.h5", clips[:2], made.provenance())) == 2
+    if "media" not in change:
+        before = {clip.clip_id: clip.streams["audio"].values for clip in read_clips(tmp_path / "s.h5")}
+        run(made, tmp_path)
+        for clip in read_clips(tmp_path / "s.h5"):
+            assert not np.array_equal(clip.streams["audio"].values, before[clip.clip_id])
+
+
+def test_another_batch_size_changes_nothing(clips, tmp_path):
+    made = request(clips[:2])
+    run(made, tmp_path)
+    again = replace(made, settings={**made.settings, "batch_size": 16})
+    assert stale_clips(tmp_path / "s.h5", clips[:2], again.provenance()) == []
+
+
+def test_a_replaced_source_is_computed_again_alone(clips, tmp_path):
+    run(request(clips[:3]), tmp_path)
+    replaced = [replace(clips[0], source_sha256="other content"), *clips[1:3]]
+    assert stale_clips(tmp_path / "s.h5", replaced, request(replaced).provenance()) == replaced[:1]
+    run(request(replaced), tmp_path)
+    assert read_source_keys(tmp_path / "s.h5")[clips[0].clip_id] == replaced[0].source_key()
+
+
+def test_a_killed_job_goes_on_from_what_it_saved(clips, tmp_path, monkeypatch):
+    """Finished clips are saved beside the store; the final bytes are those of an undisturbed run."""
+    undisturbed = tmp_path / "undisturbed"
+    run(request(clips), undisturbed)
+    monkeypatch.setattr(shards, "SECONDS_BETWEEN_PARTS", 0.0)
+
+    def stop_after_one(self, *arguments):
+        original(self, *arguments)
+        raise KeyboardInterrupt
+
+    original = shards._Computation._save
+    monkeypatch.setattr(shards._Computation, "_save", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        run(request(clips), tmp_path)
+    assert not (tmp_path / "s.h5").exists()
+    (part,) = (tmp_path / ".s.parts").glob("*.h5")
+    (saved,) = read_source_keys(part)
+    monkeypatch.setattr(shards._Computation, "_save", original)
+    computed = []
+    original_input = shards._Computation._as_input
+    monkeypatch.setattr(
+        shards._Computation, "_as_input", lambda self, clip: computed.append(clip.clip_id) or original_input(self, clip)
+    )
+    run(request(clips), tmp_path)
+    assert saved not in computed and len(computed) == 3
+    for name in ("s.h5", "s.parquet"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert not (tmp_path / ".s.parts").exists()
+
+
+def test_clips_that_failed_before_are_accounted_and_not_decoded(clips, tmp_path):
+    failed = {clips[0].clip_id: ClipStatus(clips[0].clip_id, "decode_error", "in conversion")}
+    run(request(clips[:3], failed_before=failed), tmp_path)
+    rows = {row.clip_id: row.status for row in read_statuses(tmp_path / "s.parquet")}
+    assert rows[clips[0].clip_id] == "decode_error" and len(rows) == 3
+
+
+def test_a_damaged_store_is_computed_again(clips, tmp_path):
+    run(request(clips[:2]), tmp_path)
+    whole = (tmp_path / "s.h5").read_bytes()
+    (tmp_path / "s.h5").write_bytes(whole[: len(whole) // 2])
+    run(request(clips[:2]), tmp_path)
+    assert (tmp_path / "s.h5").read_bytes() == whole
+
+
+def test_only_clips_that_some_extractor_lacks_are_converted(clips, tmp_path, monkeypatch):
+    made = request(clips[:2])
+    run(made, tmp_path)
+    monkeypatch.setattr(shards, "read_probed", lambda path: clips[:3])
+    (tmp_path / "vggish.json").write_text('{"label": "random:0"}')
+    consumers = {"vggish": {"store": str(tmp_path / "s.h5"), "settings": made.settings}}
+    arguments = ("probe", consumers, [str(tmp_path / "vggish.json")])
+    assert clips_to_convert(*arguments, {"mode": "stream"}) == {clips[2].clip_id}
+    assert clips_to_convert(*arguments, {"mode": "file"}) == {clip.clip_id for clip in clips[:3]}
+
+
+def test_names_of_prepared_clips_stay_in_their_folder():
+    from avpipe.media.names import clip_file_name
+
+    names = ["../../etc/passwd", "a/b", "..", "", "ü\n'\"", "x" * 300, "a%2Fb", "~"]
+    files = [clip_file_name(name) for name in names]
+    assert len(set(files)) == len(names)
+    for file in files:
+        assert Path(file).name == file and len(file.encode()) < 255
