@@ -1,5 +1,5 @@
 # The two commands of the README, and what development needs. Everything is installed into .venv.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 CORES ?= 2
 VENV := .venv/bin
 # Bytecode is compiled once at installation: without it every start of Snakemake costs three times as much.
@@ -17,7 +17,8 @@ test: install ## every test
 install: .venv/installed
 
 .venv/installed: requirements.lock envs/bootstrap.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, found '$(PYTHON)': make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
 	$(INSTALL) sync --python $(VENV)/python --require-hashes --compile-bytecode requirements.lock

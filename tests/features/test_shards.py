@@ -32,7 +32,9 @@ def clips(tmp_path_factory):
 
 def request(clips, **changes):
     settings = {"postprocess": False, "final_relu": True, "resampler": "resampy-0.2.2", "batch_size": 4}
-    base = ShardRequest("vggish", settings, "random:0", {"label": "random:0"}, None, {"mode": "stream"}, clips, None, {})
+    base = ShardRequest(
+        "vggish", settings, "random:0", {"label": "random:0"}, None, {"mode": "stream"}, clips, None, {}
+    )
     return replace(base, **changes)
 
 
