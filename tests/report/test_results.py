@@ -61,7 +61,7 @@ def test_the_figure_is_the_same_bytes_each_time(record, tmp_path):
     ],
 )
 def test_notices(synthetic, label, words):
-    settings = {"synthetic": synthetic, "gzsl": {"permuted_control": False}}
+    settings = {"synthetic": synthetic, "notes": [], "gzsl": {"permuted_control": False}}
     notices = find_notices(settings, {"c3d": {"label": label}})
     assert len(notices) == len(words) and all(word in notice for word, notice in zip(words, notices, strict=True))
 

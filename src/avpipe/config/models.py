@@ -163,6 +163,7 @@ class Dataset(Settings):
 
     title: str = Field("", description="One line for reports.")
     synthetic: bool = Field(False, description="Whether the data are made up; said wherever a result is shown.")
+    notes: list[str] = Field([], description="Sentences said wherever a result is shown, such as what was made up.")
     source: Source = Field(description="Where the videos come from.")
     n_shards: int = Field(ge=1, le=9999, description="Parts the clips are divided into, by hash; fixed for good.")
     require_audio: bool = Field(True, description="Set clips without a sound track aside (reason no_audio).")

@@ -42,6 +42,7 @@ def account(
         shards[shard], fallen = _account_shard(shard, stages)
         failed += fallen
     total = _total(shards)
+    failed.sort(key=lambda row: row["clip_id"])
     write_json(target, {**total, "shards": shards, "failed": failed})
     _check_rate(total, failed, max_failure_rate)
 

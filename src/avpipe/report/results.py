@@ -79,6 +79,7 @@ def find_notices(settings: Mapping[str, Any], weights: Mapping[str, Mapping[str,
         notices.append(
             f"RANDOM WEIGHTS: {labels}; these networks are untrained, so features are not the published ones."
         )
+    notices += settings["notes"]
     if not settings["gzsl"]["permuted_control"]:
         return notices
     return [
