@@ -98,7 +98,9 @@ def write_project(folder: Path, packages: Path) -> Project:
     project = new_project(folder, settings)
     clips = {stretch.name: cut(source, stretch, folder / "videos") for source, stretch in sources}
     audible = sorted(name for name in clips if not name.startswith("Silent"))
-    roles = dict.fromkeys(audible[:-2], "train") | {audible[-2]: "val_unseen", audible[-1]: "test_unseen"}
+    n_test = 2 if len(audible) >= 6 else 1  # one unseen class alone is always found
+    roles = dict.fromkeys(audible, "train") | {audible[-n_test - 1]: "val_unseen"}
+    roles |= dict.fromkeys(audible[-n_test:], "test_unseen")
     write_split(folder / "split", "main_split", clips, roles)
     write_words(folder, sorted(clips))
     return project
