@@ -1,11 +1,10 @@
 # Helpers of all rules. What they know comes from avpipe.plan, which is tested on its own.
-import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from avpipe import stages
-from avpipe.config.models import Methods
+from avpipe.config.models import NAME, Methods
 from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
 from avpipe.features.registry import EXTRACTORS
@@ -24,11 +23,12 @@ PLAN = told(Plan, config, Path(workflow.basedir))
 
 
 wildcard_constraints:
-    dataset="|".join(map(re.escape, PLAN.datasets)) or "none",
+    # A name that the configuration lacks is told by Plan.dataset.
+    dataset=NAME,
     shard=r"\d{4}",
     seed=r"\d+",
-    split=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-    features=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    split=NAME,
+    features=NAME,
     method="|".join(Methods.model_fields),
     text="correct|published|permuted",
     extractor="|".join(EXTRACTORS),

@@ -17,12 +17,33 @@ rule account_clips:
     resources:
         mem_mb=1000,
         runtime="10m",
-    params:
-        max_failure_rate=get_leaf("max_failure_rate"),
     message:
         "Accounting for every clip of {wildcards.dataset}"
     script:
         "../workflow/scripts/account_clips.py"
+
+
+rule check_failure_rate:
+    input:
+        "<results>/{dataset}/accounting.json",
+    output:
+        "<results>/{dataset}/failure_rate.json",
+    log:
+        "<logs>/check_failure_rate/{dataset}.log",
+    benchmark:
+        "<benchmarks>/check_failure_rate/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        max_failure_rate=get_leaf("max_failure_rate"),
+    message:
+        "Checking how many clips of {wildcards.dataset} are missing or damaged"
+    script:
+        "../workflow/scripts/check_failure_rate.py"
 
 
 rule write_class_split:
@@ -55,6 +76,8 @@ rule build_gzsl_tree:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         words=get_words,
         accounting="<results>/{dataset}/accounting.json",
+        # Order only: tolerating more or fewer failures changes no tree.
+        failure_rate=ancient("<results>/{dataset}/failure_rate.json"),
         video=get_stores("video"),
         audio=get_stores("audio"),
     output:

@@ -1,3 +1,4 @@
+import errno
 import logging
 
 import pytest
@@ -27,6 +28,16 @@ def test_a_bug_leaves_its_traceback_in_the_log(tmp_path, capsys):
         raise ZeroDivisionError("bug")
     assert "ZeroDivisionError: bug" in (tmp_path / "x.log").read_text()
     assert "x.log" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_though_closing_the_file_fails_as_well(tmp_path, capsys):
+    with pytest.raises(SystemExit), logs.job_logging(tmp_path / "x.log", "job"):
+        try:
+            raise OSError(errno.ENOSPC, "Can't synchronously write data")
+        finally:
+            raise RuntimeError("Can't decrement id ref count")  # as h5py does
+    error = capsys.readouterr().err
+    assert "disk or a quota is full" in error and "Traceback" not in error
 
 
 def test_progress_counts_and_speaks_at_most_every_ten_seconds(monkeypatch, caplog):

@@ -8,10 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from avpipe.errors import AvpipeError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def visible_gpus() -> list[str]:
@@ -58,6 +62,21 @@ def leased_device(device: str) -> Iterator[str]:
     finally:
         del os.environ["CUDA_VISIBLE_DEVICES"]
         lock.release()
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device called `name`, once it has been reached.
+
+    Raises:
+        AvpipeError: torch does not know or cannot reach it.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise AvpipeError(f"Cannot use the device {name!r} ({reason}); use cpu, or check the driver.") from error
 
 
 def _first_free(gpus: list[str]) -> tuple[FileLock, str]:

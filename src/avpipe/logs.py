@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -38,11 +39,25 @@ def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
     except AvpipeError as error:
         logging.error("%s", error)
         sys.exit(1)
-    except Exception:
-        logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
+    except Exception as error:
+        if _is_disk_full(error):
+            logging.error(
+                "The disk or a quota is full. Make room, then run the same command again; it goes on from here."
+            )
+        else:
+            logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
         sys.exit(1)
     finally:
         in_file.close()
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error is or was caused by a full disk or quota; h5py raises another one while closing its file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Progress:

@@ -6,6 +6,7 @@ Nothing here imports Snakemake, torch or a media library: the file is read at ev
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,23 @@ class Plan:
     """
 
     def __init__(self, values: Mapping[str, Any], root: Path) -> None:
+        if "{" in str(root) or "}" in str(root):
+            raise AvpipeError(
+                f"{root}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
+            )
         self.root = root
         self.config = load_config(values, root / "config" / "datasets")
         self.datasets = list(self.config.datasets)
 
     @functools.cache  # noqa: B019 - there is one plan in a process
     def dataset(self, name: str) -> Dataset:
-        """A dataset's settings with every quirk decided."""
+        """A dataset's settings with every quirk decided.
+
+        Raises:
+            AvpipeError: there is no such dataset.
+        """
+        if name not in self.config.datasets:
+            raise AvpipeError(f"there is no dataset {name!r}; the configuration has {', '.join(self.datasets)}.")
         return self.config.dataset(name)
 
     def shards(self, dataset: str) -> list[str]:
@@ -100,6 +111,10 @@ class Plan:
 
     def word_names(self, dataset: str) -> str:
         """The CSV that maps class names to names of word vectors."""
+        self.require(dataset)
+        return self._word_names(dataset)
+
+    def _word_names(self, dataset: str) -> str:
         gzsl = self.dataset(dataset).gzsl
         if gzsl.word_names:
             return gzsl.word_names
@@ -174,28 +189,39 @@ class Plan:
             problems += _missing("the class vectors", gzsl.word_vectors, f"{key}.word_vectors", gzsl.obtain)
         if gzsl.word_names:
             problems += _missing("the names of the class vectors", gzsl.word_names, f"{key}.word_names", gzsl.obtain)
+        if not gzsl.methods.enabled():
+            problems.append(f"a method: {key}.methods switches every one off")
         if not gzsl.benchmarks:
             problems.append(f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split}}]")
         return problems
 
     def _check_splits(self, dataset: str) -> None:
         from avpipe.gzsl.splits import compare_with_clips, read_split
+        from avpipe.gzsl.tree_files import safe_name
+        from avpipe.gzsl.words import class_vectors, read_names, read_words
 
         gzsl = self.dataset(dataset).gzsl
         if gzsl.class_split is None:
             return
-        self.word_names(dataset)
+        # The embedded dataset's class vectors are made by a job, together with its videos.
+        names = read_names(self._word_names(dataset))
+        words = {} if self.is_synthetic(dataset) else read_words(gzsl.word_vectors or "")
         for benchmark in gzsl.benchmarks:
             split = read_split(Path(gzsl.class_split), benchmark.split)
             if not self.is_synthetic(dataset):
                 listings = self.shard_listings(dataset)
                 compare_with_clips(split, [clip.clip_id for shard in listings for clip in shard])
+                for name in split.used_classes:
+                    safe_name(name, ".h5")
+                for text in gzsl.texts():
+                    class_vectors(words, names, split.all_classes, text, used=split.used_classes)
 
 
 def _missing(what: str, path: str | None, key: str, obtain: str) -> list[str]:
-    if path is not None and Path(path).exists():
+    # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
+    if path and os.path.exists(path):  # noqa: PTH110
         return []
-    looked = "no path is set" if path is None else f"looked for {Path(path).resolve()}"
+    looked = f"looked for {os.path.abspath(path)}" if path else "no path is set"  # noqa: PTH100
     where = f"; to be had from {obtain}" if obtain else ""
     return [f"{what}: {looked}; set {key}{where}"]
 

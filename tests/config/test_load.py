@@ -32,6 +32,10 @@ def test_committed_configuration_is_valid():
         ({"datasets": {"demo_gzsl": {"gzsl": {"benchmarks": [{"split": "a", "features": "b"}]}}}}, ["'b'"]),
         ({"weights": {"c3d": "random:x"}}, ["weights.c3d", "random:<seed>"]),
         ({"datasets": ["demo_gzsl"]}, ["datasets"]),
+        ({"datasets": {"demo_gzsl": ["n_shards"]}}, ["datasets.demo_gzsl", "must map"]),
+        ({"datasets": {"demo_gzsl": {"gzsl": {"seeds": [2**63]}}}}, ["seeds", "2^63 - 1"]),
+        ({"datasets": {"demo_gzsl": {"gzsl": {"class_split": "my{x}"}}}}, ["gzsl.class_split", "wildcards"]),
+        ({"weights": {"c3d": "{x}.pickle"}}, ["weights.c3d", "wildcards"]),
     ],
 )
 def test_a_wrong_key_or_value_is_named(values, words):
@@ -45,6 +49,21 @@ def test_every_problem_is_reported_at_once():
     with pytest.raises(AvpipeError) as error:
         load_config({"fidelty": 1, "device": "tpu"}, DATASETS)
     assert "2 problem(s)" in str(error.value) and "fidelty" in str(error.value) and "device" in str(error.value)
+
+
+def test_a_long_value_is_not_printed_whole():
+    with pytest.raises(AvpipeError) as error:
+        load_config({"device": "x" * 5000}, DATASETS)
+    assert "'xxx" in str(error.value) and len(str(error.value)) < 500
+
+
+def test_paths_may_start_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    mine = {"source": {"kind": "class_folders", "path": "~/videos"}, "n_shards": 1, "gzsl": {"word_vectors": "~/w.npy"}}
+    config = load_config({"weights": {"c3d": "~/c3d.pickle"}, "datasets": {"mine": mine}}, DATASETS)
+    dataset = config.dataset("mine")
+    assert (dataset.source.path, dataset.gzsl.word_vectors) == ("/home/me/videos", "/home/me/w.npy")
+    assert dataset.weights.c3d == "/home/me/c3d.pickle"
 
 
 def test_a_yaml_mistake_names_the_file(tmp_path):

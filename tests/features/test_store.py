@@ -1,3 +1,7 @@
+import errno
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -62,3 +66,11 @@ def test_a_damaged_store_is_named(tmp_path, damage):
     path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(AvpipeError, match=r"s\.h5.*delete it"):
         read_source_keys(path)
+
+
+def test_a_full_disk_is_met_before_hdf5_meets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="1,000 bytes free") as caught:
+        write(tmp_path / "s.h5", [clip("a", 40)])
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

@@ -24,7 +24,7 @@ from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import vggish
 from avpipe.features.types import Clip
 from avpipe.features.vggish import Postprocessor, VGGish, VGGishExtractor, waveform_to_examples
-from avpipe.features.vggish_frontend import HANN, ExampleStream, mel_matrix
+from avpipe.features.vggish_frontend import HANN, ExampleStream, mel_matrix, to_mono
 from avpipe.weights import load_published
 
 CASES = ["mono16k", "stereo44k", "mono48k", "mono22k"]
@@ -109,7 +109,15 @@ def test_integer_and_float_waveforms_agree() -> None:
     assert np.array_equal(waveform_to_examples(wave, 16_000), waveform_to_examples(wave.mean(axis=1) / 32768, 16_000))
 
 
-@pytest.mark.parametrize("wave", [np.zeros(20_000, np.int32), np.zeros((1, 2, 3)), np.float64(0)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+def test_mono_is_the_mean_over_channels_bit_for_bit(channels: int) -> None:
+    wave = np.random.default_rng(channels).integers(-(2**15), 2**15, (20_000, channels)).astype(np.int16)
+    assert np.array_equal(to_mono(wave), (wave / 32768.0).mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    "wave", [np.zeros(20_000, np.int32), np.zeros((1, 2, 3)), np.zeros((9, 0), np.int16), np.float64(0)]
+)
 def test_other_waveforms_are_refused(wave: npt.NDArray) -> None:
     with pytest.raises(ValueError, match="expected"):
         waveform_to_examples(wave, 16_000)

@@ -237,3 +237,9 @@ def test_build_says_what_is_wrong() -> None:
         models.build("avca", audio_dim=4, video_dim=3, momentum=2.0)
     assert "pos_emb1D" not in dict(models.build("avca", audio_dim=4, video_dim=3).named_parameters())
     assert AVCASettings().leftover_embedding_pass is None
+
+
+@pytest.mark.parametrize("length", [0, -1, 1.5, None])
+def test_build_refuses_a_length_that_is_none(length: Any) -> None:
+    with pytest.raises(AvpipeError, match=r"video_dim of avca is .*; expected the length of a vector"):
+        models.build("avca", audio_dim=1, video_dim=length)

@@ -138,3 +138,16 @@ def test_the_grid_is_the_published_one() -> None:
     grid = beta_grid()
     assert grid.dtype == np.float32
     assert np.array_equal(grid, torch.linspace(0, 3, 16).numpy())
+
+
+def test_whole_number_distances_keep_the_betas() -> None:
+    distances, labels, betas = [[1, 1, 2, 2], [3, 3, 0, 1]], [1, 2], [0.0, 0.5]
+    whole = calibrated_stacking(distances, labels, SEEN, betas)
+    assert whole.betas.tolist() == betas
+    assert whole.unseen.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("beta", [np.nan, np.inf])
+def test_betas_must_be_finite(beta: float) -> None:
+    with pytest.raises(AvpipeError, match="must be finite"):
+        calibrated_stacking(np.eye(4, dtype=np.float32), [0, 1, 2, 3], SEEN, [0.0, beta])

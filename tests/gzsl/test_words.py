@@ -124,6 +124,12 @@ def test_names_survive_commas_and_are_checked(tmp_path):
     (tmp_path / "n.csv").write_text("class,word\na,x\n")
     with pytest.raises(AvpipeError, match="expected original and manual"):
         read_names(tmp_path / "n.csv")
+    (tmp_path / "n.csv").write_text("original,manual\na,x\nb\n")
+    with pytest.raises(AvpipeError, match="without original or manual: line 3"):
+        read_names(tmp_path / "n.csv")
+    (tmp_path / "n.csv").write_bytes(b"original,manual\n\xe9,x\n")
+    with pytest.raises(AvpipeError, match="was not read"):
+        read_names(tmp_path / "n.csv")
     with pytest.raises(AvpipeError, match="does not exist"):
         read_names(tmp_path / "none.csv")
 

@@ -5,7 +5,7 @@ import pytest
 from avpipe.inventory import probing
 from avpipe.inventory.probing import Requirements, probe_shard, read_probed
 from avpipe.inventory.shards import read_inventory
-from avpipe.sources.local import list_class_folders
+from avpipe.sources.local import list_class_folders, list_table
 from avpipe.sources.synthetic import plan_demo, render_clip
 
 ANY = Requirements(require_audio=False, min_seconds=0.0, max_seconds=None)
@@ -21,6 +21,12 @@ def videos(tmp_path_factory):
         (folder / spec.demo.name).mkdir(exist_ok=True)
         render_clip(spec, folder / spec.relative_path)
     return folder
+
+
+def test_a_file_that_cannot_be_opened_is_accounted_for(tmp_path):
+    (tmp_path / "clips.csv").write_text("clip_id,path,class\na,folder.mp4,X\n")
+    (tmp_path / "folder.mp4").mkdir()
+    assert statuses(list_table(tmp_path / "clips.csv"), tmp_path / "probe.parquet") == {"a": "decode_error"}
 
 
 def statuses(rows, target, requirements=ANY):

@@ -124,3 +124,12 @@ def test_json_is_readable_and_strict(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"nan": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"ä": [1, 2.5]}
+
+
+@pytest.mark.parametrize("pid", ["abc", "0", "-1", "99999999999999999999", "9999999999"])
+def test_a_foreign_file_named_like_a_temporary_is_left_alone(tmp_path, pid):
+    foreign = tmp_path / f".a~{socket.gethostname()}-{pid}-00~.txt"
+    foreign.touch()
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+    assert foreign.exists()

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
+from avpipe.media import source
 from avpipe.media.decode import decode_video
 from avpipe.media.ffmpeg import run_ffmpeg
 from avpipe.media.framerate import select_frames
 from avpipe.media.frames import Tally
+from avpipe.media.timeline import read_timeline
 
 DESCRIPTORS = Path("/proc/self/fd")
 TWO_SECONDS = "testsrc2=size=64x48:rate=25:duration=2"
@@ -232,3 +234,31 @@ def test_memory_does_not_grow_with_length(make):
     count, growth_kilobytes = map(int, run.stdout.split())
     assert count == 15000
     assert growth_kilobytes < 10_000
+
+
+@pytest.mark.parametrize("stretch", [(float("nan"), None), (0, float("inf")), (float("-inf"), 1)])
+def test_a_stretch_must_be_finite(make, stretch):
+    with pytest.raises(ValueError, match="finite"):
+        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1])
+
+
+@pytest.mark.parametrize("ticks", [(0, 40, 8000), (8000, 8040)])
+def test_a_damaged_time_stamp_does_not_become_hours_of_one_frame(make_vfr, monkeypatch, ticks):
+    monkeypatch.setattr(source, "LONGEST_GAP_SECONDS", 5)
+    path = make_vfr(f"jump{ticks[0]}.mkv", ticks, 1000, tone_from_seconds=0.0 if ticks[0] else None)
+    with pytest.raises(ClipFailure, match=r"decode_error.*the video jumps from .* to 8\.0") as caught:
+        list(itertools.islice(decode_video(path, rate_hz=25), 200))
+    assert caught.value.reason is Reason.DECODE_ERROR
+    with pytest.raises(ClipFailure, match="the video jumps"):
+        read_timeline(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["ffconcat version 1.0\nfile {}\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"]
+)
+@pytest.mark.parametrize("name", ["list.mp4", "list.m3u8"])
+def test_a_list_of_other_files_is_no_media_file(make, text, name):
+    other = make("plain.ts", video=TWO_SECONDS)
+    path = other.with_name(name)
+    path.write_text(text.format(other.name))
+    assert reason_of(path) is Reason.DECODE_ERROR

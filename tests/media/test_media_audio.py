@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
+from avpipe.media import source
 from avpipe.media.decode import audio_blocks, read_audio
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
@@ -106,3 +107,10 @@ def test_only_what_is_asked_for_is_decoded(make):
     path = make("hour.wav", audio="anullsrc=duration=3600:sample_rate=8000")
     blocks = list(itertools.islice(audio_blocks(path, block_seconds=1), 2))
     assert [len(block) for block in blocks] == [8000, 8000]
+
+
+def test_a_damaged_time_stamp_does_not_become_hours_of_silence(make_vfr, monkeypatch):
+    monkeypatch.setattr(source, "LONGEST_GAP_SECONDS", 5)
+    path = make_vfr("silent_hours.mp4", range(0, 720000, 3600), 90000, tone_from_seconds=7.0)
+    with pytest.raises(ClipFailure, match=r"decode_error.*the sound jumps from 0\.000 s to [67]"):
+        audio_blocks(path)

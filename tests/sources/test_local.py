@@ -58,13 +58,43 @@ def test_table_with_stretches(tmp_path):
         ("clip_id,path,class,start_seconds\na,x,X,-1\n", "line 2.*'-1'"),
         ("clip_id,path,class\na,x,X\na,y,X\n", "more than once"),
         ("clip_id,path,class\n,x,X\n", "must not be empty"),
+        ("clip_id,path,class\na,x,\n", "must not be empty"),
+        ("clip_id,path,class\na,x\n", "line 2.*must not be empty"),
+        ("clip_id,path,class\na,x,Bow, long\n", "nor cells follow"),
+        ("clip_id,path,class,class\na,x,X,Y\n", "twice.*class"),
+        ("clip_id,path,class,start_second\na,x,X,1\n", "misspelt.*start_second"),
+        (f"clip_id,path,class\n{'a' * 200_000},x,X\n", "was not read: field larger"),
+        (b"clip_id,path,class\n\xe9,x,X\n", "was not read.*UTF-8"),
     ],
 )
 def test_a_table_that_is_not_in_order(tmp_path, text, message):
     table = tmp_path / "clips.csv"
-    table.write_text(text)
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(AvpipeError, match=message):
         list_table(table)
+
+
+def test_a_folder_where_a_table_was_meant_and_the_other_way_round(tmp_path):
+    make(tmp_path, "table.csv")
+    with pytest.raises(AvpipeError, match="table of clips"):
+        list_table(tmp_path)
+    with pytest.raises(AvpipeError, match="is not a folder"):
+        list_class_folders(tmp_path / "table.csv")
+
+
+def test_a_folder_called_like_a_video_is_no_clip_and_a_dead_link_is_a_missing_one(tmp_path):
+    make(tmp_path, "A/a.avi", "A/folder.mp4/x")
+    (tmp_path / "A" / "b.avi").symlink_to("nowhere")
+    assert [(clip.clip_id, clip.size_bytes) for clip in list_class_folders(tmp_path)] == [("a", 1), ("b", -1)]
+
+
+def test_paths_in_a_table_may_start_at_home_and_may_be_impossible(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(make(tmp_path, "home/a.avi") / "home"))
+    table = tmp_path / "clips.csv"
+    table.write_text("clip_id,path,class\na,~/a.avi,X\nb,\0.avi,X\n")
+    at_home, impossible = list_table(table)
+    assert at_home.size_bytes == 1
+    assert impossible.size_bytes == -1
 
 
 def test_shards_are_stable_and_fill_evenly():

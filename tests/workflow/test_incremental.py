@@ -40,7 +40,7 @@ def shard_jobs(shard: int) -> set[str]:
     }
 
 
-ACCOUNT = {"Accounting for every clip of small"}
+ACCOUNT = {"Accounting for every clip of small", "Checking how many clips of small are missing or damaged"}
 
 
 def clips_by_class(project: Project) -> dict[str, list[str]]:
@@ -157,6 +157,13 @@ def test_other_weights_of_an_extractor_leave_the_other_alone(project):
     (project.folder / "small.yaml").write_text(json.dumps(settings))
     vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
     assert project.planned() == vggish | ACCOUNT | TREES_BELOW | {"Checking the weights of vggish for small"}
+
+
+def test_another_tolerated_failure_rate_only_checks_it(project):
+    settings = project.settings()
+    settings["datasets"]["small"]["max_failure_rate"] = 0.3
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    assert project.planned() == {"Checking how many clips of small are missing or damaged"}
 
 
 def test_training_on_another_number_of_epochs_only_trains(project):

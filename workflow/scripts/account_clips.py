@@ -9,9 +9,4 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    account(
-        snakemake.input.probes,
-        snakemake.input.statuses,
-        max_failure_rate=snakemake.params.max_failure_rate,
-        target=snakemake.output[0],
-    )
+    account(snakemake.input.probes, snakemake.input.statuses, snakemake.output[0])

@@ -30,6 +30,9 @@ def load_config(values: Mapping[str, Any], datasets_folder: Path) -> Config:
     overrides = merged.get("datasets") or {}
     if not isinstance(overrides, Mapping):
         raise AvpipeError(f"config: datasets must map names to settings, found {overrides!r}")
+    for name, values_of_dataset in overrides.items():
+        if not isinstance(values_of_dataset or {}, Mapping):
+            raise AvpipeError(f"config: datasets.{name} must map keys to values, found {values_of_dataset!r}")
     definitions = {path.stem: read_yaml(path) for path in sorted(datasets_folder.glob("*.yaml"))}
     names = [*definitions, *(name for name in overrides if name not in definitions)]
     merged["datasets"] = {name: merge(definitions.get(name, {}), overrides.get(name) or {}) for name in names}
@@ -68,9 +71,14 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown key{_nearest(place)}")
         else:
-            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
+            lines.append(f"  {key}: {problem['msg']} (found {_short(problem['input'])})")
     lines.append("docs/config.md lists every key.")
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} …"
 
 
 def _nearest(place: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -17,12 +18,26 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 
 
+def expand_home(path: str | None) -> str | None:
+    """A path with `~` replaced by the home folder, as a shell does."""
+    return None if path is None else os.path.expanduser(path)  # noqa: PTH111 - Path would change "" into "."
+
+
+def check_input(path: str | None) -> str | None:
+    """Like `expand_home`, for a path that becomes an input of a rule, where Snakemake gives braces a meaning."""
+    if path is not None and ("{" in path or "}" in path):
+        raise ValueError("Snakemake takes { and } for wildcards; rename the file or folder, or set a link to it")
+    return expand_home(path)
+
+
 class ClassFolders(Settings):
     """A folder with one folder per class, as UCF-101 unpacks."""
 
     kind: Literal["class_folders"] = Field("class_folders", description="One folder per class, videos inside.")
     path: str | None = Field(None, description="The folder. Unset: must be set before the dataset can be run.")
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
+
+    _expand_home = field_validator("path")(expand_home)
 
 
 class ClipTable(Settings):
@@ -35,6 +50,8 @@ class ClipTable(Settings):
         "Relative paths start at the table's folder.",
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
+
+    _expand_home = field_validator("path")(expand_home)
 
 
 class Synthetic(Settings):
@@ -64,6 +81,8 @@ class Weights(Settings):
     c3d: str | None = Field(None, description="c3d.pickle of C3D (Sports-1M), or random:<seed>.")
     vggish: str | None = Field(None, description="pytorch_vggish.pth of VGGish, or random:<seed>.")
     vggish_pca: str | None = Field(None, description="vggish_pca_params.npz, needed where vggish.postprocess is on.")
+
+    _check_input = field_validator("c3d", "vggish", "vggish_pca")(check_input)
 
     @field_validator("c3d", "vggish")
     @classmethod
@@ -131,11 +150,13 @@ class Gzsl(Settings):
     )
     seeds: list[int] = Field([42], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
 
+    _check_input = field_validator("class_split", "word_vectors", "word_names")(check_input)
+
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, value: list[int]) -> list[int]:
-        if len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError(f"seeds must be different whole numbers from 0 on, found {value}")
+        if len(set(value)) < len(value) or min(value) < 0 or max(value) >= 2**63:
+            raise ValueError(f"seeds must be different whole numbers from 0 to 2^63 - 1, found {value}")
         return value
 
     @model_validator(mode="after")

@@ -60,7 +60,8 @@ def extract(
 
     Raises:
         ClipFailure: the file has no features, for a reason from the closed list.
-        AvpipeError: unknown name, wrong settings or weights.
+        AvpipeError: unknown name, wrong settings or weights, or a device that is not there.
+        ValueError: a stretch that makes no sense.
     """
     from avpipe.features.single import extract_file
 

@@ -8,8 +8,10 @@ the rows offsets[i]:offsets[i + 1]. Attributes: `provenance`, JSON of all that t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +57,12 @@ def write_store(
         streams: name and dimension of each stream, needed where there is no clip.
         provenance: all that the values depend on besides the clips.
         written_by: versions of the libraries that wrote the newest of them.
+
+    Raises:
+        OSError: the disk is full.
     """
     ordered = sorted(clips, key=lambda clip: clip.clip_id)
+    _require_space(Path(target).parent, clips)
     with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         file.attrs["provenance"] = _json(provenance)
         file.attrs["written_by"] = _json(written_by)
@@ -79,6 +85,17 @@ def write_store(
                 times[row : row + len(each.values)] = each.times
                 pooled[index] = each.pooled
                 row += len(each.values)
+
+
+def _require_space(folder: Path, clips: list[StoredClip]) -> None:
+    """Raise OSError ENOSPC before HDF5 meets a full disk, which ends the process with a segmentation fault."""
+    arrays = (array for clip in clips for each in clip.streams.values() for array in vars(each).values())
+    needed = sum(array.nbytes for array in arrays)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        found = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes of features, {free:,} bytes free"
+        raise OSError(errno.ENOSPC, found, str(folder))
 
 
 def read_provenance(source: str | os.PathLike[str]) -> dict[str, Any]:

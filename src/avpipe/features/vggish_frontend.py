@@ -80,10 +80,19 @@ def to_mono(waveform: npt.NDArray[np.generic]) -> Samples:
         raise ValueError(f"Waveform of type {waveform.dtype}; expected int16, or float in [-1, 1]: convert it first.")
     if waveform.ndim not in (1, 2):
         raise ValueError(f"Waveform of shape {waveform.shape}; expected [samples] or [samples, channels].")
-    samples = waveform.astype(np.float64)
-    if waveform.dtype == np.int16:
-        samples /= 32768.0
-    return samples.mean(axis=1) if samples.ndim == 2 else samples
+    if waveform.ndim == 2 and waveform.shape[1] == 0:
+        raise ValueError(f"Waveform of shape {waveform.shape}; expected at least one channel.")
+    if waveform.dtype != np.int16:
+        samples = waveform.astype(np.float64)
+        return samples.mean(axis=1) if samples.ndim == 2 else samples
+    # Sums of int16 are exact and 32768 is a power of 2, so this equals the mean of scaled samples bit for bit; adding
+    # whole channels takes a quarter of the time of a mean over so short an axis.
+    channels = waveform.reshape(len(waveform), -1).T
+    total = channels[0].astype(np.float64)
+    for channel in channels[1:]:
+        total += channel
+    total /= 32768.0 * len(channels)
+    return total
 
 
 def log_mel(samples: Samples) -> npt.NDArray[np.float64]:

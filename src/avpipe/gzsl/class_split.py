@@ -94,7 +94,10 @@ def read_clip_list(root: str | os.PathLike[str], split: str, subset: str, names:
     """
     path = _split_folder(root, split) / f"{subset}.csv"
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restkey=_SURPLUS)
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise AvpipeError(f"{path} was not read: {error}. Look for a quote that is not closed.") from error
     _check_columns(path, [*(reader.fieldnames or []), *({_SURPLUS} if any(_SURPLUS in row for row in rows) else ())])
     clips: dict[str, str] = {}
     twice: list[str] = []

@@ -94,10 +94,10 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
     so the prediction is the one that a float32 sum over all classes would give.
 
     Args:
-        distances: [N, C], numpy or torch, any float precision and device; not NaN.
+        distances: [N, C], numpy or torch, any precision and device; not NaN. Whole numbers count as float64.
         labels: int [N], the column of each sample's class.
         seen: bool [C].
-        betas: float [K], rounded to the distances' precision.
+        betas: float [K], rounded to the distances' precision; finite.
 
     Raises:
         AvpipeError: shapes, labels or values that do not fit, or no sample of any seen or of any unseen class.
@@ -121,6 +121,8 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
 
 def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     d = torch.as_tensor(distances)
+    if not d.is_floating_point():  # whole numbers would cut off the betas
+        d = d.double()
     y = torch.as_tensor(labels, device=d.device).long()
     is_seen = torch.as_tensor(seen, device=d.device).bool()
     b = torch.as_tensor(betas, device=d.device).to(d.dtype).reshape(-1)
@@ -137,6 +139,8 @@ def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor
         raise AvpipeError(f"Labels must be columns 0 to {d.shape[1] - 1}; found {int(y.min())} to {int(y.max())}.")
     if bool(d.isnan().any()):
         raise AvpipeError("Distances contain NaN: the model has diverged, or features or class vectors are not finite.")
+    if not bool(b.isfinite().all()):
+        raise AvpipeError(f"Calibration constants must be finite, found {b.tolist()}.")
     for name, columns in (("seen", is_seen), ("unseen", ~is_seen)):
         if not bool(columns[y].any()):
             raise AvpipeError(

@@ -13,22 +13,7 @@ from typing import Any
 
 import torch
 
-from avpipe.errors import AvpipeError
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device called `name`.
-
-    Raises:
-        AvpipeError: torch does not know or cannot reach it.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise AvpipeError(f"Cannot use the device {name!r} ({reason}); use cpu, or check the driver.") from error
 
 
 @contextmanager

@@ -23,13 +23,14 @@ import torch
 from avpipe import stages
 from avpipe.config.gzsl import TrainingSettings
 from avpipe.config.quirks import Settings
+from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import checkpoint, models, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid, evaluate
 from avpipe.gzsl.loop import Row, Task, combined_beta, fit
 from avpipe.gzsl.models.base import Method
-from avpipe.gzsl.runtime import deterministic, resolve_device
+from avpipe.gzsl.runtime import deterministic
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 from avpipe.io import atomic
 

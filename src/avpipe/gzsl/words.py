@@ -56,11 +56,19 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise AvpipeError(f"{path} does not exist; expected a table with the columns original,manual.")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows = list(reader)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AvpipeError(
+            f"{path} was not read: {error}. Expected a table with the columns original,manual."
+        ) from error
     if not {"original", "manual"} <= set(reader.fieldnames or []):
         raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected original and manual.")
+    short = [f"line {number}" for number, row in enumerate(rows, 2) if not row["original"] or not row["manual"]]
+    if short:
+        raise AvpipeError(f"{path} has rows without original or manual: {listed(short)}; complete or remove them.")
     for column in ("original", "manual"):
         values = [row[column] for row in rows]
         twice = {value for value in values if values.count(value) > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -12,23 +13,21 @@ from avpipe.errors import AvpipeError, Reason
 from avpipe.inventory.status import OK, ClipStatus, count, read_statuses
 from avpipe.io.atomic import write_json
 
+_log = logging.getLogger(__name__)
+
 DAMAGE = (Reason.MISSING, Reason.BLOCKED, Reason.TIMEOUT, Reason.DECODE_ERROR, Reason.OUT_OF_MEMORY)
 """Reasons that count towards the failure rate; the others say what a clip is, not that something went wrong."""
 
 
-def account(
-    probes: Sequence[str], statuses: Sequence[str], *, max_failure_rate: float, target: str | os.PathLike[str]
-) -> None:
+def account(probes: Sequence[str], statuses: Sequence[str], target: str | os.PathLike[str]) -> None:
     """Put the status tables of all stages and shards together.
 
     Args:
         probes: the probe table of every shard; they hold every requested clip.
         statuses: the status tables of later stages, named .../<stage>/<shard>.status.parquet.
-        max_failure_rate: largest tolerated share of clips with a reason in `DAMAGE`.
         target: the JSON file to write.
 
     Raises:
-        AvpipeError: more clips are damaged than tolerated.
         AssertionError: a clip is not accounted for; a bug.
     """
     shards: dict[str, dict[str, Any]] = {}
@@ -42,9 +41,34 @@ def account(
         shards[shard], fallen = _account_shard(shard, stages)
         failed += fallen
     total = _total(shards)
+    _log.info("%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"])
     failed.sort(key=lambda row: row["clip_id"])
     write_json(target, {**total, "shards": shards, "failed": failed})
-    _check_rate(total, failed, max_failure_rate)
+
+
+def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, target: str | os.PathLike[str]) -> None:
+    """Check that not too many clips are missing or damaged; the account itself stays, whatever comes out.
+
+    Args:
+        accounting: what `account` wrote.
+        tolerated: largest share of clips with a reason in `DAMAGE`.
+        target: the JSON file to write.
+
+    Raises:
+        AvpipeError: more clips are damaged than tolerated.
+    """
+    record = json.loads(Path(accounting).read_text(encoding="utf-8"))
+    damaged = sum(record["reasons"].get(reason.value, 0) for reason in DAMAGE)
+    rate = damaged / max(record["requested"], 1)
+    if rate > tolerated:
+        fallen = [row for row in record["failed"] if row["reason"] in DAMAGE]
+        examples = [f"{row['clip_id']} ({row['reason']}: {row['detail']})" for row in fallen[:3]]
+        raise AvpipeError(
+            f"{damaged} of {record['requested']} clips ({100 * rate:.1f} %) are missing or damaged, more than "
+            f"max_failure_rate allows ({100 * tolerated:g} %): {'; '.join(examples)}. All are in {accounting}. "
+            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings to go on without them."
+        )
+    write_json(target, {"damaged": damaged, "requested": record["requested"], "rate": rate, "tolerated": tolerated})
 
 
 def _account_shard(shard: str, stages: dict[str, list[ClipStatus]]) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -78,18 +102,3 @@ def _total(shards: dict[str, dict[str, Any]]) -> dict[str, Any]:
         raise AssertionError(f"{requested} clips requested, but {total} accounted for")
     reasons = {reason.value: total[reason.value] for reason in Reason if reason.value in total}
     return {"requested": requested, "ok": total.get(OK, 0), "reasons": reasons}
-
-
-def _check_rate(total: dict[str, Any], failed: list[dict[str, str]], tolerated: float) -> None:
-    damaged = sum(total["reasons"].get(reason.value, 0) for reason in DAMAGE)
-    rate = damaged / max(total["requested"], 1)
-    logging.getLogger(__name__).info(
-        "%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"]
-    )
-    if rate > tolerated:
-        examples = [f"{row['clip_id']} ({row['reason']}: {row['detail']})" for row in failed if row["reason"] in DAMAGE]
-        raise AvpipeError(
-            f"{damaged} of {total['requested']} clips ({100 * rate:.1f} %) are missing or damaged, more than "
-            f"max_failure_rate allows ({100 * tolerated:g} %). Such as: {'; '.join(examples[:3])}. "
-            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings to go on without them."
-        )

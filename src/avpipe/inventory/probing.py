@@ -158,6 +158,8 @@ def _measure_file(clip: SourceClip) -> dict[str, Any]:
         return measured | _describe(probe_media(Path(clip.path))) | {"status": OK, "detail": ""}
     except FileNotFoundError:
         return measured | {"status": Reason.MISSING.value, "detail": f"no file at {clip.path}"}
+    except (PermissionError, IsADirectoryError) as error:
+        return measured | {"status": Reason.DECODE_ERROR.value, "detail": f"not readable: {error}"}
     except ClipFailure as failure:
         return measured | {"status": failure.reason.value, "detail": failure.detail}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -86,8 +87,8 @@ def _remove_debris(target: Path) -> None:
     host = socket.gethostname()
     pattern = f".{_glob_escape(_short_stem(target))}~{_glob_escape(host)}-*~{_glob_escape(target.suffix)}"
     for path in target.parent.glob(pattern):
-        pid = int(path.name.split("~")[-2].removeprefix(f"{host}-").split("-")[0])
-        if not _is_alive(pid):
+        pid = path.name.split("~")[-2].removeprefix(f"{host}-").split("-")[0]
+        if re.fullmatch(r"[1-9][0-9]{0,9}", pid) and not _is_alive(int(pid)):  # any other name is not one of ours
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -99,7 +100,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
 

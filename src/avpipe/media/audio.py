@@ -24,7 +24,15 @@ from av.stream import Discard
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.probe import is_short
-from avpipe.media.source import announced_seconds, check_packet, find_audio, open_media, origin_seconds, require_decoder
+from avpipe.media.source import (
+    announced_seconds,
+    check_gap,
+    check_packet,
+    find_audio,
+    open_media,
+    origin_seconds,
+    require_decoder,
+)
 
 Samples = npt.NDArray[np.int16]
 
@@ -54,6 +62,7 @@ class AudioReader:
             if first is None:
                 raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
             start, frame = first
+        check_gap(self._path, "the sound", Fraction(0), start)
         self.rate_hz: int = frame.sample_rate
         self.channels: int = frame.layout.nb_channels
         self.lead_samples: int = max(0, round(start * self.rate_hz))

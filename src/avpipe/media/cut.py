@@ -47,8 +47,10 @@ def make_cut(start_seconds: float | None, end_seconds: float | None) -> Cut:
     """Take a stretch to the millisecond.
 
     Raises:
-        ValueError: the start is negative, or the end is not after the start.
+        ValueError: not finite, the start is negative, or the end is not after the start.
     """
+    if not all(math.isfinite(seconds) for seconds in (start_seconds, end_seconds) if seconds is not None):
+        raise ValueError(f"a stretch from {start_seconds} s to {end_seconds} s: expected finite numbers of seconds")
     start = _to_clock(start_seconds or 0.0)
     end = None if end_seconds is None else _to_clock(end_seconds)
     if start < 0 or (end is not None and end <= start):

@@ -20,6 +20,7 @@ from avpipe.media.frames import RgbConverter, RgbFrame, Tally, TimedFrame, timed
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     SEEK_MARGIN,
+    check_gap,
     find_video,
     has_exact_index,
     open_media,
@@ -129,7 +130,10 @@ def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
                     yield held.until(cut.end)
                     return
                 if held is not None:
+                    check_gap(path, "the video", held.time, shown.time)
                     yield held
+                elif cut.is_whole:
+                    check_gap(path, "the video", Fraction(0), shown.time)
                 held = shown
         except FFmpegError as error:
             place = "at its first frame" if held is None else f"after {float(held.end):.3f} s"

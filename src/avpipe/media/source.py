@@ -24,6 +24,14 @@ NO_VIDEO_STREAM = "no video stream (pictures and cover art do not count)"
 # decoded before that moment may be shown after it.
 SEEK_MARGIN = Fraction(1, 2)
 
+# No whole file leaves its screen or its sound without a new frame for so long; a damaged time stamp does, and days of
+# repeated frames or of silence would be made of it.
+LONGEST_GAP_SECONDS = 3600
+
+# Formats that are a list of other files or addresses. A clip is its own file: a text must not make FFmpeg open others.
+_PLAYLISTS = {"concat", "concatf", "dash", "hls", "imf", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
+
 _PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -45,7 +53,7 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     _check_readable(path)
     try:
         # Tags in odd encodings must not cost the clip: nobody reads them.
-        with av.open(media_url(path), metadata_errors="replace") as container:
+        with av.open(media_url(path), metadata_errors="replace", options=_OPTIONS) as container:
             yield container
     except FFmpegError as error:
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror or error}") from error
@@ -118,6 +126,13 @@ def check_packet(packet: Packet, path: Path) -> None:
         time = packet.pts if packet.pts is not None else packet.dts
         place = "at an unknown time" if time is None else f"at {float(time * packet.time_base):.3f} s"
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {packet.stream.type} packet cut off {place}; fetch it again")
+
+
+def check_gap(path: Path, kind: str, before: Fraction, after: Fraction) -> None:
+    """Raise ClipFailure DECODE_ERROR when time stamps in seconds are so far apart that one must be damaged."""
+    if after - before > LONGEST_GAP_SECONDS:
+        found = f"{kind} jumps from {float(before):.3f} s to {float(after):.3f} s, by more than {LONGEST_GAP_SECONDS} s"
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {found}: damaged time stamps; fetch it again")
 
 
 def has_exact_index(container: InputContainer) -> bool:

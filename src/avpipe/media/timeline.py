@@ -6,6 +6,7 @@ import bisect
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from av.container import InputContainer
@@ -19,6 +20,7 @@ from avpipe.media.framerate import Seconds, expected_frame_count
 from avpipe.media.frames import Tally, timed_frames
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
+    check_gap,
     find_audio,
     find_video,
     has_exact_index,
@@ -117,6 +119,8 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             times, last_duration, keys = _packet_times(container, video)
         if not times:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
+        for before, after in pairwise([Fraction(0), *times]):
+            check_gap(path, "the video", before, after)
         return Timeline(
             times=times,
             last_duration=last_duration,

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from avpipe.errors import AvpipeError
 
 TABLE_COLUMNS = ("clip_id", "path", "class")
 OPTIONAL_TABLE_COLUMNS = ("start_seconds", "end_seconds")
+_COLUMNS = (*TABLE_COLUMNS, *OPTIONAL_TABLE_COLUMNS)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +47,8 @@ def list_class_folders(folder: Path) -> list[SourceClip]:
     Raises:
         AvpipeError: no video found, two clips with one id, or a name that is not UTF-8.
     """
+    if not folder.is_dir():
+        raise AvpipeError(f"{folder} is not a folder; set source.path to the folder whose folders are the classes.")
     clips = []
     with os.scandir(folder) as classes:
         for class_folder in classes:
@@ -54,7 +58,9 @@ def list_class_folders(folder: Path) -> list[SourceClip]:
                 clips += [
                     _from_file(file, class_folder.name)
                     for file in files
-                    if not file.name.startswith(".") and file.name.lower().endswith(VIDEO_SUFFIXES)
+                    if not file.name.startswith(".")
+                    and file.name.lower().endswith(VIDEO_SUFFIXES)
+                    and not file.is_dir()
                 ]
     if not clips:
         raise AvpipeError(
@@ -70,18 +76,33 @@ def list_table(path: Path) -> list[SourceClip]:
     Raises:
         AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
     """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        missing = [column for column in TABLE_COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise AvpipeError(
-                f"{path} lacks the column(s) {', '.join(missing)}; found {reader.fieldnames}. "
-                f"Expected {', '.join(TABLE_COLUMNS)} and optionally {', '.join(OPTIONAL_TABLE_COLUMNS)}."
-            )
-        clips = [_from_row(row, f"{path}, line {reader.line_num}", path.parent) for row in reader]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            _check_columns(path, reader.fieldnames or [])
+            clips = [_from_row(row, f"{path}, line {reader.line_num}", path.parent) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AvpipeError(f"{path} was not read: {error}. Expected a table of clips, CSV in UTF-8.") from error
     if not clips:
         raise AvpipeError(f"{path} has a header but no clip.")
     return _checked(clips, str(path))
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Other columns are allowed, but not ones that were meant to be a time: the whole file would be used instead."""
+    missing = [column for column in TABLE_COLUMNS if column not in columns]
+    misspelt = [column for column in columns if column not in _COLUMNS and _meant_time(column)]
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    for problem, offenders in (("lacks", missing), ("has, perhaps misspelt,", misspelt), ("has twice", twice)):
+        if offenders:
+            raise AvpipeError(
+                f"{path} {problem} the column(s) {', '.join(offenders)}; found {list(columns)}. "
+                f"Expected {', '.join(TABLE_COLUMNS)} and optionally {', '.join(OPTIONAL_TABLE_COLUMNS)}."
+            )
+
+
+def _meant_time(column: str) -> bool:
+    return column.strip().lower().split("_")[0] in ("start", "end")
 
 
 def shard_of(clip_id: str, n_shards: int) -> int:
@@ -101,12 +122,12 @@ def _from_file(file: os.DirEntry[str], class_name: str) -> SourceClip:
 
 
 def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
-    if not row["clip_id"] or not row["path"]:
-        raise AvpipeError(f"{place}: clip_id and path must not be empty, found {row}.")
+    if not all(row[column] for column in TABLE_COLUMNS) or None in row:
+        raise AvpipeError(f"{place}: clip_id, path and class must not be empty, nor cells follow them; found {row}.")
     start, end = (_seconds(row.get(column), place) for column in OPTIONAL_TABLE_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
-    path = str(folder / row["path"])
+    path = str(folder / Path(row["path"]).expanduser())
     return SourceClip(row["clip_id"], row["class"], path, start, end, *_size_and_time(path))
 
 
@@ -125,7 +146,7 @@ def _seconds(text: str | None, place: str) -> float | None:
 def _size_and_time(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - os.stat on a str is several times faster than Path for 10^5 files
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte
         return -1, -1
     return status.st_size, status.st_mtime_ns
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
@@ -36,10 +37,13 @@ def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) 
         **hyperparameters: fields of the method's settings in `avpipe.config.gzsl`; defaults as there.
 
     Raises:
-        AvpipeError: unknown method, or a hyper-parameter it does not have or allow.
+        AvpipeError: unknown method, a length below 1, or a hyper-parameter it does not have or allow.
     """
     if name not in _METHODS:
         raise AvpipeError(f"Unknown zero-shot method {name!r}; known: {', '.join(names())}.")
+    for kind, length in (("audio", audio_dim), ("video", video_dim)):
+        if not isinstance(length, int | np.integer) or length < 1:
+            raise AvpipeError(f"{kind}_dim of {name} is {length!r}; expected the length of a vector, at least 1.")
     try:
         return _METHODS[name](audio_dim, video_dim, hyperparameters)
     except ValidationError as error:

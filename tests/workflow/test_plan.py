@@ -1,0 +1,86 @@
+"""What is told while Snakemake plans, before any job; the videos are not even opened."""
+
+import numpy as np
+import pytest
+from project import new_project, small_settings, write_split, write_words
+
+from avpipe.errors import AvpipeError
+from avpipe.plan import Plan
+
+ROLES = {"a": "train", "b": "val_unseen", "c": "test_unseen"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    made = new_project(tmp_path / "project", small_settings(benchmarks=[{"split": "main_split"}]))
+    clips = {label: [f"{label}{number}" for number in range(4)] for label in ROLES}
+    for label, names in clips.items():
+        (made.folder / "videos" / label).mkdir(parents=True)
+        for name in names:
+            (made.folder / "videos" / label / f"{name}.mp4").touch()
+    write_split(made.folder / "split", "main_split", clips, ROLES)
+    write_words(made.folder, list(ROLES))
+    monkeypatch.chdir(made.folder)
+    return made
+
+
+def refusal(project) -> str:
+    with pytest.raises(AvpipeError) as error:
+        Plan(project.settings(), project.folder).require("small")
+    return str(error.value)
+
+
+def replace_class(project, old, new):
+    """Another name for a class in all files of the split, and a table of clips in place of the folders."""
+    table = [f"{label}{n},videos/{label}/{label}{n}.mp4,{label.replace(old, new)}" for label in ROLES for n in range(4)]
+    (project.folder / "clips.csv").write_text("\n".join(["clip_id,path,class", *table]))
+    for path in (project.folder / "split").rglob("*"):
+        if path.suffix == ".txt":
+            path.write_text(path.read_text().replace(old, new))
+        elif path.suffix == ".csv":
+            path.write_text(path.read_text().replace(f"{old},word", f"{new},word").replace(f",{old},", f",{new},"))
+    settings = project.settings()["datasets"]["small"]
+    settings["source"] = {"kind": "table", "path": "clips.csv"}
+    return {"datasets": {"small": settings}}
+
+
+def test_all_is_in_order(project):
+    Plan(project.settings(), project.folder).require("small")
+
+
+def test_a_class_without_a_vector(project):
+    words = np.load("words_normed.npy", allow_pickle=True).item()
+    np.save("words_normed.npy", {name: row for name, row in words.items() if name != "word of b"})
+    assert "none for the classes b (1)" in refusal(project)
+
+
+def test_a_class_without_a_row_in_the_table_of_names(project):
+    names = project.folder / "split" / "small_w2v_class_names.csv"
+    names.write_text(names.read_text().replace("c,word of c\n", ""))
+    assert "none for the classes c (1)" in refusal(project)
+
+
+def test_a_class_that_cannot_name_a_file(project):
+    settings = replace_class(project, "b", "b/d")
+    with pytest.raises(AvpipeError, match="'b/d' cannot be the name of a file"):
+        Plan(settings, project.folder).require("small")
+
+
+def test_no_method(project):
+    project.change_settings(methods={"avca": None})
+    assert "a method: datasets.small.gzsl.methods" in refusal(project)
+
+
+def test_a_path_that_no_file_system_takes(project):
+    project.change_settings(word_vectors="x" * 5000)
+    assert "the class vectors: looked for" in refusal(project)
+
+
+def test_a_dataset_that_does_not_exist(project):
+    with pytest.raises(AvpipeError, match=r"no dataset 'nope'; the configuration has .*small"):
+        Plan(project.settings(), project.folder).dataset("nope")
+
+
+def test_a_project_in_a_folder_with_braces(project, tmp_path):
+    with pytest.raises(AvpipeError, match="rename the folder"):
+        Plan(project.settings(), tmp_path / "{x}")
