@@ -70,6 +70,11 @@ class TestLoadPublished:
         with pytest.raises(AvpipeError, match=r"carry the prefix 'module\.'"):
             load_published(small_network(), state)
 
+    def test_a_training_checkpoint_is_recognised(self) -> None:
+        checkpoint = {"epoch": 3, "model": random_state_dict(small_network(), 0), "optimizer": {}}
+        with pytest.raises(AvpipeError, match="give its entry 'model'"):
+            load_published(small_network(), checkpoint)
+
 
 class TestReadStateDict:
     @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

@@ -130,7 +130,7 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
         found = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
         raise AvpipeError(
             f"The weights do not fit {type(module).__name__}: {found}. "
-            f"Expected exactly the {len(wanted)} published entries. {_advice(wanted, missing, unexpected)}"
+            f"Expected exactly the {len(wanted)} published entries. {_advice(state_dict, wanted, missing, unexpected)}"
         )
     module.load_state_dict(state_dict, strict=False)
 
@@ -216,8 +216,14 @@ def _shape_text(value: Any) -> str:
     return str(list(value.shape)) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
 
 
-def _advice(wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
-    """The likeliest cause: names that differ by a wrapper's prefix alone, or else another network's file."""
+def _advice(
+    state_dict: Mapping[str, Any], wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]
+) -> str:
+    """The likeliest cause: a training checkpoint, names that differ by a prefix alone, or another network's file."""
+    for name in unexpected:
+        inner = state_dict[name]
+        if isinstance(inner, Mapping) and not set(wanted).isdisjoint(inner):
+            return f"This is a training checkpoint: give its entry {name!r}."
     for name in unexpected:
         prefix, dot, rest = str(name).partition(".")
         if rest in wanted and rest in missing:
