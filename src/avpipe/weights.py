@@ -216,9 +216,7 @@ def _shape_text(value: Any) -> str:
     return str(list(value.shape)) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
 
 
-def _advice(
-    state_dict: Mapping[str, Any], wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]
-) -> str:
+def _advice(state_dict: Mapping[str, Any], wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:
     """The likeliest cause: a training checkpoint, names that differ by a prefix alone, or another network's file."""
     for name in unexpected:
         inner = state_dict[name]
