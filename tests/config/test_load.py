@@ -58,12 +58,12 @@ def test_a_long_value_is_not_printed_whole():
 
 
 def test_paths_may_start_at_home(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/elsewhere")
     mine = {"source": {"kind": "class_folders", "path": "~/videos"}, "n_shards": 1, "gzsl": {"word_vectors": "~/w.npy"}}
     config = load_config({"weights": {"c3d": "~/c3d.pickle"}, "datasets": {"mine": mine}}, DATASETS)
     dataset = config.dataset("mine")
-    assert (dataset.source.path, dataset.gzsl.word_vectors) == ("/home/me/videos", "/home/me/w.npy")
-    assert dataset.weights.c3d == "/home/me/c3d.pickle"
+    assert (dataset.source.path, dataset.gzsl.word_vectors) == ("/elsewhere/videos", "/elsewhere/w.npy")
+    assert dataset.weights.c3d == "/elsewhere/c3d.pickle"
 
 
 def test_a_yaml_mistake_names_the_file(tmp_path):
