@@ -43,6 +43,8 @@ def test_a_stretch_of_a_file(clip):
         (["{clip}", "vggish", "x.npz", "--weights", "gone.pth"], "gone.pth"),
         (["{clip}", "vggish", "x.npz", "--weights", "random:x"], "for example 'random:0'"),
         (["{clip}", "vggish", "x.csv", "--weights", "random:0"], ".npz"),
+        (["{clip}", "vggish", "x.npz", "--weights", "random:0", "--start", "3", "--end", "1"], "0 <= start < end"),
+        (["{clip}", "vggish", "x.npz", "--weights", "random:0", "--start", "nan"], "0 <= start < end"),
     ],
 )
 def test_mistakes_are_one_line_and_a_status(clip, arguments, message, capsys):
@@ -72,6 +74,13 @@ def test_show_prints_notices_and_figures(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS: c3d" in printed and "3.00" in printed and "[x]: no_audio (why)" in printed
     assert main(["show", str(tmp_path / "gone.json")]) == 1
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "not json"])
+def test_show_of_something_else(tmp_path, capsys, text):
+    (tmp_path / "eval.json").write_text(text)
+    assert main(["show", str(tmp_path / "eval.json")]) == 1
+    assert "Expected an eval.json" in capsys.readouterr().err
 
 
 def test_networks_by_name():

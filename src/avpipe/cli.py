@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def show_result(path: Path) -> int:
 
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = _read_result(path)
     console = Console(width=None if sys.stdout.isatty() else 150)
     for notice in record["notices"]:
         console.print(f"[bold yellow]{notice}[/]" if notice.isascii() else notice)
@@ -80,6 +81,16 @@ def show_result(path: Path) -> int:
         console.print(f"  {each['clip_id']}: {each['reason']} ({each['detail']})", highlight=False, markup=False)
     console.print(f"The result and all it rests on: {path}", highlight=False)
     return 0
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AvpipeError(f"{path} was not read as JSON: {error}. Expected an eval.json.") from None
+    if not isinstance(record, dict) or not {"dataset", "notices", "results", "clips"} <= record.keys():
+        raise AvpipeError(f"{path} is not a result of avpipe. Expected an eval.json, as in results/<dataset>/.")
+    return record
 
 
 def _add_extract(commands: Any) -> None:
@@ -108,6 +119,9 @@ def _run_extract(chosen: argparse.Namespace) -> int:
 
     if chosen.output.suffix != ".npz":
         raise AvpipeError(f"The output must end in .npz, found {chosen.output}.")
+    start = chosen.start or 0.0
+    if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
+        raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no stretch; expected 0 <= start < end.")
     features = extract(
         chosen.path,
         chosen.name,
