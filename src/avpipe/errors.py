@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+
+# Control characters, what else Python takes for the end of a line, and bytes of a file name that are no UTF-8.
+_NOT_IN_A_LINE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 
 class AvpipeError(Exception):
@@ -28,14 +32,16 @@ class Reason(StrEnum):
 
 
 class ClipFailure(Exception):  # noqa: N818 - an expected outcome of a clip, not an error of the program
-    """One clip cannot be processed, for a reason from the closed list.
+    r"""One clip cannot be processed, for a reason from the closed list.
 
     Args:
         reason: one of `Reason`.
-        detail: one line with numbers, for the status table and the log.
+        detail: one line with numbers, for the status table and the log. File names may hold line breaks: what
+            would break the line becomes its escape, such as \n.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = _NOT_IN_A_LINE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), detail)
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail

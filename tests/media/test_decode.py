@@ -158,12 +158,94 @@ def test_a_rate_must_make_sense(make):
         decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=0)
 
 
-def test_rotation_is_not_applied(make, tmp_path, program_frames):
-    turned = tmp_path / "turned.mp4"
-    source = ffmpeg.input(str(make("plain.mp4", video=TWO_SECONDS)), display_rotation=90)
-    run_ffmpeg(ffmpeg.output(source, str(turned), c="copy"), turned, timeout_seconds=60)
+def tag(path, target, degrees, *mirrors):
+    """Copy a file with a rotation tag, `degrees` counted against the clock; mirrors are hflip and vflip."""
+    source = ffmpeg.input(str(path), display_rotation=degrees, **{f"display_{name}": None for name in mirrors})
+    run_ffmpeg(ffmpeg.output(source, str(target), c="copy"), target, timeout_seconds=60)
+    return target
+
+
+def filtered_by_the_program(path, folder, rate, shape, **scale):
+    """The frames of the ffmpeg program, which follows rotation tags before its filters: [n, *shape]."""
+    video = ffmpeg.input(f"file:{path}").video.filter("fps", fps=rate)
+    video = video.filter("scale", *scale["size"]) if scale else video
+    raw = folder / "filtered.rgb"
+    run_ffmpeg(ffmpeg.output(video, f"file:{raw}", f="rawvideo", pix_fmt="rgb24", fps_mode="cfr"), path,
+               timeout_seconds=60)  # fmt: skip
+    return np.fromfile(raw, dtype=np.uint8).reshape(-1, *shape)
+
+
+def test_by_default_rotation_is_not_applied(make, tmp_path, program_frames):
+    turned = tag(make("plain.mp4", video=TWO_SECONDS), tmp_path / "turned.mp4", 90)
     assert next(decode_video(turned, rate_hz=25)).shape == (48, 64, 3)
     assert_like_the_program(turned, program_frames, ["25"])
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("odd.mkv", {"pix_fmt": "yuv420p", "vcodec": "ffv1", "vf": "scale=63:47"}),
+        ("422.mkv", {"pix_fmt": "yuv422p", "vcodec": "ffv1"}),
+        ("deep422.mkv", {"pix_fmt": "yuv422p10le", "vcodec": "ffv1"}),
+    ],
+)
+def test_upright_frames_are_the_programs(make, tmp_path, degrees, name, options):
+    turned = tag(make(name, video=TWO_SECONDS, **options), tmp_path / name, degrees)
+    frames = list(decode_video(turned, rate_hz=7, orientation="upright"))
+    assert (frames[0].shape[0] > frames[0].shape[1]) == (degrees != 180)
+    # With 4:2:2 the program needs a `scale` to convert after turning, as here; without, it turns RGB (2 levels apart).
+    scale = {"size": frames[0].shape[1::-1]} if "422" in name else {}
+    assert np.array_equal(frames, filtered_by_the_program(turned, tmp_path, 7, frames[0].shape, **scale))
+    assert not np.array_equal(frames, np.reshape(list(decode_video(turned, rate_hz=7)), np.shape(frames)))
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrors", [["hflip"], ["vflip"], ["hflip", "vflip"]])
+def test_mirrored_frames_are_the_programs(make, tmp_path, degrees, mirrors):
+    turned = tag(make("plain.mp4", video=TWO_SECONDS), tmp_path / "turned.mp4", degrees, *mirrors)
+    frames = list(decode_video(turned, rate_hz=7, orientation="upright"))
+    assert np.array_equal(frames, filtered_by_the_program(turned, tmp_path, 7, frames[0].shape))
+
+
+def half_and_a_bit(width, height):
+    return width // 2 + 5, height // 2
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("orientation", ["upright", "squeezed"])
+@pytest.mark.parametrize("rate", ["1", "24", "30000/1001"])
+def test_resized_frames_are_the_programs(real, tmp_path, rate, orientation, degrees):
+    path = tag(real("no_audio_30fps.mp4"), tmp_path / "turned.mp4", degrees)
+    height, width = next(decode_video(path, rate_hz=25)).shape[:2]
+    sideways = degrees in (90, 270) and orientation == "upright"
+    size = half_and_a_bit(*(height, width) if sideways else (width, height))
+    numerator, _, denominator = rate.partition("/")
+    options = {"size": half_and_a_bit, "orientation": orientation}
+    frames = list(decode_video(path, rate_hz=int(numerator) / int(denominator or 1), **options))
+    assert np.array_equal(frames, filtered_by_the_program(path, tmp_path, rate, (size[1], size[0], 3), size=size))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "bgr0", "gray"])
+@pytest.mark.parametrize("size", [(31, 23), (101, 149), (1, 1)])
+def test_resized_formats_are_the_programs(make, tmp_path, pixel_format, size):
+    path = make("a.mkv", video=TWO_SECONDS, pix_fmt=pixel_format, vcodec="ffv1")
+    frames = list(decode_video(path, rate_hz=3, size=lambda width, height: size))
+    assert np.array_equal(frames, filtered_by_the_program(path, tmp_path, 3, (size[1], size[0], 3), size=size))
+
+
+def test_all_frames_have_the_size_chosen_for_the_first(make, tmp_path):
+    first, second = (
+        make(f"{size}.h264", video=f"testsrc2=size={size}:rate=25:duration=1") for size in ("64x48", "96x64")
+    )
+    path = tmp_path / "both.h264"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    asked = []
+    frames = list(decode_video(path, rate_hz=25, size=lambda *size: asked.append(size) or (40, 30)))
+    assert asked == [(64, 48)]
+    assert {frame.shape for frame in frames} == {(30, 40, 3)}
+    assert len(frames) >= 49
 
 
 def test_one_frame(make):

@@ -24,8 +24,9 @@ STRETCHES = [(None, 1.2), (2.237, 3.019), (0.5, 0.55)]
 TWO_SECONDS = "testsrc2=size=64x48:rate=25:duration=2"
 
 
-def stream(path, stretch, rate):
-    return list(decode_video(path, rate_hz=rate, start_seconds=stretch[0], end_seconds=stretch[1]))
+def stream(path, stretch, rate, orientation="upright"):
+    start, end = stretch
+    return list(decode_video(path, rate_hz=rate, start_seconds=start, end_seconds=end, orientation=orientation))
 
 
 def trim(path, target, stretch):
@@ -103,15 +104,80 @@ def test_avi_whose_frames_are_out_of_order(make, tmp_path):
         convert(path, tmp_path / f"{number}.mkv", stretch)
 
 
-def test_rotation_is_left_to_the_viewer(make, tmp_path):
-    turned = tmp_path / "turned.mp4"
-    source = ffmpeg.input(str(make("plain.mp4", video=TWO_SECONDS)), display_rotation=90)
-    run_ffmpeg(ffmpeg.output(source, str(turned), c="copy"), turned, timeout_seconds=60)
-    exact = stream(turned, (0.5, 1), 25)
+def tag(path, target, degrees, *mirrors):
+    source = ffmpeg.input(str(path), display_rotation=degrees, **{f"display_{name}": None for name in mirrors})
+    run_ffmpeg(ffmpeg.output(source, str(target), c="copy"), target, timeout_seconds=60)
+    return target
+
+
+def assert_written_upright(turned, folder, stretch):
+    """Trim, convert, and convert what was trimmed; the picture must be upright for whoever looks at it."""
+    exact = stream(turned, stretch, 25)
+    trimmed, direct, both = folder / "t.mov", folder / "d.mkv", folder / "b.mkv"
+    trim(turned, trimmed, stretch)
+    convert(turned, direct, stretch, crf=0)
+    convert(trimmed, both, crf=0)
+    for path in (trimmed, direct, both):
+        assert probe_media(path).video.rotation_degrees == 0
+        assert_identical(stream(path, (None, None), 25), exact)
+        assert_identical(stream(path, (None, None), 25, "coded"), exact)
+    return exact
+
+
+@pytest.mark.parametrize("stretch", [(None, None), (0.5, 1), (1.013, None)])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_pictures_are_written_upright(make, tmp_path, degrees, stretch):
+    turned = tag(make("plain.mp4", video=TWO_SECONDS, audio="sine=duration=2", g=10), tmp_path / "turned.mp4", degrees)
+    exact = assert_written_upright(turned, tmp_path, stretch)
+    assert exact[0].shape == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
+    assert not np.array_equal(exact[0], stream(turned, stretch, 25, "coded")[0].reshape(exact[0].shape))
+
+
+@pytest.mark.parametrize(("degrees", "mirrors"), [(0, ["hflip"]), (0, ["vflip"]), (90, ["hflip"]), (270, ["hflip"])])
+def test_mirrored_pictures_are_written_upright(make, tmp_path, degrees, mirrors):
+    turned = tag(make("plain.mp4", video=TWO_SECONDS, g=10), tmp_path / "turned.mp4", degrees, *mirrors)
+    assert_written_upright(turned, tmp_path, (0.5, 1))
+
+
+# A picture whose colour is coarser in one direction has another format once it is turned, an odd size another limit.
+@pytest.mark.parametrize(
+    ("pixel_format", "size", "lossless_as"),
+    [
+        ("yuv420p", "63:47", "yuv420p"),
+        ("yuv420p", "64:47", "yuv420p"),
+        ("yuv420p10le", "64:48", "yuv420p10le"),
+        ("yuv422p", "64:47", "yuv444p"),
+        ("yuvj422p", "64:48", "yuvj444p"),
+        ("yuv422p10le", "64:48", "yuv444p10le"),
+        ("yuv411p", "64:48", "yuv444p"),
+        ("yuyv422", "64:48", "yuv444p"),
+        ("bgr0", "63:47", "bgr0"),
+    ],
+)
+def test_sideways_pixel_formats(make, tmp_path, pixel_format, size, lossless_as):
+    codec = {"yuvj422p": "mjpeg", "yuyv422": "rawvideo"}.get(pixel_format, "ffv1")
+    name = "a.mov" if codec == "rawvideo" else "a.mkv"
+    smooth = "gradients=size=64x48:rate=25:duration=0.4:speed=0.2:seed=1"
+    path = make(name, video=smooth, vf=f"scale={size}", pix_fmt=pixel_format, vcodec=codec)
+    turned = tag(path, tmp_path / name, 90)
+    trim(turned, tmp_path / "t.mov", (None, None))
+    assert probe_media(tmp_path / "t.mov").video.pixel_format == lossless_as
+    exact = stream(turned, (None, None), 25)
+    assert_identical(stream(tmp_path / "t.mov", (None, None), 25), exact)
+    convert(turned, tmp_path / "c.mkv")
+    info = probe_media(tmp_path / "c.mkv").video
+    assert f"{info.height}:{info.width}" == size
+    lossy = stream(tmp_path / "c.mkv", (None, None), 25)
+    assert max(np.abs(a - b.astype(int)).mean() for a, b in zip(lossy, exact, strict=True)) < 3
+
+
+def test_odd_angles_are_ignored(make, tmp_path):
+    turned = tag(make("plain.mp4", video=TWO_SECONDS), tmp_path / "turned.mp4", 45)
     trim(turned, tmp_path / "t.mov", (0.5, 1))
     convert(turned, tmp_path / "c.mkv", (0.5, 1), crf=0)
-    assert_identical(stream(tmp_path / "t.mov", (None, None), 25), exact)
-    assert_identical(stream(tmp_path / "c.mkv", (None, None), 25), exact)
+    exact = stream(turned, (0.5, 1), 25, "coded")
+    for path in (turned, tmp_path / "t.mov", tmp_path / "c.mkv"):
+        assert_identical(stream(path, (0.5, 1) if path == turned else (None, None), 25), exact)
 
 
 def test_a_trimmed_file_keeps_the_distances_of_its_frames(make_vfr, tmp_path):

@@ -1,9 +1,13 @@
-"""The sound of a media file as 16-bit samples at its own rate, as a stream.
+"""The sound of a media file as 16-bit samples, at its own rate or another, as a stream.
 
 Sample 0 is the instant of video time 0, the container's first time stamp: sound that begins later is preceded
 by zeros. `ffmpeg -i file out.wav` writes no such zeros (its file begins with the first sample there is), and
-neither do the published scripts that use it; the two differ only for files whose sound begins late. After the
-first sample both join what the decoder gives, whatever the time stamps say of gaps.
+neither do the published scripts that use it; the two differ only for files whose sound begins late or pauses.
+
+A pause is a jump of the time stamps by more than 0.1 s and 1.5 times the length of what comes after it, in a container
+that has time stamps of its own (`damage.keeps_time`). Zeros are put there, so that what follows keeps its place; where
+the file shows that something was lost there, it is a failure instead (`damage`). Smaller jumps, and jumps back, are
+joined as the program joins them: clocks that tick in milliseconds or drift are whole.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +29,7 @@ from av.stream import Discard
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
-from avpipe.media.probe import is_short
+from avpipe.media.damage import HoleWatch, is_hole, keeps_time
 from avpipe.media.source import (
     announced_seconds,
     check_gap,
@@ -31,31 +37,54 @@ from avpipe.media.source import (
     find_audio,
     open_media,
     origin_seconds,
+    read_packets,
     require_decoder,
 )
+from avpipe.media.truncation import find_missing_sound
 
 Samples = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What samples of 16 bit are: FFmpeg's name of the channel layout and its number of channels."""
+
+    rate_hz: int
+    layout: str
+    channels: int
 
 
 class AudioReader:
     """The sound of a file or of a stretch of it; every iteration reads it anew from the file.
 
     Attributes:
-        rate_hz: samples a second, the file's own.
-        channels: number of channels, the file's own.
+        rate_hz: samples a second: those asked for, or the file's own.
+        channels: number of channels: 1 where mono is asked for, or the file's own.
         lead_samples: samples of silence between the container's first time stamp and the first sample in the
             file.
 
     Iteration yields int16 [n, channels] with n = block_seconds * rate_hz, the last block shorter; nothing
     when the sound ends before the stretch begins. Floating-point codecs are converted by libswresample
-    without dither, as ffmpeg's pcm_s16le gives them. The file is always decoded from its beginning, since
+    without dither, as ffmpeg's pcm_s16le gives them. Another rate and the mixture of all channels are made by
+    libswresample in the same step, from the codec's own samples: the result is that of
+    `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A stretch is cut out before, as samples of 16 bit, so that it
+    sounds as the file does that `trim` makes of it. The file is always decoded from its beginning, since
     seeking is not exact to the sample in most containers; memory holds one block.
 
     Raises:
-        ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time).
+        ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time; also
+            when the file was cut off before the end of the stretch, or something is missing before it).
     """
 
-    def __init__(self, path: str | os.PathLike[str], cut: Cut, block_seconds: float) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        cut: Cut,
+        block_seconds: float,
+        *,
+        rate_hz: int | None = None,
+        mono: bool = False,
+    ) -> None:
         self._path = Path(path)
         with closing(_decoded(self._path)) as frames:
             first = next(frames, None)
@@ -63,47 +92,69 @@ class AudioReader:
                 raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
             start, frame = first
         check_gap(self._path, "the sound", Fraction(0), start)
-        self.rate_hz: int = frame.sample_rate
-        self.channels: int = frame.layout.nb_channels
-        self.lead_samples: int = max(0, round(start * self.rate_hz))
-        self._layout = _known_layout(frame)
-        self._first = round(cut.start * self.rate_hz)
-        self._end = None if cut.end is None else round(cut.end * self.rate_hz)
-        self._announced = _announced_samples(self._path, self.rate_hz)
+        own = _Format(frame.sample_rate, _known_layout(frame), frame.layout.nb_channels)
+        self._wanted = _Format(rate_hz or own.rate_hz, *(("mono", 1) if mono else (own.layout, own.channels)))
+        self._cut_as = self._wanted if cut.is_whole else own
+        self._start, self._cut = start, cut
+        self._announced = _announced_samples(self._path, own.rate_hz)
         self._block = max(1, round(block_seconds * self.rate_hz))
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second."""
+        return self._wanted.rate_hz
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self._wanted.channels
+
+    @property
+    def lead_samples(self) -> int:
+        """Samples of silence before the first sample in the file."""
+        return self._lead(self.rate_hz)
 
     @property
     def sample_range(self) -> tuple[int, int | None]:
         """First sample of the stretch and the one after its last (None: the file's end), from the origin."""
-        return self._first, self._end
+        return self._range(self.rate_hz)
+
+    def pauses(self) -> list[tuple[int, int]]:
+        """Decode up to the end of the stretch and find the pauses before it, of which programs know nothing.
+
+        Returns:
+            for each, how many samples at the file's own rate were decoded before, and how many of silence follow.
+
+        Raises:
+            ClipFailure: DECODE_ERROR.
+        """
+        found, decoded, time, end = [], 0, self._start, self._cut.end
+        with closing(_decoded(self._path)) as frames:
+            for pause, frame in _with_pauses(frames):
+                if pause:
+                    found.append((decoded, pause))
+                decoded += frame.samples
+                time += Fraction(pause + frame.samples, frame.sample_rate)
+                if end is not None and time >= end:
+                    break
+        return found
 
     def __iter__(self) -> Iterator[Samples]:
+        cut_as = self._cut_as
         with closing(_decoded(self._path)) as frames:
-            sound = _without_padding(self._decoded_samples(frames), self._announced)
-            yield from _blocks(_cut(self._after_silence(sound), self._first, self._end), self._block)
+            decoded = _without_padding(_with_silence(_with_pauses(frames)), self._announced)
+            sound = _after_silence(_converted(decoded, cut_as), self._lead(cut_as.rate_hz), cut_as)
+            sound = _cut(sound, *self._range(cut_as.rate_hz))
+            if cut_as != self._wanted:
+                sound = _converted(_as_frames(sound, cut_as), self._wanted)
+            yield from _blocks(sound, self._block)
 
-    def _after_silence(self, sound: Iterable[Samples]) -> Iterator[Samples]:
-        """All samples from the container's first time stamp on."""
-        for begin in range(0, self.lead_samples, self.rate_hz):
-            yield np.zeros((min(self.rate_hz, self.lead_samples - begin), self.channels), dtype=np.int16)
-        yield from sound
+    def _lead(self, rate_hz: int) -> int:
+        return max(0, round(self._start * rate_hz))
 
-    def _decoded_samples(self, frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[Samples]:
-        """All samples of the stream, as 16 bit."""
-        resampler: AudioResampler | None = None
-        setting: tuple[str, str, int] | None = None
-        for _, frame in frames:
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if resampler is None or now != setting:  # a broadcast may change its sound half-way
-                if resampler is not None:
-                    yield from map(self._to_array, resampler.resample(None))
-                resampler, setting = AudioResampler("s16", self._layout, self.rate_hz), now
-            yield from map(self._to_array, resampler.resample(frame))
-        if resampler is not None:
-            yield from map(self._to_array, resampler.resample(None))
-
-    def _to_array(self, frame: AudioFrame) -> Samples:
-        return frame.to_ndarray().reshape(-1, self.channels).astype(np.int16, copy=False)
+    def _range(self, rate_hz: int) -> tuple[int, int | None]:
+        end = self._cut.end
+        return round(self._cut.start * rate_hz), None if end is None else round(end * rate_hz)
 
 
 def audio_blocks(
@@ -112,6 +163,8 @@ def audio_blocks(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     block_seconds: float = 10.0,
+    rate_hz: int | None = None,
+    mono: bool = False,
 ) -> AudioReader:
     """Open the sound of a file or of a stretch of it, to be read block by block.
 
@@ -120,12 +173,15 @@ def audio_blocks(
         start_seconds, end_seconds: the stretch, from the container's first time stamp, to the millisecond as
             for `decode.decode_video`; None: from its start, to its end.
         block_seconds: length of a block.
+        rate_hz: sample rate wanted; None: the file's own.
+        mono: mix all channels into one, as `ffmpeg -ac 1` does.
 
     Raises:
         ValueError: a stretch that makes no sense.
         ClipFailure: see `AudioReader`.
     """
-    return AudioReader(path, make_cut(start_seconds, end_seconds), block_seconds)
+    cut = make_cut(start_seconds, end_seconds)
+    return AudioReader(path, cut, block_seconds, rate_hz=rate_hz, mono=mono)
 
 
 def read_audio(
@@ -143,7 +199,10 @@ def read_audio(
 
 
 def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
-    """Decode the audio stream: frames and their times in seconds from the container's first time stamp."""
+    """Decode the audio stream: frames and their times in seconds from the container's first time stamp.
+
+    Where the times jump, there is a pause (`_pause_samples`). The whole is judged once it was read to its end.
+    """
     with open_media(path) as container:
         stream = find_audio(container)
         if stream is None:
@@ -152,25 +211,102 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
-        origin, time = origin_seconds(container), Fraction(0)
+        origin, due, packets_end = origin_seconds(container), None, Fraction(0)
+        holes = HoleWatch(path, container, stream)
         try:
-            for packet in container.demux(stream):
+            for packet in read_packets(container, stream):
                 check_packet(packet, path)
+                if packet.pts is not None:
+                    packets_end = max(packets_end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
                 for frame in stream.decode(packet):
-                    if frame.pts is not None and frame.time_base is not None:
+                    time = due or Fraction(0)
+                    if frame.pts is not None and frame.time_base is not None and (due is None or keeps_time(container)):
                         time = frame.pts * frame.time_base - origin
-                    if frame.samples:
-                        yield time, frame
-                        time += Fraction(frame.samples, frame.sample_rate)
+                    if frame.is_corrupt:
+                        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged sound at {float(time):.3f} s")
+                    if not frame.samples:
+                        continue
+                    if _pause_samples(due, time, frame):
+                        assert due is not None
+                        check_gap(path, "the sound", due, time)
+                        holes.check(due, time)
+                    yield time, frame
+                    due = time + Fraction(frame.samples, frame.sample_rate)
         except FFmpegError as error:
-            detail = f"{path}: sound: {error.strerror} after {float(time):.3f} s"
+            detail = f"{path}: sound: {error.strerror} after {float(due or 0):.3f} s"
             raise ClipFailure(Reason.DECODE_ERROR, detail) from error
-        # Elsewhere the announced duration is a guess from the bit rate, or covers the picture as well.
-        if "mov" in container.format.name and stream.duration and stream.time_base:
-            announced = float(stream.duration * stream.time_base)
-            if is_short(announced, float(time + origin - (stream.start_time or 0) * stream.time_base)):
-                detail = f"truncated: the header announces {announced:.2f} s of sound, it ends at {float(time):.2f} s"
-                raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {detail}; fetch it again")
+        if due is not None:
+            missing = find_missing_sound(path, container, stream, max(due, packets_end))
+            if missing is not None:
+                raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}")
+
+
+def _pause_samples(due: Fraction | None, time: Fraction, frame: AudioFrame) -> int:
+    """Samples of silence between the time at which a frame was due and its own; 0: there is no pause."""
+    if due is None or not is_hole(time - due, Fraction(frame.samples, frame.sample_rate)):
+        return 0
+    return round((time - due) * frame.sample_rate)
+
+
+def _with_pauses(frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[tuple[int, AudioFrame]]:
+    """Give each frame with the samples of silence that belong before it."""
+    due: Fraction | None = None
+    for time, frame in frames:
+        yield _pause_samples(due, time, frame), frame
+        due = time + Fraction(frame.samples, frame.sample_rate)
+
+
+def _with_silence(frames: Iterable[tuple[int, AudioFrame]]) -> Iterator[AudioFrame]:
+    """Put silence before frames, in frames of a second at most."""
+    for pause, frame in frames:
+        for first in range(0, pause, frame.sample_rate):
+            yield _silence(frame, min(frame.sample_rate, pause - first))
+        yield frame
+
+
+def _silence(like: AudioFrame, samples: int) -> AudioFrame:
+    """A frame of silence in the format of another."""
+    values: npt.NDArray[Any] = like.to_ndarray()
+    columns = samples if like.format.is_planar else samples * like.layout.nb_channels
+    middle = 128 if values.dtype == np.uint8 else 0
+    zeros = np.full((len(values), columns), middle, values.dtype)
+    silent = AudioFrame.from_ndarray(zeros, format=like.format.name, layout=like.layout.name)
+    silent.sample_rate = like.sample_rate
+    return silent
+
+
+def _after_silence(sound: Iterable[Samples], lead: int, form: _Format) -> Iterator[Samples]:
+    """All samples from the container's first time stamp on."""
+    for begin in range(0, lead, form.rate_hz):
+        yield np.zeros((min(form.rate_hz, lead - begin), form.channels), dtype=np.int16)
+    yield from sound
+
+
+def _converted(frames: Iterable[AudioFrame], form: _Format) -> Iterator[Samples]:
+    """All samples of some frames, as 16 bit, with the rate and the channels wanted."""
+    resampler: AudioResampler | None = None
+    setting: tuple[str, str, int] | None = None
+    for frame in frames:
+        now = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if resampler is None or now != setting:  # a broadcast may change its sound half-way
+            if resampler is not None:
+                yield from _arrays(resampler.resample(None), form)
+            resampler, setting = AudioResampler("s16", form.layout, form.rate_hz), now
+        yield from _arrays(resampler.resample(frame), form)
+    if resampler is not None:
+        yield from _arrays(resampler.resample(None), form)
+
+
+def _arrays(frames: Iterable[AudioFrame], form: _Format) -> Iterator[Samples]:
+    for frame in frames:
+        yield frame.to_ndarray().reshape(-1, form.channels).astype(np.int16, copy=False)
+
+
+def _as_frames(sound: Iterable[Samples], form: _Format) -> Iterator[AudioFrame]:
+    for samples in sound:
+        frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=form.layout)
+        frame.sample_rate = form.rate_hz
+        yield frame
 
 
 def _announced_samples(path: Path, rate_hz: int) -> int | None:
@@ -183,21 +319,31 @@ def _announced_samples(path: Path, rate_hz: int) -> int | None:
         return None if seconds is None else round(seconds * rate_hz)
 
 
-def _without_padding(chunks: Iterable[Samples], announced: int | None) -> Iterator[Samples]:
+def _without_padding(frames: Iterable[AudioFrame], announced: int | None) -> Iterator[AudioFrame]:
     """Drop what an encoder added to fill its last packet.
 
     The ffmpeg program (9.0) does so for MP4, PyAV's FFmpeg (8.1) does not; both must give the same sound.
     """
-    held: Samples | None = None
+    held: AudioFrame | None = None
     position = 0
-    for chunk in chunks:
+    for frame in frames:
         if held is not None:
             yield held
-        held = chunk
-        position += len(chunk)
+        held = frame
+        position += frame.samples
     if held is not None:
         excess = 0 if announced is None else position - announced
-        yield held[: len(held) - excess] if 0 < excess < len(held) else held
+        yield _shortened(held, held.samples - excess) if 0 < excess < held.samples else held
+
+
+def _shortened(frame: AudioFrame, samples: int) -> AudioFrame:
+    """The first samples of a frame, as a frame."""
+    values: npt.NDArray[Any] = frame.to_ndarray()
+    columns = samples if frame.format.is_planar else samples * frame.layout.nb_channels
+    kept = np.ascontiguousarray(values[:, :columns])
+    short = AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
+    short.sample_rate, short.pts, short.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return short
 
 
 def _known_layout(frame: AudioFrame) -> str:

@@ -53,8 +53,9 @@ def convert_to_rate(
 ) -> ConvertedClip:
     """Write a clip as H.264 at a fixed frame rate with lossless sound at its own rate, in Matroska.
 
-    Frame k is the frame that `decode.decode_video` gives as its k-th, but for the compression; sample 0 of
-    the sound is the start of the clip. The file appears whole or not at all.
+    Frame k is the frame that `decode.decode_video` gives as its k-th with `orientation="upright"`, but for the
+    compression; there is no rotation tag. Sample 0 of the sound is the start of the clip. The file appears whole
+    or not at all.
 
     Args:
         source: the clip; its stretch is cut as `decode.decode_video` cuts it.

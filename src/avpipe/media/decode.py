@@ -16,7 +16,8 @@ from avpipe.errors import ClipFailure, Reason
 from avpipe.media.audio import AudioReader, audio_blocks, read_audio
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
-from avpipe.media.frames import RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
+from avpipe.media.frames import ChooseSize, Orientation, RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
+from avpipe.media.sharing import FrameReader
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     SEEK_MARGIN,
@@ -28,7 +29,7 @@ from avpipe.media.source import (
     require_decoder,
 )
 
-__all__ = ["AudioReader", "audio_blocks", "decode_video", "read_audio"]
+__all__ = ["AudioReader", "audio_blocks", "check_frame", "decode_video", "read_audio", "shown_frames"]
 
 
 def decode_video(
@@ -37,28 +38,34 @@ def decode_video(
     rate_hz: Seconds | None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    size: ChooseSize | None = None,
+    orientation: Orientation = "coded",
     threads: int = 1,
+    frames: FrameReader | None = None,
 ) -> Iterator[RgbFrame]:
     """Decode a file, or a stretch of it, to RGB frames at a fixed rate, holding a few frames at a time.
 
     Frame k shows the time k / rate_hz from `start_seconds`; which input frame that is follows ffmpeg's `fps`
     filter (`framerate`, specs/extractors.md 1.1). Frame choice and pixels are those of
-    `ffmpeg -i path -vf fps=R -f rawvideo -pix_fmt rgb24`, except that no rotation is applied: a portrait
-    video of a telephone comes out as coded (`probe.VideoStream.rotation_degrees` tells; specs/extractors.md
-    1.2).
+    `ffmpeg -i path -vf fps=R,scale=W:H -f rawvideo -pix_fmt rgb24`, except that a rotation tag is followed
+    only if asked for: by default a portrait video of a telephone comes out as coded.
 
     A stretch begins with the frame that is on the screen at its start. Start and end are taken to the
-    millisecond (`cut`), and `trim.trim_clip` followed by `convert.convert_to_rate` gives the same frames.
+    millisecond (`cut`). `trim.trim_clip` followed by `convert.convert_to_rate` gives the same frames, upright.
 
     Args:
         path: the media file.
         rate_hz: output frames a second; None gives every frame once, at the file's own times.
         start_seconds, end_seconds: the stretch, from the container's first time stamp, which may be before
             the first frame; None: from its start, to its end.
+        size: from a picture's width and height to those of the frames, resized bicubically in the same step;
+            None: the picture's own.
+        orientation: what to do about a rotation tag.
         threads: decoder threads; the frames do not depend on it.
+        frames: the stretch's decoded frames, where several readers share one decode; None: decode the file.
 
     Yields:
-        uint8 [H, W, 3], RGB, at the coded size. A frame that is shown several times is the same array object
+        uint8 [H, W, 3], RGB. A frame that is shown several times is the same array object
         each time: copy it before writing to it. Nothing when the stretch is shorter than half an output
             frame.
 
@@ -70,17 +77,22 @@ def decode_video(
     cut = make_cut(start_seconds, end_seconds)
     if rate_hz is not None:
         frame_rate(rate_hz)
-    return _decode(Path(path), rate_hz, cut, threads)
+    source = shown_frames(Path(path), cut, threads) if frames is None else frames
+    return _decode(Path(path), source, rate_hz, cut, RgbConverter(threads, size, orientation))
 
 
-def _decode(path: Path, rate_hz: Seconds | None, cut: Cut, threads: int) -> Iterator[RgbFrame]:
-    with closing(_shown_frames(path, cut, threads)) as frames:
+def _decode(
+    path: Path,
+    source: FrameReader | Generator[TimedFrame],
+    rate_hz: Seconds | None,
+    cut: Cut,
+    to_rgb: RgbConverter,
+) -> Iterator[RgbFrame]:
+    with closing(source) as frames:
         pairs = _once_each(frames, cut) if rate_hz is None else _at_rate(frames, cut, rate_hz)
-        to_rgb = RgbConverter(threads)
         for shown, copies in pairs:
             if copies:
-                if shown.frame.is_corrupt:
-                    raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged frame at {float(shown.time):.3f} s")
+                check_frame(shown, path)
                 rgb = to_rgb.convert(shown.frame)
                 for _ in range(copies):
                     yield rgb
@@ -111,8 +123,18 @@ def _at_rate(frames: Iterator[TimedFrame], cut: Cut, rate_hz: Seconds) -> Iterat
         yield held, converter.finish(start, end - start)
 
 
-def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
-    """Decode the frames of a stretch, with some before it; the last one ends where the stretch does."""
+def check_frame(shown: TimedFrame, path: Path) -> None:
+    """Raise ClipFailure DECODE_ERROR for a frame that the decoder marked as damaged."""
+    if shown.frame.is_corrupt:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged frame at {float(shown.time):.3f} s")
+
+
+def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame]:
+    """Decode the frames of a stretch, with some before it; the last one ends where the stretch does.
+
+    Raises:
+        ClipFailure: while iterating, as `decode_video`.
+    """
     with open_media(path) as container:
         video = find_video(container)
         if video is None:
@@ -138,9 +160,8 @@ def _shown_frames(path: Path, cut: Cut, threads: int) -> Generator[TimedFrame]:
         except FFmpegError as error:
             place = "at its first frame" if held is None else f"after {float(held.end):.3f} s"
             raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror} {place}") from error
-        if held is None:
-            raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         _check_whole(path, tally, held, cut)
+        assert held is not None
         yield held if cut.end is None else held.until(min(held.end, cut.end))
 
 
@@ -161,11 +182,13 @@ def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fr
     yield from timed_frames(container, video, tally)
 
 
-def _check_whole(path: Path, tally: Tally, last: TimedFrame, cut: Cut) -> None:
+def _check_whole(path: Path, tally: Tally, last: TimedFrame | None, cut: Cut) -> None:
     """Raise when the file ended before it should have, or before the stretch began."""
-    missing = tally.find_missing(last.end)
+    missing = tally.find_missing(last.end if last else Fraction(0))
     if missing is not None:
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}; fetch it again")
+    if last is None:
+        raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
     if last.end <= cut.start:
         raise ClipFailure(
             Reason.TOO_SHORT,

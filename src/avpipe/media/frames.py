@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+import math
+import struct
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.filter import Graph
 from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpipe.media.probe import has_too_few, is_short
-from avpipe.media.source import announced_file_seconds, announced_seconds, check_packet, origin_seconds, origin_ticks
+from avpipe.media.damage import HoleWatch
+from avpipe.media.slack import has_too_few, is_short
+from avpipe.media.source import (
+    announced_file_seconds,
+    announced_seconds,
+    check_packet,
+    origin_seconds,
+    origin_ticks,
+    read_packets,
+)
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 
 RgbFrame = npt.NDArray[np.uint8]
+ChooseSize = Callable[[int, int], tuple[int, int]]
+Orientation = Literal["coded", "upright", "squeezed"]
+"""What to do about a rotation tag: leave the picture as coded, turn it, or turn it and give it the size that was
+chosen for the picture as coded, as the published ResNet features have it (specs/extractors.md 1.2)."""
+
+Steps = tuple[tuple[str, str | None], ...]
+"""libavfilter's filters and their arguments."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,7 @@ class Tally:
         self._path = path
         self._container = container
         self._stream = stream
+        self._holes = HoleWatch(path, container, stream)
         self.restart(from_start=True)
 
     def restart(self, *, from_start: bool) -> None:
@@ -61,16 +81,19 @@ class Tally:
         self.packets = 0
         self.frames = 0
         self._from_start = from_start
+        self._holes.restart()
         self._end = Fraction(0)  # of the last packet of any stream
 
     def add_packet(self, packet: Packet) -> None:
         """Count a packet of any stream.
 
         Raises:
-            ClipFailure: DECODE_ERROR when it is a cut-off packet of the video stream.
+            ClipFailure: DECODE_ERROR when it is a cut-off packet of the video stream, or the first one after a
+                part that is damaged.
         """
         if packet.stream.index == self._stream.index:
             check_packet(packet, self._path)
+            self._holes.add(packet.dts, packet.duration)
             self.packets += packet.size > 0 and not packet.is_discard
         if packet.pts is not None:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_seconds(self._container)
@@ -110,7 +133,7 @@ def timed_frames(container: InputContainer, stream: VideoStream, tally: Tally) -
 
 
 def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame]:
-    for packet in container.demux():
+    for packet in read_packets(container):
         tally.add_packet(packet)
         if packet.stream.index == stream.index:
             for frame in stream.decode(packet):
@@ -170,39 +193,76 @@ class _DurationEstimate:
 
 
 class RgbConverter:
-    """Conversion to RGB at the size of the first frame, by the libavfilter step of the ffmpeg program.
+    """Conversion to RGB by the libavfilter steps of the ffmpeg program, resizing in the same step.
 
     `VideoFrame.to_ndarray` differs from the program for 10-bit and 4:2:2 pictures (by 3 grey levels on
     average on a test pattern); the filter graph is identical bit for bit.
 
     Args:
         threads: threads for the conversion.
+        size: from a picture's width and height to those wanted, bicubic; None: the picture's own.
+        orientation: what to do about a rotation tag (`Orientation`).
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, size: ChooseSize | None = None, orientation: Orientation = "coded") -> None:
         self._threads = threads
+        self._choose_size = size
+        self._orientation = orientation
         self._size: tuple[int, int] | None = None
-        self._layout: tuple[int, int, str] | None = None
+        self._layout: tuple[int, int, str, Steps] | None = None
         self._graph: Graph | None = None
 
     def convert(self, frame: VideoFrame) -> RgbFrame:
         """Give uint8 [H, W, 3] in RGB order; a later frame of another size is scaled, as ffmpeg does."""
-        layout = (frame.width, frame.height, frame.format.name)
+        steps = () if self._orientation == "coded" else upright_steps(frame)
+        layout = (frame.width, frame.height, frame.format.name, steps)
         if self._graph is None or layout != self._layout:
-            self._size = self._size or layout[:2]
-            self._graph, self._layout = self._build(frame, self._size), layout
+            self._size = self._size or self._wanted_size(frame, steps)
+            self._graph, self._layout = self._build(frame, steps, self._size), layout
         self._graph.push(frame)
         rgb = self._graph.pull()
         assert isinstance(rgb, VideoFrame)
         return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
 
-    def _build(self, frame: VideoFrame, size: tuple[int, int]) -> Graph:
+    def _wanted_size(self, frame: VideoFrame, steps: Steps) -> tuple[int, int]:
+        width, height = frame.width, frame.height
+        if turns_sideways(steps) and self._orientation == "upright":
+            width, height = height, width
+        return self._choose_size(width, height) if self._choose_size else (width, height)
+
+    def _build(self, frame: VideoFrame, steps: Steps, size: tuple[int, int]) -> Graph:
         graph = Graph()
         graph.threads = self._threads
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
         )
+        turns = [graph.add(*step) for step in steps]
         scale = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic")
         target = graph.add("format", "pix_fmts=rgb24")
-        graph.link_nodes(source, scale, target, graph.add("buffersink")).configure()
+        graph.link_nodes(source, *turns, scale, target, graph.add("buffersink")).configure()
         return graph
+
+
+def upright_steps(frame: VideoFrame) -> Steps:
+    """The filters that show a frame as its rotation tag says, turned or mirrored; those of the ffmpeg program.
+
+    Only turns by a right angle are followed; the program follows others, too, which would add black corners.
+    """
+    tag: Any = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if tag is None:
+        return ()
+    matrix = struct.unpack("=9i", bytes(tag))
+    turn = round(math.degrees(math.atan2(matrix[1], matrix[0]))) % 360
+    if turn in (90, 270):
+        is_mirrored = (matrix[3] > 0) == (turn == 90)
+        direction = "clock" if (turn == 90) != is_mirrored else "cclock"
+        return (("transpose", f"{direction}_flip" if is_mirrored else direction),)
+    if turn not in (0, 180):
+        return ()
+    flips = {"hflip": matrix[0] < 0, "vflip": matrix[4] < 0}
+    return tuple((name, None) for name, is_wanted in flips.items() if is_wanted)
+
+
+def turns_sideways(steps: Steps) -> bool:
+    """Whether width and height change places."""
+    return any(name == "transpose" for name, _ in steps)

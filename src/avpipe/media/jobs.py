@@ -48,10 +48,11 @@ def open_inputs(
     """Give ffmpeg-python's video and audio streams of the source, to be run with `-copyts`.
 
     The video is read from the last key frame before the stretch where the container's index is exact; the
-    sound always from the beginning, so that its samples can be counted. Rotation is left to whoever shows the
-    picture, as in `decode`.
+    sound always from the beginning, so that its samples can be counted. A rotation tag is followed and left out
+    of what is written, so that the pictures are those of `decode` upright, whoever shows them.
     """
-    options: dict[str, Any] = {"threads": threads, "noautorotate": None}
+    # The program would follow tags of odd angles, too, which are ignored here.
+    options: dict[str, Any] = {"threads": threads} | ({} if timeline.steps else {"noautorotate": None})
     keys_before = bisect.bisect_right(timeline.keys, cut.start - SEEK_MARGIN)
     if keys_before:
         options |= {"noaccurate_seek": None, "ss": f"{float(timeline.keys[keys_before - 1]):.6f}"}
@@ -90,10 +91,24 @@ def zero_ticks(timeline: Timeline, cut: Cut, clock: int) -> int:
 def cut_audio(audio: Any, plan: AudioPlan) -> Any:
     """Cut a sound stream at the sample, as 16-bit samples that begin with the stretch."""
     bounds = {"start_sample": plan.first} | ({} if plan.end is None else {"end_sample": plan.end})
-    audio = audio.filter("aformat", sample_fmts="s16").filter("atrim", **bounds)
+    audio = _with_pauses(audio.filter("aformat", sample_fmts="s16"), plan.pauses).filter("atrim", **bounds)
     if plan.silence:
         audio = audio.filter("adelay", f"{plan.silence}S", all=1)
     return audio.filter("asetpts", "N/SR/TB")
+
+
+def _with_pauses(audio: Any, pauses: list[tuple[int, int]]) -> Any:
+    """Put silence where a sound stream pauses, which the program would join."""
+    if not pauses:
+        return audio
+    branches = audio.filter_multi_output("asplit", len(pauses) + 1)
+    parts, begin = [], 0
+    for number, (end, silence) in enumerate(pauses):
+        part = branches[number].filter("atrim", start_sample=begin, end_sample=end).filter("asetpts", "N/SR/TB")
+        parts.append(part.filter("apad", pad_len=silence))
+        begin = end
+    parts.append(branches[len(pauses)].filter("atrim", start_sample=begin).filter("asetpts", "N/SR/TB"))
+    return ffmpeg.concat(*parts, v=0, a=1)
 
 
 def as_ratio(rate: Fraction) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Stream
+from av.stream import Stream
 
 from avpipe.errors import ClipFailure, Reason
+from avpipe.media.damage import HoleWatch
+from avpipe.media.slack import has_too_few, is_short
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     announced_file_seconds,
@@ -22,14 +24,10 @@ from avpipe.media.source import (
     find_video,
     open_media,
     origin_seconds,
+    read_packets,
     require_decoder,
 )
-
-# How much less than announced is still whole. An XviD AVI announces a frame more for each frame its encoder
-# held back (82 announced, 81 there: specs/extractors.md 3.4), and containers round their durations.
-_SLACK_FRAMES = 2
-_SLACK_SECONDS = 0.5
-_SLACK_SHARE = 0.02
+from avpipe.media.truncation import find_missing_sound
 
 
 @dataclass(frozen=True)
@@ -92,12 +90,16 @@ class MediaInfo:
 
     Attributes:
         duration_seconds: end of the last packet of either stream, from the container's first time stamp.
+        end_seconds: the same of all streams, subtitles and other tracks included.
         announced_seconds: the same by the header, None when it says nothing.
+        missing_sound: what is missing of the sound, in a line (`truncation`); None: nothing.
         video, audio: the streams that avpipe uses; None when there is none.
     """
 
     duration_seconds: float
+    end_seconds: float
     announced_seconds: float | None
+    missing_sound: str | None
     video: VideoStream | None
     audio: AudioStream | None
 
@@ -107,9 +109,12 @@ def probe_media(path: str | os.PathLike[str]) -> MediaInfo:
 
     A file without audio has `audio` None; whether that is a failure is for the consumer to say.
 
+    What is missing of pictures or sound fails here as it would fail when they are decoded. Damage that only
+    decoding shows, inside a packet, passes.
+
     Raises:
-        ClipFailure: MISSING (no such file), DECODE_ERROR (empty, unreadable, truncated), NO_VIDEO (no video
-            stream, a picture only, or no frame).
+        ClipFailure: MISSING (no such file), DECODE_ERROR (empty, unreadable, truncated, a part damaged so that
+            FFmpeg skips it), NO_VIDEO (no video stream, a picture only, or no frame).
         AvpipeError: the file may not be read by this user.
     """
     path = Path(path)
@@ -121,10 +126,11 @@ def probe_media(path: str | os.PathLike[str]) -> MediaInfo:
 
 
 def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
-    """Like `probe_media`, for any media file: reports what is there and judges nothing.
+    """Like `probe_media`, for any media file: reports what is there, whether or not it is all that should be.
 
     Raises:
-        ClipFailure: MISSING, or DECODE_ERROR when the file cannot be opened or ends in the middle of a packet.
+        ClipFailure: MISSING, or DECODE_ERROR when the file cannot be opened, ends in the middle of a packet, or
+            when FFmpeg skips a damaged part of it.
     """
     path = Path(path)
     with open_media(path) as container:
@@ -132,12 +138,16 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
         streams: list[Stream] = [stream for stream in (video, audio) if stream is not None]
         for stream in streams:
             require_decoder(stream, path)
-        spans = _read_spans(path, container, streams)
+        spans, file_end = _read_spans(path, container, streams)
         video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
         audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
         end = max((span.end_seconds(container) for span in spans.values()), default=0.0)
         announced = announced_file_seconds(container)
-    return MediaInfo(end, announced, video_info, audio_info)
+        missing_sound = None
+        if audio is not None and spans[audio.index].packets:
+            sound_end = Fraction(spans[audio.index].end_seconds(container))
+            missing_sound = find_missing_sound(path, container, audio, sound_end)
+    return MediaInfo(end, float(file_end), announced, missing_sound, video_info, audio_info)
 
 
 def find_failure(info: MediaInfo) -> tuple[Reason, str] | None:
@@ -145,7 +155,7 @@ def find_failure(info: MediaInfo) -> tuple[Reason, str] | None:
     video = info.video
     if video is None:
         return Reason.NO_VIDEO, NO_VIDEO_STREAM
-    missing = find_missing_video(video, info.announced_seconds, info.duration_seconds)
+    missing = find_missing_video(video, info.announced_seconds, info.end_seconds) or info.missing_sound
     if missing is not None:
         return Reason.DECODE_ERROR, missing
     if video.packets == 0:
@@ -173,16 +183,6 @@ def find_missing_video(video: VideoStream, announced_file_seconds: float | None,
         announced, found = f"{announced_file_seconds:.2f} s", f"{file_seconds:.2f} s"
         return f"truncated: the header announces {announced}, the file ends at {found}; fetch it again"
     return None
-
-
-def is_short(announced_seconds: float, found_seconds: float) -> bool:
-    """Tell whether so much is missing that the file must have been cut off."""
-    return announced_seconds - found_seconds > max(_SLACK_SECONDS, _SLACK_SHARE * announced_seconds)
-
-
-def has_too_few(expected_frames: int, found_frames: int) -> bool:
-    """Tell whether more frames are missing than a whole file may lack."""
-    return expected_frames - found_frames > _SLACK_FRAMES + _SLACK_SHARE * expected_frames
 
 
 @dataclass
@@ -215,18 +215,23 @@ class _Span:
         return 0.0 if self.end is None else float(self.end * self.time_base - origin_seconds(container))
 
 
-def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) -> dict[int, _Span]:
-    """Read all packets of the streams."""
+def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) -> tuple[dict[int, _Span], Fraction]:
+    """Read all packets: what those of the streams cover, and the end of the last one of any, in seconds."""
     spans = {stream.index: _Span(_time_base(stream)) for stream in streams}
-    for other in container.streams:
-        if other.index not in spans:
-            other.discard = Discard.all
-    if streams:
-        for packet in container.demux(*streams):
-            check_packet(packet, path)
-            if packet.size:  # the others are PyAV's end marks
-                spans[packet.stream.index].add(packet)
-    return spans
+    origin = origin_seconds(container)
+    holes = {stream.index: HoleWatch(path, container, stream) for stream in streams}
+    end = Fraction(0)
+    for packet in read_packets(container) if streams else ():
+        index = packet.stream.index
+        if packet.pts is not None:
+            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+        if index not in spans:
+            continue
+        check_packet(packet, path)
+        holes[index].add(packet.dts if packet.stream.type == "video" else packet.pts, packet.duration)
+        if packet.size:  # the others are PyAV's end marks
+            spans[index].add(packet)
+    return spans, end
 
 
 def _time_base(stream: Stream) -> Fraction:

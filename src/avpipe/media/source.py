@@ -32,6 +32,19 @@ LONGEST_GAP_SECONDS = 3600
 _PLAYLISTS = {"concat", "concatf", "dash", "hls", "imf", "rtsp", "sap", "sdp", "webm_dash_manifest"}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
 
+# What such a list begins with, or has near its beginning.
+_PLAYLIST_SIGNS = {
+    "concat": b"ffconcat version",
+    "hls": b"#EXTM3U",
+    "dash": b"<MPD",
+    "imf": b"<CompositionPlaylist",
+    "sdp": b"v=0",
+}
+_SIGN_WITHIN_BYTES = 1024
+
+# A WAV says these where it was written without knowing its size: 0, all ones, and SoX's 2 GiB less a little.
+_LARGEST_WAV = 0x7FFFF000
+
 _PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -56,7 +69,38 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
         with av.open(media_url(path), metadata_errors="replace", options=_OPTIONS) as container:
             yield container
     except FFmpegError as error:
-        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror or error}") from error
+        playlist = _playlist_format(path)
+        said = error.strerror or str(error)
+        if playlist is not None:
+            said = f"a playlist of other files (FFmpeg's format {playlist}), which avpipe does not follow"
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {said}") from error
+
+
+def _playlist_format(path: Path) -> str | None:
+    """FFmpeg's name of the kind of list that a file is, or None."""
+    with path.open("rb") as file:
+        head = file.read(_SIGN_WITHIN_BYTES)
+    for name, sign in _PLAYLIST_SIGNS.items():
+        if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(sign) or (sign[:1] == b"<" and sign in head):
+            return name
+    return None
+
+
+def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """Demux the packets of these streams, or of all, passing over streams that appear in the middle of the file.
+
+    Damaged files have such; PyAV ends its demuxing with an IndexError there, and goes on when asked again, or has
+    already said that the streams wanted have ended.
+    """
+    has_ended = False
+    while not has_ended:
+        try:
+            for packet in container.demux(*streams):
+                has_ended = packet.size == 0 and packet.dts is None
+                yield packet
+        except IndexError:
+            continue
+        return
 
 
 def _check_readable(path: Path) -> None:
@@ -120,9 +164,22 @@ def announced_file_seconds(container: InputContainer) -> float | None:
     return float(Fraction(container.duration, av.time_base) - before)
 
 
+def wav_bytes(path: Path) -> int | None:
+    """Give the size that a WAV says it has; None where it does not know, since it was written as a stream."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:8], "little")
+    return size + 8 if head[:4] == b"RIFF" and 0 < size < _LARGEST_WAV else None
+
+
 def check_packet(packet: Packet, path: Path) -> None:
-    """Raise ClipFailure DECODE_ERROR when the file ends, or has a hole, in the middle of a packet."""
+    """Raise ClipFailure DECODE_ERROR when the file ends, or has a hole, in the middle of a packet.
+
+    FFmpeg reads samples of a WAV by the thousand and calls the rest of one of unknown size cut off, which it is not.
+    """
     if packet.is_corrupt:
+        if packet.stream.container.format.name == "wav" and wav_bytes(path) is None:
+            return
         time = packet.pts if packet.pts is not None else packet.dts
         place = "at an unknown time" if time is None else f"at {float(time * packet.time_base):.3f} s"
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {packet.stream.type} packet cut off {place}; fetch it again")

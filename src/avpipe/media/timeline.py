@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import bisect
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 from av.container import InputContainer
 from av.stream import Discard
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.audio import AudioReader
 from avpipe.media.cut import Cut
 from avpipe.media.framerate import Seconds, expected_frame_count
-from avpipe.media.frames import Tally, timed_frames
+from avpipe.media.frames import Steps, Tally, timed_frames, turns_sideways, upright_steps
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     check_gap,
@@ -26,8 +29,11 @@ from avpipe.media.source import (
     has_exact_index,
     open_media,
     origin_ticks,
+    read_packets,
     require_decoder,
 )
+
+_SOME_PIXELS = 64  # any number that subsampling divides evenly
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,9 @@ class Timeline:
         origin: the container's first time stamp, in those ticks.
         keys: times of the key frames to which a seek leads exactly, in order; none where seeking is not exact.
         video_index, audio_index: numbers of the streams; None: no audio stream.
-        width, height: in pixels.
-        pixel_format: FFmpeg's name.
+        steps: the filters with which a rotation tag says to turn the picture.
+        width, height: in pixels, of the picture turned upright.
+        pixel_format: FFmpeg's name, of the picture turned upright (`turned_format`).
     """
 
     times: list[Fraction]
@@ -52,6 +59,7 @@ class Timeline:
     keys: list[Fraction]
     video_index: int
     audio_index: int | None
+    steps: Steps
     width: int
     height: int
     pixel_format: str
@@ -83,18 +91,20 @@ class AudioPlan:
 
     Attributes:
         silence: samples of silence to put first.
-        first, end: sample numbers in the decoded stream; `end` None: to the last one.
+        first, end: sample numbers in the decoded stream, its pauses included; `end` None: to the last one.
         channels: number of channels.
+        pauses: samples decoded before each pause, without those of earlier pauses, and samples of silence in it.
     """
 
     silence: int
     first: int
     end: int | None
     channels: int
+    pauses: list[tuple[int, int]]
 
 
 def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
-    """Read the time stamps of a file's video from its packets, without decoding.
+    """Read the time stamps of a file's video from its packets; the first frame alone is decoded.
 
     Args:
         path: the media file.
@@ -121,6 +131,11 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         for before, after in pairwise([Fraction(0), *times]):
             check_gap(path, "the video", before, after)
+        steps = _read_steps(path)
+        width, height = video.codec_context.width, video.codec_context.height
+        pixel_format = video.codec_context.pix_fmt or "yuv420p"
+        if turns_sideways(steps):
+            width, height, pixel_format = height, width, turned_format(pixel_format)
         return Timeline(
             times=times,
             last_duration=last_duration,
@@ -129,10 +144,25 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             keys=keys if exact else [],
             video_index=video.index,
             audio_index=None if audio is None else audio.index,
-            width=video.codec_context.width,
-            height=video.codec_context.height,
-            pixel_format=video.codec_context.pix_fmt or "yuv420p",
+            steps=steps,
+            width=width,
+            height=height,
+            pixel_format=pixel_format,
         )
+
+
+def turned_format(pixel_format: str) -> str:
+    """Choose the pixel format that keeps a picture whole when it is turned by 90 degrees.
+
+    Colour that is coarser in one direction than in the other has no format of its own once it is turned.
+    """
+    layout = av.VideoFormat(pixel_format)
+    if layout.chroma_width(_SOME_PIXELS) == layout.chroma_height(_SOME_PIXELS):
+        return pixel_format
+    full, found = re.subn(r"4(22|40|11)p", "444p", pixel_format)
+    if found:
+        return full
+    return "yuv444p10le" if any(component.bits > 8 for component in layout.components) else "yuv444p"
 
 
 def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool) -> VideoPlan:
@@ -180,6 +210,7 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
         return None
     try:
         reader = AudioReader(path, cut, 1.0)
+        pauses = reader.pauses()
     except ClipFailure as failure:
         if failure.reason is Reason.NO_AUDIO:  # a stream without a sample: the same as no stream
             return None
@@ -188,7 +219,16 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
     if end is not None and end <= lead:
         return None
     silence = max(0, lead - first)
-    return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels)
+    return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels, pauses)
+
+
+def _read_steps(path: Path) -> Steps:
+    """Read the rotation tag, which PyAV shows on decoded frames only; none when no frame can be decoded."""
+    with open_media(path) as container:
+        video = find_video(container)
+        assert video is not None, "the caller has found one"
+        frame = next(container.decode(video), None)
+        return () if not isinstance(frame, VideoFrame) else upright_steps(frame)
 
 
 def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, list[Fraction]]:
@@ -196,7 +236,7 @@ def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[F
     assert time_base is not None
     stamps: list[tuple[int, int]] = []
     keys: list[int] = []
-    for packet in container.demux(video):
+    for packet in read_packets(container, video):
         ticks = packet.dts if packet.pts is None else packet.pts
         if packet.size and not packet.is_discard and ticks is not None:
             stamps.append((ticks, packet.duration or 0))

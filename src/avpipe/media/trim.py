@@ -39,6 +39,9 @@ class TrimmedClip:
 def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, threads: int = 1) -> TrimmedClip:
     """Cut a stretch out of a file: same pixels, same spacing of time stamps, sound as 16-bit samples.
 
+    A picture with a rotation tag is written turned upright, without the tag: the pixels are those of
+    `decode.decode_video` with `orientation="upright"`.
+
     The first frame is the one on the screen when the stretch begins; it gets time stamp 0, and the others
     keep their distance from the stretch's start to the tick, which QuickTime can store and Matroska (1 ms)
     cannot. Sample 0 of the sound is the start of the stretch. The file appears whole or not at all.
