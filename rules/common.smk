@@ -76,7 +76,7 @@ def get_weights_file(wildcards):
 
 
 def get_weights(extractor):
-    """The weights of an extractor: a path or random:<seed>."""
+    """The weights of an extractor: a path or random:<seed>; None where it has no network."""
     return lambda wildcards: told(PLAN.weights, wildcards.dataset, extractor)
 
 
@@ -85,12 +85,16 @@ def get_pca(extractor):
     return lambda wildcards: PLAN.pca(wildcards.dataset, extractor)
 
 
-def get_converted(wildcards):
-    """Clips converted to 25 fps and their status table, in file mode."""
-    if PLAN.dataset(wildcards.dataset).frame_rate.mode == "stream":
-        return []
-    folder = f"results/{wildcards.dataset}/converted/{wildcards.shard}"
-    return [folder, f"{folder}.parquet"]
+def get_converted(extractor):
+    """Clips converted to 25 fps and their status table, where the extractor reads such."""
+
+    def converted(wildcards):
+        if not PLAN.reads_converted(wildcards.dataset, extractor):
+            return []
+        folder = f"results/{wildcards.dataset}/converted/{wildcards.shard}"
+        return [folder, f"{folder}.parquet"]
+
+    return converted
 
 
 def get_trimmed(wildcards):
@@ -101,13 +105,17 @@ def get_trimmed(wildcards):
     return [folder, f"{folder}.parquet"]
 
 
-def get_media(wildcards):
-    """How the clips are prepared, part of what features depend on."""
-    frame_rate = PLAN.dataset(wildcards.dataset).frame_rate
-    if frame_rate.mode == "stream":
-        return {"mode": "stream"}
-    trim = {"trim": stages.TRIM} if PLAN.is_trimmed(wildcards.dataset) else {}
-    return {"mode": "file", "crf": frame_rate.crf, "convert": stages.CONVERT_FPS, **trim}
+def get_media(extractor):
+    """How the clips that an extractor reads are prepared, part of what its features depend on."""
+
+    def media(wildcards):
+        if not PLAN.reads_converted(wildcards.dataset, extractor):
+            return {"mode": "stream"}
+        frame_rate = PLAN.dataset(wildcards.dataset).frame_rate
+        trim = {"trim": stages.TRIM} if PLAN.is_trimmed(wildcards.dataset) else {}
+        return {"mode": "file", "crf": frame_rate.crf, "convert": stages.CONVERT_FPS, **trim}
+
+    return media
 
 
 def get_consumers(wildcards):
@@ -117,14 +125,45 @@ def get_consumers(wildcards):
         extractor: {
             "store": f"{folder}/{extractor}/{wildcards.shard}.h5",
             "settings": PLAN.extractor_settings(wildcards.dataset, extractor),
+            "media": get_media(extractor)(wildcards),
         }
         for extractor in PLAN.extractors(wildcards.dataset)
+        if PLAN.reads_converted(wildcards.dataset, extractor)
     }
 
 
 def get_weights_checks(wildcards):
-    """The checked weights of every extractor that reads converted clips."""
+    """The checked weights of every extractor of the dataset."""
     return [f"results/{wildcards.dataset}/weights/{extractor}.json" for extractor in PLAN.extractors(wildcards.dataset)]
+
+
+def get_max_failure_rate(wildcards, input):
+    """The tolerated failure rate; not compared (see `get_others`), since tolerating more changes no tree."""
+    return PLAN.dataset(wildcards.dataset).max_failure_rate
+
+
+def get_others(wildcards, input):
+    """Every extractor of a dataset, as the others' jobs need to know it to share a decode.
+
+    Snakemake compares no param that is a function of the input. That is wanted here: another extractor that comes,
+    goes or changes must not run this one again. An input marked `ancient` would not do: while the job that makes it
+    runs, Snakemake overlooks changes of all that depends on it.
+    """
+    dataset = wildcards.dataset
+    return {
+        extractor: {
+            "settings": PLAN.extractor_settings(dataset, extractor),
+            "weights": told(PLAN.weights, dataset, extractor),
+            "media": get_media(extractor)(wildcards),
+            "weights_check": f"results/{dataset}/weights/{extractor}.json",
+        }
+        for extractor in PLAN.extractors(dataset)
+    }
+
+
+def get_share_decode(wildcards, input):
+    """Whether jobs share a decode; not compared either, since it changes no result."""
+    return PLAN.config.share_decode
 
 
 def get_split_files(wildcards):
@@ -154,17 +193,25 @@ def get_stores(modality):
 
 
 def get_statuses(wildcards):
-    """The status tables of every stage after the probe, all shards."""
-    folders = [f"features/{extractor}" for extractor in PLAN.extractors(wildcards.dataset)]
-    return [
-        f"results/{wildcards.dataset}/{folder}/{shard}.status.parquet"
-        for folder in folders
-        for shard in PLAN.shards(wildcards.dataset)
-    ]
+    """The status tables of every extractor, all shards."""
+    return status_tables(wildcards.dataset, PLAN.extractors(wildcards.dataset))
+
+
+def get_set_statuses(wildcards):
+    """The status tables of a feature set's extractors, all shards."""
+    features = PLAN.feature_set(wildcards.dataset, wildcards.features)
+    return status_tables(wildcards.dataset, dict.fromkeys([features.video, features.audio]))
+
+
+def status_tables(dataset, extractors):
+    """The status tables of some extractors, all shards."""
+    folder = f"results/{dataset}/features"
+    return [f"{folder}/{each}/{shard}.status.parquet" for each in extractors for shard in PLAN.shards(dataset)]
 
 
 def get_evaluations(wildcards):
     """The evaluation of every benchmark, method and word-vector alignment of a dataset."""
+    told(PLAN.require_gzsl, wildcards.dataset)
     gzsl = PLAN.dataset(wildcards.dataset).gzsl
     return [
         f"results/{wildcards.dataset}/runs/{each.split}/{each.features}/{method}/{text}/evaluation.json"

@@ -1,7 +1,7 @@
 # From clips to features: one rule per extractor, one store per shard.
 
 
-# First of all: a wrong file should be known before anything is decoded.
+# What the files are, for the provenance of features; that they fit was seen while planning (Plan.require).
 rule check_weights:
     input:
         files=get_weights_file,
@@ -11,7 +11,7 @@ rule check_weights:
         "<logs>/check_weights/{dataset}/{extractor}.log",
     benchmark:
         "<benchmarks>/check_weights/{dataset}/{extractor}.tsv"
-    priority: 100
+    priority: 100  # jobs that share a decode read what it writes
     conda:
         "../envs/avpipe.yaml"
     resources:
@@ -20,19 +20,88 @@ rule check_weights:
     params:
         weights=lambda wildcards: get_weights(wildcards.extractor)(wildcards),
         pca=lambda wildcards: get_pca(wildcards.extractor)(wildcards),
+        digests=lambda wildcards: PLAN.digests(wildcards.extractor),
     message:
         "Checking the weights of {wildcards.extractor} for {wildcards.dataset}"
     script:
         "../workflow/scripts/check_weights.py"
 
 
+rule extract_resnet152:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+        weights="<results>/{dataset}/weights/resnet152.json",
+        converted=get_converted("resnet152"),
+    output:
+        store=update("<results>/{dataset}/features/resnet152/{shard}.h5"),
+        status="<results>/{dataset}/features/resnet152/{shard}.status.parquet",
+    log:
+        "<logs>/extract_resnet152/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/extract_resnet152/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 4
+    resources:
+        gpu=get_gpus,
+        mem_mb=6000,
+        runtime="12h",
+    params:
+        stage=stages.RESNET152,
+        settings=get_leaf("features", "resnet152"),
+        media=get_media("resnet152"),
+        weights=get_weights("resnet152"),
+        pca=get_pca("resnet152"),
+        device=PLAN.config.device,
+        timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
+    message:
+        "Extracting ResNet-152 features of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/extract_resnet152.py"
+
+
+rule extract_resnext101:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+        weights="<results>/{dataset}/weights/resnext101.json",
+        converted=get_converted("resnext101"),
+    output:
+        store=update("<results>/{dataset}/features/resnext101/{shard}.h5"),
+        status="<results>/{dataset}/features/resnext101/{shard}.status.parquet",
+    log:
+        "<logs>/extract_resnext101/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/extract_resnext101/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 4
+    resources:
+        gpu=get_gpus,
+        mem_mb=6000,
+        runtime="12h",
+    params:
+        stage=stages.RESNEXT101,
+        settings=get_leaf("features", "resnext101"),
+        media=get_media("resnext101"),
+        weights=get_weights("resnext101"),
+        pca=get_pca("resnext101"),
+        device=PLAN.config.device,
+        timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
+    message:
+        "Extracting 3D ResNeXt-101 features of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/extract_resnext101.py"
+
+
 rule extract_c3d:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
         weights="<results>/{dataset}/weights/c3d.json",
-        # Order only: no clip is decoded for one network while another's weights are wrong.
-        all_weights=ancient(get_weights_checks),
-        converted=get_converted,
+        converted=get_converted("c3d"),
     output:
         store=update("<results>/{dataset}/features/c3d/{shard}.h5"),
         status="<results>/{dataset}/features/c3d/{shard}.status.parquet",
@@ -50,11 +119,13 @@ rule extract_c3d:
     params:
         stage=stages.C3D,
         settings=get_leaf("features", "c3d"),
-        media=get_media,
+        media=get_media("c3d"),
         weights=get_weights("c3d"),
         pca=get_pca("c3d"),
         device=PLAN.config.device,
         timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
     message:
         "Extracting C3D features of {wildcards.dataset}, shard {wildcards.shard}"
     script:
@@ -65,9 +136,7 @@ rule extract_vggish:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
         weights="<results>/{dataset}/weights/vggish.json",
-        # Order only: no clip is decoded for one network while another's weights are wrong.
-        all_weights=ancient(get_weights_checks),
-        converted=get_converted,
+        converted=get_converted("vggish"),
     output:
         store=update("<results>/{dataset}/features/vggish/{shard}.h5"),
         status="<results>/{dataset}/features/vggish/{shard}.status.parquet",
@@ -85,12 +154,83 @@ rule extract_vggish:
     params:
         stage=stages.VGGISH,
         settings=get_leaf("features", "vggish"),
-        media=get_media,
+        media=get_media("vggish"),
         weights=get_weights("vggish"),
         pca=get_pca("vggish"),
         device=PLAN.config.device,
         timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
     message:
         "Extracting VGGish features of {wildcards.dataset}, shard {wildcards.shard}"
     script:
         "../workflow/scripts/extract_vggish.py"
+
+
+rule extract_selavi:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+        weights="<results>/{dataset}/weights/selavi.json",
+        converted=get_converted("selavi"),
+    output:
+        store=update("<results>/{dataset}/features/selavi/{shard}.h5"),
+        status="<results>/{dataset}/features/selavi/{shard}.status.parquet",
+    log:
+        "<logs>/extract_selavi/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/extract_selavi/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 4
+    resources:
+        gpu=get_gpus,
+        mem_mb=6000,
+        runtime="12h",
+    params:
+        stage=stages.SELAVI,
+        settings=get_leaf("features", "selavi"),
+        media=get_media("selavi"),
+        weights=get_weights("selavi"),
+        pca=get_pca("selavi"),
+        device=PLAN.config.device,
+        timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
+    message:
+        "Extracting SeLaVi features of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/extract_selavi.py"
+
+
+rule extract_spectrogram:
+    input:
+        probe="<results>/{dataset}/probe/{shard}.parquet",
+        weights="<results>/{dataset}/weights/spectrogram.json",
+        converted=get_converted("spectrogram"),
+    output:
+        store=update("<results>/{dataset}/features/spectrogram/{shard}.h5"),
+        status="<results>/{dataset}/features/spectrogram/{shard}.status.parquet",
+    log:
+        "<logs>/extract_spectrogram/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/extract_spectrogram/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        stage=stages.SPECTROGRAM,
+        settings=get_leaf("features", "spectrogram"),
+        media=get_media("spectrogram"),
+        weights=get_weights("spectrogram"),
+        pca=get_pca("spectrogram"),
+        device=PLAN.config.device,
+        timeout=PLAN.config.clip_timeout_seconds,
+        others=get_others,
+        share_decode=get_share_decode,
+    message:
+        "Extracting the log-mel spectrograms of {wildcards.dataset}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/extract_spectrogram.py"

@@ -75,9 +75,8 @@ rule build_gzsl_tree:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         words=get_words,
-        accounting="<results>/{dataset}/accounting.json",
-        # Order only: tolerating more or fewer failures changes no tree.
-        failure_rate=ancient("<results>/{dataset}/failure_rate.json"),
+        probes=get_shards("results/{dataset}/probe/{shard}.parquet"),
+        statuses=get_set_statuses,
         video=get_stores("video"),
         audio=get_stores("audio"),
     output:
@@ -94,6 +93,7 @@ rule build_gzsl_tree:
         runtime="1h",
     params:
         stage=stages.GZSL_TREE,
+        max_failure_rate=get_max_failure_rate,
     message:
         "Building the folder tree of {wildcards.dataset}, {wildcards.split}, {wildcards.features}"
     script:
@@ -196,6 +196,7 @@ rule write_eval:
         evaluations=get_evaluations,
         trees=get_trees,
         accounting="<results>/{dataset}/accounting.json",
+        failure_rate="<results>/{dataset}/failure_rate.json",
         weights=get_weights_checks,
     output:
         eval="<results>/{dataset}/eval.json",

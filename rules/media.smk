@@ -49,7 +49,6 @@ rule convert_fps:
         stage=stages.CONVERT_FPS,
         rate_hz=get_leaf("features", "c3d", "rate_hz"),
         frame_rate=get_leaf("frame_rate"),
-        media=get_media,
         consumers=get_consumers,
         timeout=PLAN.config.clip_timeout_seconds,
     message:

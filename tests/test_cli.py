@@ -84,6 +84,39 @@ def test_show_of_something_else(tmp_path, capsys, text):
 
 
 def test_networks_by_name():
-    assert names() == ["c3d", "vggish"]
+    assert names() == ["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
     network = build_network("vggish")
     assert not network.training and sum(each.numel() for each in network.parameters()) == 72_141_184
+
+
+def test_a_spectrogram_needs_no_weights(tmp_path, capsys):
+    render_clip(next(spec for spec in plan_demo() if spec.oddity is None), tmp_path / "clip.avi")
+    target = tmp_path / "clip.npz"
+    assert main(["extract", str(tmp_path / "clip.avi"), "spectrogram", str(target)]) == 0
+    assert "no weights" in capsys.readouterr().out
+    with np.load(target) as arrays:
+        assert arrays["values"].shape[1] == 40 and len(arrays["times"]) == len(arrays["values"])
+    assert main(["extract", str(tmp_path / "clip.avi"), "spectrogram", str(target), "--weights", "some.pth"]) == 1
+    assert "has no network" in capsys.readouterr().err
+
+
+def test_settings_and_fidelity_of_one_file(tmp_path, capsys):
+    clip = tmp_path / "clip.avi"
+    render_clip(next(spec for spec in plan_demo() if spec.oddity is None), clip)
+    plain = ["extract", str(clip), "c3d", str(tmp_path / "clip.npz"), "--weights", "random:0"]
+
+    def rows(*more):
+        assert main([*plain, *more]) == 0
+        with np.load(tmp_path / "clip.npz") as arrays:
+            return arrays["values"]
+
+    corrected = rows("--set", "stride_frames=32")
+    published = rows("--set", "stride_frames=32", "--fidelity", "published")
+    assert corrected.shape == published.shape == (1, 4096)
+    assert not np.allclose(corrected, published)  # the colour negative
+    capsys.readouterr()
+    for wrong, found in ([["--set", "stride"], "KEY=VALUE"], [["--set", "strides=1"], "strides"]):
+        assert main([*plain, *wrong]) == 1
+        assert found in capsys.readouterr().err
+    assert main(plain[:-2]) == 1
+    assert "c3d needs weights" in capsys.readouterr().err

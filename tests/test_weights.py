@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from avpipe.errors import AvpipeError
+from avpipe.features.vggish import VGGish
 from avpipe.weights import (
     file_sha256,
     load_published,
@@ -19,6 +23,7 @@ from avpipe.weights import (
     random_state_dict,
     read_checkpoint,
     read_state_dict,
+    renamed_prefix,
 )
 
 
@@ -74,6 +79,91 @@ class TestLoadPublished:
         checkpoint = {"epoch": 3, "model": random_state_dict(small_network(), 0), "optimizer": {}}
         with pytest.raises(AvpipeError, match="give its entry 'model'"):
             load_published(small_network(), checkpoint)
+
+
+class Renaming(nn.Sequential):
+    """A network whose published file is a training checkpoint with other names."""
+
+    published_entry = "net"
+
+    def published_entries(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {key: value for key, value in renamed_prefix(state_dict, "old.").items() if key != "head.weight"}
+
+
+class TestPublished:
+    def entries(self) -> dict[str, torch.Tensor]:
+        return random_state_dict(Renaming(nn.Linear(3, 2)), 3)
+
+    def published(self) -> dict[str, torch.Tensor]:
+        return {f"old.{key}": value for key, value in self.entries().items()} | {"old.head.weight": torch.ones(1)}
+
+    def test_published_names_or_its_own(self) -> None:
+        for entries in (self.published(), self.entries(), {"net": self.published(), "epoch": 3}):
+            network = Renaming(nn.Linear(3, 2))
+            load_published(network, entries)
+            assert torch.equal(network[0].weight, self.entries()["0.weight"])
+
+    def test_what_is_left_over_is_named(self) -> None:
+        with pytest.raises(AvpipeError, match=r"1 missing: 0\.bias; 1 unexpected: tail\."):
+            published = self.published() | {"old.tail": torch.ones(1)}
+            del published["old.0.bias"]
+            load_published(Renaming(nn.Linear(3, 2)), published)
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_the_entry_of_a_checkpoint(self, tmp_path: Path, zipped: bool) -> None:
+        path, network = tmp_path / "c.pth", Renaming(nn.Linear(3, 2))
+        optimizer = {"lr": np.float64(0.1), "step": np.int64(3), "on": np.bool_(True), "scale": np.float32(2)}
+        checkpoint = {"epoch": 3, "net": self.published(), "optimizer": optimizer, "dist": None}
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
+        assert read_checkpoint(path)["optimizer"] == optimizer
+        assert list(read_state_dict(path, "net")) == list(self.published())
+        record = load_weights(network, path)
+        assert record.sha256 == file_sha256(path)
+        assert torch.equal(network[0].weight, self.entries()["0.weight"])
+        # A network that names no entry takes a plain state dict only.
+        with pytest.raises(AvpipeError, match="not tensors: epoch, net, optimizer, dist"):
+            load_weights(nn.Sequential(nn.Linear(3, 2)), path)
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_a_hostile_entry_beside_it_is_not_executed(self, tmp_path: Path, zipped: bool) -> None:
+        target = tmp_path / "made-by-the-pickle"
+        checkpoint = {"net": self.published(), "optimizer": RunsOnLoad(target)}
+        torch.save(checkpoint, tmp_path / "c.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(AvpipeError, match="nothing in it was executed"):
+            load_weights(Renaming(nn.Linear(3, 2)), tmp_path / "c.pth")
+        assert not target.exists()
+
+    def test_reading_leaves_torchs_list_of_types_alone(self, tmp_path: Path) -> None:
+        before = torch.serialization.get_safe_globals()
+        torch.save(self.entries(), tmp_path / "w.pth")
+        read_state_dict(tmp_path / "w.pth")
+        assert torch.serialization.get_safe_globals() == before
+
+    def test_prefixes(self) -> None:
+        assert renamed_prefix({"a.x": 1, "a.y": 2}, "a.") == {"x": 1, "y": 2}
+        assert renamed_prefix({"a.x": 1, "z": 2}, "a.") == {"a.x": 1, "z": 2}
+        assert renamed_prefix({"a.x": 1, "z": 2}, "a.", "b.") == {"b.x": 1, "z": 2}
+        assert renamed_prefix({"a.x": 1, "b.x": 2}, "a.", "b.") == {"a.x": 1, "b.x": 2}
+
+
+class TestVGGish:
+    def networks(self) -> tuple[VGGish, dict[str, torch.Tensor]]:
+        with torch.device("meta"):
+            network = VGGish()
+        state = random_state_dict(network, 1)
+        return network.to_empty(device="cpu"), state
+
+    def test_torchvggish_names(self) -> None:
+        network, state = self.networks()
+        named = {key.replace("fc.", "embeddings."): value for key, value in state.items()}
+        assert sum(key.startswith("embeddings.") for key in named) == 6
+        load_published(network, named)
+        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+    def test_both_names_at_once_are_refused(self) -> None:
+        network, state = self.networks()
+        with pytest.raises(AvpipeError, match=r"1 unexpected: embeddings\.0\.weight"):
+            load_published(network, state | {"embeddings.0.weight": state["fc.0.weight"]})
 
 
 class TestReadStateDict:

@@ -33,8 +33,8 @@ def _add_demo(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="run the whole chain on the embedded dataset",
-        description="Make a small dataset, extract C3D and VGGish features with random weights, train and evaluate "
-        "AVCA with five seeds and a permuted control, and print the result.",
+        description="Make a small dataset, extract the features of all extractors with random weights, train and "
+        "evaluate AVCA with five seeds and a permuted control on two feature sets, and print the result.",
     )
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="CPU cores to use (default: all)")
     parser.set_defaults(run=_run_demo)
@@ -93,17 +93,47 @@ def _read_result(path: Path) -> dict[str, Any]:
     return record
 
 
+_FIDELITY_HELP = "what is right, or what was published, where the two differ (default: %(default)s)"
+_EXTRACT_HELP = """\
+extractors and what their rows are:
+  resnet152    2048 per frame, 1 frame a second, unit length (ImageNet); pooled by maximum
+  resnext101   2048 per 16 frames at 24 a second, unit length (Kinetics); pooled by maximum
+  c3d          4096 per 16 frames at 25 a second (Sports-1M); pooled by mean
+  vggish       128 per 0.96 s of sound (AudioSet); pooled by mean
+  selavi       512 of video and 512 of audio per window of 1 s (VGGSound); pooled by mean
+  spectrogram  40 mel bands per 0.01 s of sound, in dB, AVLnet's input; no weights; pooled by mean
+
+the file written:
+  values [T, d], pooled [d], times [T, 2] in seconds from the start of the stretch;
+  for selavi video_values, audio_values and so on
+
+examples:
+  avpipe extract clip.mp4 resnet152 clip.npz --weights resnet152-394f9c45.pth
+  avpipe extract clip.mp4 vggish clip.npz --weights pytorch_vggish.pth --pca vggish_pca_params.npz
+  avpipe extract film.mkv c3d part.npz --weights c3d.pickle --start 61.5 --end 72 --set stride_frames=8
+  avpipe extract clip.mp4 spectrogram clip.npz
+where the weights can be had: config/weights.yaml
+"""
+
+
 def _add_extract(commands: Any) -> None:
+    from avpipe.features.registry import names
+
     parser = commands.add_parser(
         "extract",
         help="features of one video, without a workflow",
-        description="Extract features of one file and write them as .npz with values [T, d], pooled [d] and "
-        "times [T, 2] in seconds.",
+        description="Extract features of one file, or of a stretch of it, and write them as .npz.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXTRACT_HELP,
     )
     parser.add_argument("path", type=Path, help="a video or sound file")
-    parser.add_argument("name", help="the extractor: c3d or vggish")
+    parser.add_argument("name", help=f"the extractor: {', '.join(names())}")
     parser.add_argument("output", type=Path, help="the .npz file to write")
-    parser.add_argument("--weights", required=True, help="path of the published weights, or random:<seed>")
+    parser.add_argument("--weights", help="path of the published weights, or random:<seed>; none for spectrogram")
+    parser.add_argument("--fidelity", default="corrected", choices=["corrected", "published"], help=_FIDELITY_HELP)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the extractor (docs/config.md)"
+    )
     parser.add_argument("--pca", type=Path, help="VGGish's PCA file: applies the published PCA and quantisation")
     parser.add_argument("--start", type=float, help="start of the stretch in seconds")
     parser.add_argument("--end", type=float, help="end of the stretch in seconds")
@@ -130,12 +160,29 @@ def _run_extract(chosen: argparse.Namespace) -> int:
         start=chosen.start,
         end=chosen.end,
         pca=chosen.pca,
+        fidelity=chosen.fidelity,
+        settings=_settings(chosen.set),
     )
     streams = {"": features} if isinstance(features, Features) else {f"{k}_": v for k, v in features.items()}
     arrays = {prefix + key: value for prefix, each in streams.items() for key, value in vars(each).items()}
     with atomic_path(chosen.output) as temporary:
         np.savez(temporary, **arrays)
     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
-    untrained = " (untrained: these are not the published features)" if chosen.weights.startswith("random:") else ""
-    print(f"{chosen.output}: {shapes}; weights {chosen.weights}{untrained}")  # noqa: T201
+    weights = "no weights" if chosen.weights is None else f"weights {chosen.weights}"
+    if weights.startswith("weights random:"):
+        weights += " (untrained: these are not the published features)"
+    print(f"{chosen.output}: {shapes}; {weights}")  # noqa: T201
     return 0
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """Settings from KEY=VALUE; values are read as in the configuration."""
+    import yaml
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise AvpipeError(f"--set {pair}: expected KEY=VALUE, such as --set stride_frames=8.")
+        settings[key] = yaml.safe_load(value)
+    return settings

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from avpipe.config.catalogue import read_catalogue
 from avpipe.config.load import load_config
 from avpipe.config.models import ClassFolders, ClipTable, Dataset, FeatureSet, Gzsl, Synthetic
 from avpipe.errors import AvpipeError
+from avpipe.features.checks import find_faults
 from avpipe.features.registry import EXTRACTORS
 from avpipe.inventory.shards import list_source, split_into_shards
 from avpipe.sources.local import SourceClip, listing_digest
@@ -37,6 +39,7 @@ class Plan:
             )
         self.root = root
         self.config = load_config(values, root / "config" / "datasets")
+        self.catalogue = read_catalogue(root / "config" / "weights.yaml")
         self.datasets = list(self.config.datasets)
 
     @functools.cache  # noqa: B019 - there is one plan in a process
@@ -80,11 +83,15 @@ class Plan:
         return settings.frame_rate.mode == "file" and isinstance(settings.source, ClipTable)
 
     def extractors(self, dataset: str) -> list[str]:
-        """The extractors whose features the dataset's benchmarks use."""
-        gzsl = self.dataset(dataset).gzsl
-        sets = [gzsl.feature_sets[benchmark.features] for benchmark in gzsl.benchmarks]
-        used = {name for each in sets for name in (each.video, each.audio)}
+        """The extractors whose features the dataset's benchmarks use, and those asked for besides."""
+        settings = self.dataset(dataset)
+        sets = [settings.gzsl.feature_sets[benchmark.features] for benchmark in settings.gzsl.benchmarks]
+        used = {name for each in sets for name in (each.video, each.audio)} | set(settings.extract_also)
         return [name for name in EXTRACTORS if name in used]
+
+    def reads_converted(self, dataset: str, extractor: str) -> bool:
+        """Whether an extractor reads clips at the converted frame rate (file mode), not the sources."""
+        return self.dataset(dataset).frame_rate.mode == "file" and EXTRACTORS[extractor].follows_conversion
 
     def feature_set(self, dataset: str, name: str) -> FeatureSet:
         """A feature set by name."""
@@ -94,16 +101,27 @@ class Plan:
         """Settings of an extractor as plain values, quirks decided."""
         return getattr(self.dataset(dataset).features, extractor).model_dump()
 
-    def weights(self, dataset: str, extractor: str) -> str:
-        """Weights of an extractor: a path or random:<seed>."""
+    def weights(self, dataset: str, extractor: str) -> str | None:
+        """Weights of an extractor: a path or random:<seed>; None for one without a network."""
         self.require(dataset)
-        return getattr(self.dataset(dataset).weights, extractor)
+        return self._weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
 
     def pca(self, dataset: str, extractor: str) -> str | None:
         """VGGish's PCA file where its settings use one."""
-        settings = self.dataset(dataset)
-        uses = extractor == "vggish" and settings.features.vggish.postprocess
-        return settings.weights.vggish_pca if uses else None
+        return self._weights_file(dataset, "vggish_pca") if self._uses_pca(dataset, extractor) else None
+
+    def _uses_pca(self, dataset: str, extractor: str) -> bool:
+        return EXTRACTORS[extractor].uses_pca and self.dataset(dataset).features.vggish.postprocess
+
+    def _weights_file(self, dataset: str, key: str) -> str:
+        """What the configuration names, or the place where the catalogue expects the published file."""
+        return getattr(self.dataset(dataset).weights, key) or self.catalogue[key].path
+
+    def digests(self, extractor: str) -> dict[str, Any]:
+        """What is known of the digests of an extractor's published weights and PCA."""
+        entry = EXTRACTORS[extractor]
+        keys = [extractor] * entry.has_weights + ["vggish_pca"] * entry.uses_pca
+        return {key: self.catalogue[key].model_dump(include={"sha256", "wrong"}) for key in keys}
 
     def words(self, dataset: str) -> str:
         """The file of class vectors."""
@@ -111,7 +129,7 @@ class Plan:
 
     def word_names(self, dataset: str) -> str:
         """The CSV that maps class names to names of word vectors."""
-        self.require(dataset)
+        self.require_gzsl(dataset)
         return self._word_names(dataset)
 
     def _word_names(self, dataset: str) -> str:
@@ -129,7 +147,7 @@ class Plan:
 
     def split_files(self, dataset: str, split: str) -> list[str]:
         """Every file that a split consists of, the inputs of what depends on it and of nothing else."""
-        self.require(dataset)
+        self.require_gzsl(dataset)
         folder = self._class_split_folder(dataset)
         files = sorted([*(folder / split).glob("*.txt"), *(folder / split).glob("*.csv")])
         return [str(path) for path in [folder / "all_class.txt", *files]]
@@ -141,25 +159,45 @@ class Plan:
         return find_folder(self.dataset(dataset).gzsl.class_split or ".")
 
     def _gzsl(self, dataset: str) -> Gzsl:
-        self.require(dataset)
+        self.require_gzsl(dataset)
         return self.dataset(dataset).gzsl
 
     @functools.cache  # noqa: B019
     def require(self, dataset: str) -> None:
         """Check all that a run of a dataset needs from outside, and name everything that is missing at once.
 
+        A dataset without benchmarks, whose features alone are asked for (`extract_also`), needs no split.
+
         Raises:
             AvpipeError: what is missing, where it was looked for, what to set and where it can be had; or the
                 source or a split is not in order.
         """
-        problems = [*self._missing_source(dataset), *self._missing_weights(dataset), *self._missing_gzsl(dataset)]
+        problems = [*self._missing_source(dataset), *self._missing_weights(dataset)]
+        settings = self.dataset(dataset)
+        has_gzsl = bool(settings.gzsl.benchmarks) or not settings.extract_also
+        problems += self._missing_gzsl(dataset) if has_gzsl else []
+        if not problems:
+            problems = self._unfit_weights(dataset)
+        self._refuse(dataset, problems)
+        if has_gzsl:
+            self._check_splits(dataset)
+
+    def require_gzsl(self, dataset: str) -> None:
+        """Check that a dataset has what a zero-shot benchmark needs, too.
+
+        Raises:
+            AvpipeError: as `require`.
+        """
+        self.require(dataset)
+        self._refuse(dataset, self._missing_gzsl(dataset))
+
+    def _refuse(self, dataset: str, problems: list[str]) -> None:
         if problems:
             raise AvpipeError(
-                f"{dataset} cannot run yet: {len(problems)} thing(s) are missing.\n"
+                f"{dataset} cannot run yet: {len(problems)} thing(s) are missing or do not fit.\n"
                 + "\n".join(f"  - {problem}" for problem in problems)
                 + "\nSet them in config/config.yaml, or in a file of yours given with --configfile."
             )
-        self._check_splits(dataset)
 
     def _missing_source(self, dataset: str) -> list[str]:
         source = self.dataset(dataset).source
@@ -169,17 +207,31 @@ class Plan:
         return _missing("the videos", source.path, key, source.obtain)
 
     def _missing_weights(self, dataset: str) -> list[str]:
-        weights = self.dataset(dataset).weights
         problems = []
         for extractor in self.extractors(dataset):
-            spec = getattr(weights, extractor)
-            if spec is None or not spec.startswith("random:"):
-                hint = f"{_WEIGHTS_SOURCES[extractor]}; or random:<seed> to try the chain without them"
-                problems += _missing(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
-            if extractor == "vggish" and self.dataset(dataset).features.vggish.postprocess:
-                hint = f"{_WEIGHTS_SOURCES['vggish_pca']}; or set features.vggish.postprocess: false"
-                problems += _missing("VGGish's PCA", weights.vggish_pca, "weights.vggish_pca", hint)
+            if EXTRACTORS[extractor].has_weights:
+                spec = self._weights_file(dataset, extractor)
+                if not spec.startswith("random:"):
+                    hint = f"{self.catalogue[extractor].url}; or random:<seed> to try the chain without them"
+                    problems += _missing(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
+            if self._uses_pca(dataset, extractor):
+                hint = f"{self.catalogue['vggish_pca'].url}; or set features.vggish.postprocess: false"
+                spec = self._weights_file(dataset, "vggish_pca")
+                problems += _missing("VGGish's PCA", spec, "weights.vggish_pca", hint)
         return problems
+
+    def _unfit_weights(self, dataset: str) -> list[str]:
+        """Weight files that are not those of their networks; known before anything is decoded."""
+        requests = []
+        for extractor in self.extractors(dataset):
+            weights = self._weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
+            pca = self.pca(dataset, extractor)
+            if pca is not None or (weights is not None and not weights.startswith("random:")):
+                # Random weights need no check; beside them the PCA file does.
+                file = None if weights is None or weights.startswith("random:") else weights
+                digests = self.digests(extractor)
+                requests.append({"extractor": extractor, "weights": file, "pca": pca, "digests": digests})
+        return [f"the weights {fault}" for fault in find_faults(requests, Path(".snakemake") / "avpipe_weights")]
 
     def _missing_gzsl(self, dataset: str) -> list[str]:
         gzsl = self.dataset(dataset).gzsl
@@ -221,14 +273,6 @@ def _missing(what: str, path: str | None, key: str, obtain: str) -> list[str]:
     # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
     if path and os.path.exists(path):  # noqa: PTH110
         return []
-    looked = f"looked for {os.path.abspath(path)}" if path else "no path is set"  # noqa: PTH100
+    looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
     where = f"; to be had from {obtain}" if obtain else ""
-    return [f"{what}: {looked}; set {key}{where}"]
-
-
-# Published locations of the weight files.
-_WEIGHTS_SOURCES = {
-    "c3d": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle (C3D, Sports-1M)",
-    "vggish": "https://github.com/tcvrick/audioset-vggish-tensorflow-to-pytorch/releases (pytorch_vggish.zip)",
-    "vggish_pca": "https://storage.googleapis.com/audioset/vggish_pca_params.npz",
-}
+    return [f"{what}: {looked} set {key}{where}"]

@@ -9,13 +9,37 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from avpipe.errors import AvpipeError
 
 RANDOM_PREFIX = "random:"
+
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # the function with which numpy's numbers are unpickled
+# Training checkpoints hold learning rates and counters as numpy numbers. Making one from its bytes executes nothing.
+_NUMPY_NUMBERS: list[Any] = [
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
+]
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A network whose published file names its entries otherwise than the network does, or holds more.
+
+    A class attribute `published_entry` names the entry of a training checkpoint that holds the weights.
+    """
+
+    def published_entries(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Published entries under the network's own names; what it does not know stays, to be reported.
+
+        The network's own names stay as they are.
+        """
 
 
 @dataclass(frozen=True)
@@ -36,7 +60,8 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
 
     Args:
         module: the network.
-        spec: path of a state dict saved with `torch.save`, or "random:<seed>" with a whole number from 0.
+        spec: path of a state dict saved with `torch.save`, or "random:<seed>" with a whole number from 0. A
+            training checkpoint will do for a network that says which entry it wants (`Published`).
 
     Raises:
         AvpipeError: a spec that is neither, an unreadable file, or keys that do not fit (`load_published`).
@@ -50,7 +75,7 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         # One open file for both, so that the digest describes the bytes that were loaded.
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
         handle.seek(0)
-        state_dict = _state_dict(_unpickle_tensors(handle, path), path)
+        state_dict = _state_dict(_unpickle_tensors(handle, path), path, getattr(module, "published_entry", None))
     try:
         load_published(module, state_dict)
     except AvpipeError as error:
@@ -99,24 +124,32 @@ def read_checkpoint(path: Path) -> Any:
         return _unpickle_tensors(handle, path)
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
     """A published state dict: names to tensors, on the CPU; read as `read_checkpoint` does.
+
+    Args:
+        path: of the file.
+        entry: where the file is a training checkpoint, its entry with the state dict; the others are ignored.
 
     Raises:
         AvpipeError: as `read_checkpoint`, and when the file holds something other than names and tensors.
     """
-    return _state_dict(read_checkpoint(path), path)
+    return _state_dict(read_checkpoint(path), path, entry)
 
 
 def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Copy a published state dict into a network, strictly, in place.
 
+    A network that is `Published` takes its entry out of a training checkpoint and brings the names to its own.
     Batch-norm counters (`*.num_batches_tracked`) may be missing: files older than torch 0.4.1 lack them,
     and they do not enter inference (specs/extractors.md §2.1).
 
     Raises:
         AvpipeError: names every missing, unexpected and misshapen key; the network is then unchanged.
     """
+    state_dict = _entry_of(state_dict, getattr(module, "published_entry", None))
+    if isinstance(module, Published):
+        state_dict = module.published_entries(state_dict)
     wanted = module.state_dict()
     missing = [k for k in wanted if k not in state_dict and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state_dict if k not in wanted]
@@ -133,6 +166,17 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
             f"Expected exactly the {len(wanted)} published entries. {_advice(state_dict, wanted, missing, unexpected)}"
         )
     module.load_state_dict(state_dict, strict=False)
+
+
+def renamed_prefix(state_dict: Mapping[str, Any], old: str, new: str = "") -> dict[str, Any]:
+    """Entries with the beginning of their names changed from `old` to `new`.
+
+    Nothing changes where a name begins with `new` already and not with `old`: a file with both kinds is not the
+    published one.
+    """
+    if any(not key.startswith(old) and key.startswith(new) for key in state_dict):
+        return dict(state_dict)
+    return {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in state_dict.items()}
 
 
 def random_state_dict(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
@@ -180,7 +224,8 @@ def _open(path: Path) -> io.BufferedReader:
 
 def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
     try:
-        return torch.load(handle, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            return torch.load(handle, map_location="cpu", weights_only=True)
     # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
     except Exception as error:
         size = path.stat().st_size
@@ -198,7 +243,8 @@ def _fault(error: Exception) -> str:
     return f"{type(fault).__name__}: {first_sentence}" if first_sentence else type(fault).__name__
 
 
-def _state_dict(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+def _state_dict(loaded: Any, path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
+    loaded = _entry_of(loaded, entry)
     if not isinstance(loaded, Mapping):
         found = f"a {type(loaded).__name__}"
     else:
@@ -210,6 +256,13 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
         f"{path} holds {found}. Expected a plain state dict, names to tensors. "
         "If it is a training checkpoint, save its model entry alone with torch.save."
     )
+
+
+def _entry_of(loaded: Any, entry: str | None) -> Any:
+    """The weights of a training checkpoint; anything else as it is."""
+    if entry is not None and isinstance(loaded, Mapping) and isinstance(loaded.get(entry), Mapping):
+        return loaded[entry]
+    return loaded
 
 
 def _shape_text(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "parity" / "extractors"
+Stages = tuple[np.ndarray, list[list[float]]]
 needs_parity = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference numbers at {FOLDER}")
 
 
@@ -40,6 +42,22 @@ def published_entries(name: str) -> dict[str, tuple[list[int], str]]:
 def own_entries(network: nn.Module) -> dict[str, tuple[list[int], str]]:
     """The same of a network of ours."""
     return {key: (list(v.shape), str(v.dtype).removeprefix("torch.")) for key, v in network.state_dict().items()}
+
+
+def stage_statistics(network: nn.Module, parts: Sequence[nn.Module], inputs: torch.Tensor) -> Stages:
+    """What a network gives, and of its parts' outputs for the second input: shape, mean and deviation."""
+    stages: list[list[float]] = []
+
+    def keep(module: nn.Module, arguments: object, output: torch.Tensor) -> None:
+        values = output[1].double()
+        stages.append([*values.shape, float(values.mean()), float(values.std())])
+
+    hooks = [part.register_forward_hook(keep) for part in parts]
+    with torch.inference_mode():
+        raw = network(inputs).numpy()
+    for hook in hooks:
+        hook.remove()
+    return raw, stages
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:

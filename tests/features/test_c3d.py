@@ -79,18 +79,22 @@ def published_forward(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.
     return x
 
 
+def published_frame(frame: npt.NDArray[np.uint8], *, invert: bool) -> torch.Tensor:
+    """An RGB frame through the scripts for ActivityNet or, inverted, for UCF and VGGSound: [3, 112, 112]."""
+    bgr = frame[..., ::-1].copy()
+    if invert:
+        # Bytes kept as float; ToPILImage multiplies by 255 and casts to byte.
+        return PUBLISHED_TRANSFORM(torch.from_numpy(bgr.astype(np.float32)).permute(2, 0, 1))
+    return PUBLISHED_TRANSFORM(bgr)
+
+
 class TestFrames:
     @pytest.mark.parametrize("size", [(240, 320), (360, 640), (320, 180), (96, 100), (128, 171)])
     @pytest.mark.parametrize("invert", [False, True], ids=["plain", "inverted"])
     def test_equals_torchvision(self, size: tuple[int, int], invert: bool) -> None:
         (frame,) = frames(1, *size)
         frame[0, :3] = [[0, 0, 0], [255, 255, 255], [1, 2, 254]]
-        bgr = frame[..., ::-1].copy()
-        if invert:
-            # The published script: bytes kept as float; ToPILImage multiplies by 255 and casts to byte.
-            expected = PUBLISHED_TRANSFORM(torch.from_numpy(bgr.astype(np.float32)).permute(2, 0, 1))
-        else:
-            expected = PUBLISHED_TRANSFORM(bgr)
+        expected = published_frame(frame, invert=invert)
         ours = window_tensor([crop_frame(frame, invert_colours=invert)])[:, 0]
         # One multiply-add in place of three roundings: a few units in the last place of values up to 2.9.
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
@@ -143,7 +147,8 @@ class TestExtractor:
         calls = self.decode(monkeypatch, 20)
         clip = Clip("clip", Path("clip.mp4"), 1.5, 3.0)
         windows = list(C3DExtractor(C3DSettings(stride_frames=8)).windows(clip))
-        assert calls == [{"path": clip.path, "rate_hz": 25.0, "start_seconds": 1.5, "end_seconds": 3.0}]
+        stretch = {"start_seconds": 1.5, "end_seconds": 3.0}
+        assert calls == [{"path": clip.path, "rate_hz": 25.0, **stretch, "orientation": "upright", "frames": None}]
         assert [(w.stream, w.start_seconds, w.end_seconds) for w in windows] == [
             ("video", 0.0, 0.64),
             ("video", 0.32, 0.8),
@@ -154,7 +159,7 @@ class TestExtractor:
         self.decode(monkeypatch, 0)
         with pytest.raises(ClipFailure) as raised:
             list(C3DExtractor().windows(CLIP))
-        assert raised.value.reason is Reason.NO_VIDEO
+        assert raised.value.reason is Reason.TOO_SHORT  # a file without pictures fails before, in decoding
 
     def test_one_frame_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decode(monkeypatch, 1)
@@ -162,7 +167,13 @@ class TestExtractor:
 
     def test_record_and_pool(self) -> None:
         extractor = C3DExtractor(C3DSettings(batch_size=3))
-        assert extractor.settings_record() == {"rate_hz": 25.0, "stride_frames": 16, "invert_colours": False}
+        assert extractor.settings_record() == {
+            "rate_hz": 25.0,
+            "stride_frames": 16,
+            "invert_colours": False,
+            "precision": "float32",
+            "storage": "float32",
+        }
         assert extractor.batch_size == 3
         pooled = extractor.pool("video", np.float32([[1, 2], [2, 5]]))
         assert pooled.dtype == np.float32 and np.array_equal(pooled, [1.5, 3.5])

@@ -2,26 +2,27 @@
 
 import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from avpipe.config.features import NetworkSettings
 from avpipe.errors import ClipFailure, Reason
+from avpipe.features import engine
 from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.features.types import Clip, Window
+from avpipe.features.types import Clip, Extractor, Rows, Window
 
 
-class NumberExtractor:
+class NumberExtractor(Extractor):
     """A clip's id says how many windows it has; its windows are random numbers drawn from its id."""
 
-    name, stage, streams, batch_size = "numbers", "numbers/1", {"video": 5}, 4
+    name, stage, streams = "numbers", "numbers/1", {"video": 5}
 
-    def __init__(self, trouble=None):
+    def __init__(self, trouble=None, **settings):
         self.trouble = trouble or {}
-
-    def settings_record(self):
-        return {}
+        self.settings = NetworkSettings(**({"batch_size": 4} | settings))
 
     def build_network(self):
         torch.manual_seed(0)
@@ -36,12 +37,6 @@ class NumberExtractor:
             if index == 1 and clip.clip_id in self.trouble:
                 raise self.trouble[clip.clip_id]
             yield Window("video", torch.rand((3, 8, 8), generator=generator), float(index), index + 1.0)
-
-    def finish(self, stream, rows):
-        return rows
-
-    def pool(self, stream, values):
-        return values.mean(axis=0)
 
 
 def run(extractor, ids, **options):
@@ -138,3 +133,109 @@ def test_convolutions_run_in_channels_last(layer, memory_format):
     network = prepare_network(torch.nn.Sequential(layer, torch.nn.Dropout()), "cpu")
     assert network[0].weight.is_contiguous(memory_format=memory_format)
     assert not network.training and not network[0].weight.requires_grad
+
+
+class ShapesExtractor(NumberExtractor):
+    """Two streams with networks of their own, windows of many shapes, and a stream that needs no network."""
+
+    streams: ClassVar = {"left": 3, "right": 3, "ready": 2}
+
+    def build_network(self):
+        return torch.nn.ModuleDict({"left": torch.nn.Identity(), "right": torch.nn.Threshold(1e9, -1.0)})
+
+    def forward(self, network, stream, batch):
+        return network[stream](batch.flatten(2).mean(dim=2))
+
+    def windows(self, clip):
+        number, length = map(int, clip.clip_id.split("x"))
+        for index in range(length):
+            size = 1 + (number + index) % 40
+            yield Window("left", torch.full((3, size, 2), float(100 * number + index)), float(index), index + 1.0)
+            yield Window("right", torch.ones((3, size, 2)), float(index), index + 1.0)
+            times = np.array([[index, index + 0.5], [index + 0.5, index + 1.0]])
+            yield Rows("ready", np.full((2, 2), number + index / 10, np.float32), times)
+
+
+def test_streams_shapes_and_ready_rows_come_back_to_their_clips_in_order():
+    ids = [f"{number}x{number % 7 + 1}" for number in range(30)]
+    outcomes = run(ShapesExtractor(), ids)
+    assert list(outcomes) and set(outcomes) == set(ids)
+    for clip_id, streams in outcomes.items():
+        number, length = map(int, clip_id.split("x"))
+        # Windows of one clip wait in batches of different shapes, so its rows may come back in another order.
+        assert streams["left"].values[:, 0].tolist() == [100 * number + index for index in range(length)]
+        assert streams["left"].times.tolist() == [[index, index + 1] for index in range(length)]
+        assert (streams["right"].values == -1).all()
+        assert streams["ready"].values.shape == (2 * length, 2)
+        assert streams["ready"].times[:, 0].tolist() == [index / 2 for index in range(2 * length)]
+
+
+def test_every_clip_comes_back_once():
+    ids = [f"{number}x5" for number in range(50)]
+    extractor = ShapesExtractor()
+    network = prepare_network(extractor.build_network(), "cpu")
+    done = [clip.clip_id for clip, _ in extract_clips(extractor, network, [Clip(clip_id, None) for clip_id in ids])]
+    assert sorted(done) == sorted(ids)
+
+
+def test_rows_are_kept_as_the_settings_say():
+    whole = run(NumberExtractor(), ["3x7"])["3x7"]["video"]
+    half = run(NumberExtractor(storage="float16"), ["3x7"])["3x7"]["video"]
+    assert (half.values.dtype, half.pooled.dtype) == (np.float16, np.float32)
+    assert np.array_equal(half.values, whole.values.astype(np.float16))
+    assert np.array_equal(half.pooled, half.values.mean(axis=0, dtype=np.float32))
+
+
+def test_half_precision_is_near_and_not_equal():
+    whole = run(NumberExtractor(), ["3x7"])["3x7"]["video"].values
+    half = run(NumberExtractor(precision="bfloat16"), ["3x7"])["3x7"]["video"].values
+    difference = np.linalg.norm(half - whole) / np.linalg.norm(whole)
+    assert 1e-5 < difference < 2e-2  # bfloat16 has 8 bits: 2^-9 a product, and sums of hundreds
+
+
+@pytest.mark.parametrize("extractor", [NumberExtractor, ShapesExtractor])
+def test_a_batch_under_way_while_the_next_is_gathered_changes_nothing(extractor, monkeypatch):
+    """As on a GPU, where a batch is collected only after the next one was started."""
+    ids = [f"{number}x{number % 7 + 1}" for number in range(30)]
+    expected = run(extractor(), ids)
+    original = engine._Batches
+    for depth in (1, 3):
+        monkeypatch.setattr(engine, "_Batches", lambda lane, device, ahead, depth=depth: original(lane, device, depth))
+        outcomes = run(extractor(), ids)
+        assert set(outcomes) == set(ids)
+        for clip_id, streams in expected.items():
+            for stream, features in streams.items():
+                assert np.array_equal(outcomes[clip_id][stream].values, features.values)
+
+
+class WithNorms(torch.nn.Module):
+    """A network with batch norms after convolutions and after something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.shared = torch.nn.Conv2d(4, 4, 1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.last = torch.nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = self.shared(self.first(x))
+        return self.last(torch.relu(self.norm(x) + x)).mean(dim=(2, 3))
+
+
+def test_batch_norms_are_folded_where_a_convolution_stands_alone_before_them():
+    torch.manual_seed(0)
+    network = WithNorms()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(module.weight)
+            torch.nn.init.normal_(module.bias)
+    x = torch.rand(5, 3, 8, 8)
+    expected = network.eval()(x).detach()
+    prepared = prepare_network(network, "cpu")
+    # float32: a product of weights is rounded once more.
+    torch.testing.assert_close(prepared(x), expected, rtol=1e-5, atol=1e-5)
+    # `shared` feeds the sum as well, and `last` follows no convolution: those stay.
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in prepared.modules()) == 2

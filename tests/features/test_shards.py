@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avpipe.features import shards
-from avpipe.features.shards import ShardRequest, clips_to_convert, extract_shard, stale_clips
+from avpipe.features import computation, decoding, shards
+from avpipe.features.requests import Companion, ShardRequest, stale_clips
+from avpipe.features.shards import clips_to_convert, extract_shard
 from avpipe.features.store import read_clips, read_source_keys
 from avpipe.inventory.probing import ProbedClip
 from avpipe.inventory.status import ClipStatus, read_statuses
@@ -103,24 +104,27 @@ def test_a_killed_job_goes_on_from_what_it_saved(clips, tmp_path, monkeypatch):
     """Finished clips are saved beside the store; the final bytes are those of an undisturbed run."""
     undisturbed = tmp_path / "undisturbed"
     run(request(clips), undisturbed)
-    monkeypatch.setattr(shards, "SECONDS_BETWEEN_PARTS", 0.0)
+    monkeypatch.setattr(computation, "SECONDS_BETWEEN_PARTS", 0.0)
 
-    def stop_after_one(self, *arguments):
-        original(self, *arguments)
-        raise KeyboardInterrupt
+    def stop_after_one(parts):
+        original(parts)
+        if parts[0].found():
+            raise KeyboardInterrupt
 
-    original = shards._Computation._save
-    monkeypatch.setattr(shards._Computation, "_save", stop_after_one)
+    original = computation.Computation._save
+    monkeypatch.setattr(computation.Computation, "_save", staticmethod(stop_after_one))
     with pytest.raises(KeyboardInterrupt):
         run(request(clips), tmp_path)
     assert not (tmp_path / "s.h5").exists()
     (part,) = (tmp_path / ".s.parts").glob("*.h5")
     (saved,) = read_source_keys(part)
-    monkeypatch.setattr(shards._Computation, "_save", original)
+    monkeypatch.setattr(computation.Computation, "_save", staticmethod(original))
     computed = []
-    original_input = shards._Computation._as_input
+    original_input = computation.Computation._as_input
     monkeypatch.setattr(
-        shards._Computation, "_as_input", lambda self, clip: computed.append(clip.clip_id) or original_input(self, clip)
+        computation.Computation,
+        "_as_input",
+        lambda self, clip: computed.append(clip.clip_id) or original_input(self, clip),
     )
     run(request(clips), tmp_path)
     assert saved not in computed and len(computed) == 3
@@ -149,10 +153,13 @@ def test_only_clips_that_some_extractor_lacks_are_converted(clips, tmp_path, mon
     run(made, tmp_path)
     monkeypatch.setattr(shards, "read_probed", lambda path: clips[:3])
     (tmp_path / "vggish.json").write_text('{"label": "random:0"}')
-    consumers = {"vggish": {"store": str(tmp_path / "s.h5"), "settings": made.settings}}
-    arguments = ("probe", consumers, [str(tmp_path / "vggish.json")])
-    assert clips_to_convert(*arguments, {"mode": "stream"}) == {clips[2].clip_id}
-    assert clips_to_convert(*arguments, {"mode": "file"}) == {clip.clip_id for clip in clips[:3]}
+
+    def wanted(media):
+        consumers = {"vggish": {"store": str(tmp_path / "s.h5"), "settings": made.settings, "media": media}}
+        return clips_to_convert("probe", consumers, [str(tmp_path / "vggish.json")])
+
+    assert wanted({"mode": "stream"}) == {clips[2].clip_id}
+    assert wanted({"mode": "file"}) == {clip.clip_id for clip in clips[:3]}
 
 
 def test_names_of_prepared_clips_stay_in_their_folder():
@@ -163,3 +170,50 @@ def test_names_of_prepared_clips_stay_in_their_folder():
     assert len(set(files)) == len(names)
     for file in files:
         assert Path(file).name == file and len(file.encode()) < 255
+
+
+def seeing(extractor, clips):
+    settings = {"stride_frames": 32, "batch_size": 2}
+    return ShardRequest(
+        extractor, settings, "random:0", {"label": "random:0"}, None, {"mode": "stream"}, clips, None, {}
+    )
+
+
+def extract_into(folder, made, **options):
+    paths = (folder / made.extractor / "0000.h5", folder / made.extractor / "0000.status.parquet")
+    extract_shard(made, *paths, device="cpu", threads=1, clip_timeout_seconds=60, **options)
+    return paths[0].read_bytes()
+
+
+def test_one_decode_serves_another_extractor_which_then_computes_nothing(clips, tmp_path, monkeypatch):
+    first, second = seeing("c3d", clips[:2]), seeing("resnext101", clips[:2])
+    alone = [extract_into(tmp_path / "alone", made) for made in (first, second)]
+    decodes = []
+    monkeypatch.setattr(
+        decoding,
+        "shown_frames",
+        lambda path, cut, _real=decoding.shown_frames: decodes.append(path) or _real(path, cut),
+    )
+    together = tmp_path / "together"
+    companion = Companion(second, together / "resnext101" / "0000.h5")
+    options = {"companions": [companion], "share_decode": "always"}
+    assert extract_into(together, first, **options) == alone[0]
+    assert sorted(decodes) == sorted(clip.path for clip in clips[:2])
+    monkeypatch.setattr(computation.Computation, "run", lambda *arguments: pytest.fail("there is nothing to compute"))
+    assert extract_into(together, second, **options) == alone[1]
+    assert not list(together.rglob("*.parts"))
+
+
+def test_what_another_extractor_has_is_not_computed_for_it(clips, tmp_path, monkeypatch):
+    first, second = seeing("c3d", clips[:1]), seeing("resnext101", clips[:1])
+    extract_into(tmp_path, second)
+    lanes = []
+    original = computation.Computation._lane
+    monkeypatch.setattr(
+        computation.Computation, "_lane", lambda self, made: lanes.append(made.extractor) or original(self, made)
+    )
+    companion = Companion(second, tmp_path / "resnext101" / "0000.h5")
+    extract_into(tmp_path, first, companions=[companion], share_decode="always")
+    assert lanes == ["c3d"]
+    extract_into(tmp_path / "cpu", first, companions=[companion], share_decode="auto")  # no GPU: not shared
+    assert lanes == ["c3d", "c3d"]

@@ -115,6 +115,14 @@ def test_mono_is_the_mean_over_channels_bit_for_bit(channels: int) -> None:
     assert np.array_equal(to_mono(wave), (wave / 32768.0).mean(axis=1))
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 1), (0, 2)])
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_no_sample_gives_no_example(shape: tuple[int, ...], kind: type) -> None:
+    assert to_mono(np.zeros(shape, kind)).shape == (0,)
+    for rate in (16_000, 44_100):
+        assert waveform_to_examples(np.zeros(shape, kind), rate).shape == (0, 96, 64)
+
+
 @pytest.mark.parametrize(
     "wave", [np.zeros(20_000, np.int32), np.zeros((1, 2, 3)), np.zeros((9, 0), np.int16), np.float64(0)]
 )
@@ -160,6 +168,8 @@ class TestPostprocessing:
         path = FOLDER / "vggish_standin_pca.npz"
         record = VGGishExtractor(pca_path=path).settings_record()
         assert record == {
+            "precision": "float32",
+            "storage": "float32",
             "postprocess": True,
             "final_relu": True,
             "resampler": "resampy-0.2.2",

@@ -1,4 +1,7 @@
-"""A stage whose output changes must have a new version, or users would keep results of the old code."""
+"""A stage whose output changes must have a new version, or users would keep results of the old code.
+
+Extractors are compared step by step; the message names the first step that differs.
+"""
 
 import importlib.util
 import json
@@ -6,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extractor_steps import TOLERANCES, first_difference, tolerance_of
 
 from avpipe import stages
+from avpipe.features.registry import EXTRACTORS
 
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE / "fingerprints.json").read_text())
@@ -33,8 +38,51 @@ def test_a_stage_makes_what_its_version_made(found, version):
         f"the output of {version} changed: raise its number in src/avpipe/stages.py, then tests/golden/make.py --fix"
     )
     recorded, now = RECORDED[version], found[version]
-    if isinstance(recorded, str):
+    if isinstance(recorded, dict):
+        difference = first_difference(recorded, now)
+        assert difference is None, f"{version} {difference}\n{advice}"
+    elif isinstance(recorded, str):
         assert now == recorded, advice
     else:
         # Other CPUs sum float32 in another order; five Adam steps amplify that most.
         np.testing.assert_allclose(now, recorded, rtol=2e-3, atol=2e-4, err_msg=advice)
+
+
+def test_every_extractor_is_recorded_step_by_step():
+    for entry in EXTRACTORS.values():
+        steps = list(RECORDED[entry.stage])
+        assert steps[0].startswith("decoded") and len(steps) >= 8
+        assert all(np.isfinite(values).all() for values in RECORDED[entry.stage].values())
+
+
+class TestFirstDifference:
+    recorded = RECORDED[stages.C3D]
+
+    def changed(self, step, change):
+        return self.recorded | {step: change(list(self.recorded[step]))}
+
+    def test_none(self):
+        assert first_difference(self.recorded, dict(self.recorded)) is None
+
+    @pytest.mark.parametrize("step", list(RECORDED[stages.C3D])[:-1])
+    def test_each_step_is_named_before_those_after_it(self, step):
+        allowed = tolerance_of(step)
+        largest = max(abs(value) for value in self.recorded[step])
+        by = 1.1 * (allowed.absolute + allowed.of_largest * largest) or 1
+        now = self.changed(step, lambda values: [*values[:-1], values[-1] + by])
+        now["pooled"] = [0.0] * len(now["pooled"])
+        assert f"starts to differ at {step!r}: 1 of" in first_difference(self.recorded, now)
+
+    def test_within_tolerance(self):
+        scale = 1 + 0.5 * TOLERANCES["network output"].of_largest
+        now = self.changed("network output", lambda values: [value * scale for value in values])
+        assert first_difference(self.recorded, now) is None
+
+    def test_not_a_number(self):
+        now = self.changed("network output", lambda values: [float("nan"), *values[1:]])
+        assert "starts to differ at 'network output'" in first_difference(self.recorded, now)
+
+    def test_other_numbers_of_steps_and_values(self):
+        now = self.changed("pixels", lambda values: values[:-1])
+        assert "'pixels': 153 numbers, recorded are 154" in first_difference(self.recorded, now)
+        assert "has the steps []" in first_difference(self.recorded, {})

@@ -51,8 +51,9 @@ def test_a_value_of_the_wrong_type(project):
 def test_missing_sources_are_all_named_with_what_to_set(project):
     set_keys(project, source={"kind": "class_folders", "path": "nowhere", "obtain": "the moon"}, weights={})
     output = refusal(project)
-    assert "3 thing(s) are missing" in output
-    assert f"looked for {project.folder}/nowhere; set datasets.small.source.path; to be had from the moon" in output
+    assert "3 thing(s) are missing or do not fit" in output
+    looked = f"looked for {project.folder}/nowhere; put it there or set datasets.small.source.path"
+    assert f"{looked}; to be had from the moon" in output
     assert "set weights.c3d" in output and "set weights.vggish" in output
     assert_nothing_ran(project)
 
@@ -97,4 +98,12 @@ def test_a_weights_file_that_does_not_fit(project, wrong):
     if wrong == "keys":
         assert "fc.4.bias" in output and "surplus" in output
     assert "vggish.pth" in output
-    assert not list((project.folder / "results").rglob("*.h5"))
+    assert_nothing_ran(project)
+
+
+def test_a_pca_file_that_is_none(project):
+    (project.folder / "pca.npz").write_text("not an npz")
+    settings = {"c3d": "random:0", "vggish": "random:0", "vggish_pca": "pca.npz"}
+    set_keys(project, weights=settings, features={"vggish": {"postprocess": True}})
+    assert "pca.npz cannot be read as VGGish's PCA file" in refusal(project)
+    assert_nothing_ran(project)

@@ -163,7 +163,28 @@ def test_another_tolerated_failure_rate_only_checks_it(project):
     settings = project.settings()
     settings["datasets"]["small"]["max_failure_rate"] = 0.3
     (project.folder / "small.yaml").write_text(json.dumps(settings))
-    assert project.planned() == {"Checking how many clips of small are missing or damaged"}
+    assert project.planned() == {"Checking how many clips of small are missing or damaged"} | EVAL
+
+
+def test_changes_that_come_together_are_all_seen(project):
+    """An input marked ancient would hide them: Snakemake compares nothing below a job that runs."""
+    settings = project.settings()
+    small = settings["datasets"]["small"]
+    small["max_failure_rate"] = 0.3
+    small["weights"]["vggish"] = "random:1"
+    small["features"]["c3d"]["stride_frames"] = 24
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    assert project.planned() >= {job for shard in (0, 1) for job in shard_jobs(shard) if "Extracting" in job}
+
+
+def test_an_extractor_that_joins_leaves_the_others_alone(project):
+    settings = project.settings()
+    settings["datasets"]["small"] |= {"extract_also": ["spectrogram"], "share_decode": "auto"}
+    del settings["datasets"]["small"]["share_decode"]
+    settings["share_decode"] = "always"
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    spectrograms = {f"Extracting the log-mel spectrograms of small, shard {shard:04d}" for shard in (0, 1)}
+    assert project.planned() == spectrograms | ACCOUNT | EVAL | {"Checking the weights of spectrogram for small"}
 
 
 def test_training_on_another_number_of_epochs_only_trains(project):

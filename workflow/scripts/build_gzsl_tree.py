@@ -13,8 +13,10 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         class_split=snakemake.input.class_split,
         split=snakemake.wildcards.split,
         words=snakemake.input.words,
-        accounting=snakemake.input.accounting,
+        probes=snakemake.input.probes,
+        statuses=snakemake.input.statuses,
         stores={"video": snakemake.input.video, "audio": snakemake.input.audio},
         tree=snakemake.output.tree,
         summary=snakemake.output.summary,
+        max_failure_rate=snakemake.params.max_failure_rate,
     )

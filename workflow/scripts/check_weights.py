@@ -9,4 +9,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    check_weights(snakemake.wildcards.extractor, snakemake.params.weights, snakemake.params.pca, snakemake.output[0])
+    params = snakemake.params
+    check_weights(
+        snakemake.wildcards.extractor, params.weights, params.pca, snakemake.output[0], digests=params.digests
+    )

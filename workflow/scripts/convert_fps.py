@@ -15,7 +15,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         snakemake.input.probe,
         snakemake.output.clips,
         snakemake.output.status,
-        wanted=clips_to_convert(snakemake.input.probe, params.consumers, snakemake.input.weights, params.media),
+        wanted=clips_to_convert(snakemake.input.probe, params.consumers, snakemake.input.weights),
         trimmed=snakemake.input.trimmed or None,
         rate_hz=params.rate_hz,
         crf=params.frame_rate["crf"],

@@ -8,10 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from avpipe.config.features import C3DSettings, VGGishSettings
+from avpipe.config.features import (
+    C3DSettings,
+    ResNet152Settings,
+    ResNeXt101Settings,
+    SeLaViSettings,
+    SpectrogramSettings,
+    VGGishSettings,
+)
 from avpipe.config.gzsl import AVCASettings, TextAlignment, TrainingSettings
 from avpipe.config.quirks import Fidelity, Settings
 
+ExtractorName = Literal["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
+ShareDecode = Literal["auto", "always", "never"]
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What the name of a dataset, split or feature set may look like: names become folders."""
 
@@ -78,13 +87,16 @@ class FrameRate(Settings):
 class Weights(Settings):
     """Weights of the networks: the path of a published file, or random:<seed>."""
 
+    resnet152: str | None = Field(None, description="resnet152-394f9c45.pth (ImageNet, V1), or random:<seed>.")
+    resnext101: str | None = Field(None, description="resnext101.pth of 3D ResNeXt-101 (Kinetics), or random:<seed>.")
     c3d: str | None = Field(None, description="c3d.pickle of C3D (Sports-1M), or random:<seed>.")
     vggish: str | None = Field(None, description="pytorch_vggish.pth of VGGish, or random:<seed>.")
     vggish_pca: str | None = Field(None, description="vggish_pca_params.npz, needed where vggish.postprocess is on.")
+    selavi: str | None = Field(None, description="selavi_vgg_sound.pth of SeLaVi (VGGSound), or random:<seed>.")
 
-    _check_input = field_validator("c3d", "vggish", "vggish_pca")(check_input)
+    _check_input = field_validator("*")(check_input)
 
-    @field_validator("c3d", "vggish")
+    @field_validator("resnet152", "resnext101", "c3d", "vggish", "selavi")
     @classmethod
     def _random_has_a_seed(cls, value: str | None) -> str | None:
         if value is not None and value.startswith("random") and not re.fullmatch(r"random:\d+", value):
@@ -95,15 +107,21 @@ class Weights(Settings):
 class Extractors(Settings):
     """Settings of each extractor."""
 
+    resnet152: ResNet152Settings = Field(ResNet152Settings(), description="ResNet-152.")
+    resnext101: ResNeXt101Settings = Field(ResNeXt101Settings(), description="3D ResNeXt-101.")
     c3d: C3DSettings = Field(C3DSettings(), description="C3D.")
     vggish: VGGishSettings = Field(VGGishSettings(), description="VGGish.")
+    selavi: SeLaViSettings = Field(SeLaViSettings(), description="SeLaVi.")
+    spectrogram: SpectrogramSettings = Field(SpectrogramSettings(), description="AVLnet's spectrogram.")
 
 
 class FeatureSet(Settings):
     """A pair of extractors that gives a benchmark its video and audio features."""
 
-    video: Literal["c3d"] = Field("c3d", description="Extractor of the video features.")
-    audio: Literal["vggish"] = Field("vggish", description="Extractor of the audio features.")
+    video: Literal["c3d", "selavi", "resnet152", "resnext101"] = Field(
+        "c3d", description="Extractor of the video features."
+    )
+    audio: Literal["vggish", "selavi", "spectrogram"] = Field("vggish", description="Extractor of the audio features.")
 
 
 class Methods(Settings):
@@ -133,7 +151,8 @@ class Gzsl(Settings):
     )
     obtain: str = Field("", description="Where the split files can be had, shown when they are missing.")
     feature_sets: dict[str, FeatureSet] = Field(
-        {"cls_features": FeatureSet()}, description="Feature sets by name; AVCA calls C3D/VGGish cls_features."
+        {"cls_features": FeatureSet(), "main_features": FeatureSet(video="selavi", audio="selavi")},
+        description="Feature sets by name; AVCA calls C3D/VGGish cls_features and SeLaVi main_features.",
     )
     benchmarks: list[GzslBenchmark] = Field([], description="What to train and evaluate.")
     methods: Methods = Field(Methods(), description="The methods and their hyper-parameters.")
@@ -199,6 +218,9 @@ class Dataset(Settings):
     )
     frame_rate: FrameRate = Field(FrameRate(), description="Conversion of the frame rate.")
     features: Extractors = Field(Extractors(), description="Settings of the extractors.")
+    extract_also: list[ExtractorName] = Field(
+        [], description="Extractors to run besides those that a benchmark's feature set uses."
+    )
     weights: Weights = Field(Weights(), description="Weights for this dataset; unset ones as at the top level.")
     gzsl: Gzsl = Field(Gzsl(), description="Generalised zero-shot learning.")
 
@@ -212,6 +234,11 @@ class Config(Settings):
         "was published; each quirk can be set on its own.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if any.")
+    share_decode: ShareDecode = Field(
+        "auto",
+        description="Whether an extraction job also computes, from the same decode, what other extractors lack of "
+        "its clips, for their jobs to find; auto: on a GPU, where decoding is what takes the time.",
+    )
     weights: Weights = Field(Weights(), description="Weights of the networks.")
     clip_timeout_seconds: float = Field(
         1800.0, gt=0, description="Longest time that decoding one clip may take (reason timeout)."

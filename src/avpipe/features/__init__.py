@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     import torch
 
+    from avpipe.config.quirks import Fidelity
+
 __all__ = ["Features", "build_network", "extract", "names"]
 
 
 def build_network(name: str) -> torch.nn.Module:
     """The architecture of an extractor's network, untrained, in evaluation mode.
 
-    Its forward takes the published input tensor (specs: docs/extractors.md) with a batch axis in front.
+    Its forward takes the published input tensor (docs/extractors.md) with a batch axis in front.
 
     Args:
         name: one of `names()`.
@@ -34,25 +36,28 @@ def build_network(name: str) -> torch.nn.Module:
 def extract(
     path: str | os.PathLike[str],
     name: str,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
     *,
     device: str = "cpu",
     start: float | None = None,
     end: float | None = None,
     settings: dict[str, object] | None = None,
     pca: str | os.PathLike[str] | None = None,
+    fidelity: Fidelity = "corrected",
 ) -> Features | dict[str, Features]:
     """Features of one file, or of a stretch of it.
 
     Args:
         path: a video or sound file.
         name: one of `names()`.
-        weights: path of the published weights, or "random:<seed>".
+        weights: path of the published weights, or "random:<seed>"; not needed for "spectrogram", which has no
+            network.
         device: "cpu" or "cuda".
         start, end: the stretch in seconds; None: from the file's start, to its end.
-        settings: settings of the extractor as in the config, over the corrected defaults.
+        settings: settings of the extractor as in the config, over the defaults.
         pca: VGGish's PCA file: with it the published PCA and quantisation are applied, without it they are not,
             unless `settings` says otherwise.
+        fidelity: what quirks that `settings` leaves open do: what is right, or what was published.
 
     Returns:
         Features: values [T, d], pooled [d], times [T, 2] in seconds; for an extractor with several streams
@@ -65,4 +70,6 @@ def extract(
     """
     from avpipe.features.single import extract_file
 
-    return extract_file(path, name, weights, device=device, start=start, end=end, settings=settings, pca=pca)
+    return extract_file(
+        path, name, weights, device=device, start=start, end=end, settings=settings, pca=pca, fidelity=fidelity
+    )

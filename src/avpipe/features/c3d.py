@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from avpipe import stages
 from avpipe.config.features import C3DSettings
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip, Window
+from avpipe.features import frame_windows
+from avpipe.features.types import Clip, Extractor, Window
 from avpipe.media.decode import decode_video
 
 DIMENSION = 4096
@@ -114,34 +115,21 @@ def window_tensor(frames: list[Frame]) -> torch.Tensor:
 def cut_windows(
     frames: Iterator[Frame], *, stride: int, invert_colours: bool
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Cut a stream of frames into windows of 16, one every `stride` frames, up to the last frame.
-
-    At most 16 cropped frames are held. Frames between windows (stride above 16) are not resized.
+    """Cut a stream of frames into windows of 16, one every `stride` frames (`frame_windows.cut_windows`).
 
     Yields:
         index of the first frame, index after the last frame, and the tensor of `window_tensor`.
     """
-    start = 0
-    held: list[Frame] = []
-    previous: Frame | None = None
-    cropped: Frame
-    for index, frame in enumerate(frames):
-        if index < start:
-            continue
-        if frame is not previous:  # the decoder repeats one object where the rate is raised
-            previous, cropped = frame, crop_frame(frame, invert_colours=invert_colours)
-        held.append(cropped)
-        if len(held) == WINDOW_FRAMES:
-            yield start, start + WINDOW_FRAMES, window_tensor(held)
-            held = held[stride:]
-            start += stride
-    while held:
-        yield start, start + len(held), window_tensor(held)
-        held = held[stride:]
-        start += stride
+    return frame_windows.cut_windows(
+        frames,
+        length=WINDOW_FRAMES,
+        stride=stride,
+        crop=lambda frame: crop_frame(frame, invert_colours=invert_colours),
+        to_tensor=window_tensor,
+    )
 
 
-class C3DExtractor:
+class C3DExtractor(Extractor):
     """C3D features of a clip's pictures: one row per window of 16 frames, averaged over the clip.
 
     Window i lasts from frame i * stride to 16 frames later or the end of the clip, whichever is first; times
@@ -153,15 +141,11 @@ class C3DExtractor:
 
     name = "c3d"
     stage = stages.C3D
+    streams: ClassVar = {STREAM: DIMENSION}
+    settings: C3DSettings
 
     def __init__(self, settings: C3DSettings | None = None) -> None:
         self.settings = (settings or C3DSettings()).resolved("corrected")
-        self.streams = {STREAM: DIMENSION}
-        self.batch_size = self.settings.batch_size
-
-    def settings_record(self) -> dict[str, Any]:
-        """What the values depend on besides weights and stage."""
-        return self.settings.model_dump(mode="json", exclude={"batch_size"})
 
     def build_network(self) -> C3D:
         """The untrained network; forward takes float32 [N, 3, 16, 112, 112] and gives [N, 4096]."""
@@ -171,11 +155,17 @@ class C3DExtractor:
         """Decode the clip's pictures at `rate_hz` and cut them into windows, float32 [3, 16, 112, 112].
 
         Raises:
-            ClipFailure: no_video for a clip without a single frame; decode_error from decoding.
+            ClipFailure: too_short for a clip that lasts less than half a frame; no_video and decode_error from
+                decoding.
         """
         rate_hz = self.settings.rate_hz
         frames = decode_video(
-            clip.path, rate_hz=rate_hz, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
+            clip.path,
+            rate_hz=rate_hz,
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
+            orientation="upright",  # as OpenCV, which the publication reads with
+            frames=clip.frames,
         )
         end = 0
         for start, end, tensor in cut_windows(
@@ -183,12 +173,5 @@ class C3DExtractor:
         ):
             yield Window(STREAM, tensor, start / rate_hz, end / rate_hz)
         if end == 0:
-            raise ClipFailure(Reason.NO_VIDEO, f"0 frames at {rate_hz:g} Hz; one C3D window needs at least 1")
-
-    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The network's rows [T, 4096] are the features."""
-        return rows
-
-    def pool(self, stream: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Mean over windows, [4096], in float32."""
-        return values.mean(axis=0, dtype=np.float32)
+            needed = "one C3D window needs at least 1"
+            raise ClipFailure(Reason.TOO_SHORT, f"{clip.path}: 0 frames at {rate_hz:g} Hz; {needed}")

@@ -7,52 +7,110 @@ the other rows. A clip's features are therefore the same bits whatever clips sur
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
+import ctypes
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
+import torch.fx
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip, Extractor, Features, Window
+from avpipe.config.features import Precision
+from avpipe.errors import ClipFailure
+from avpipe.features.decoding import Collected, Decoder
+from avpipe.features.types import Clip, Extractor, Features, Rows, Window
 
 Outcome = dict[str, Features] | ClipFailure
 SECONDS_BETWEEN_TICKS = 5.0
+# Frames of other sizes wait for batches of their own; a dataset of many sizes must not hold a batch of each.
+MOST_SHAPES = 16
 
 
-@dataclass
-class _Collected:
-    """What has come out of the network for one clip so far."""
+@dataclass(frozen=True)
+class Lane:
+    """An extractor and its network.
 
-    clip: Clip
-    rows: dict[str, list[npt.NDArray[np.float32]]]
-    times: dict[str, list[tuple[float, float]]]
-    pending: int = 0
-    ended: bool = False
-    failure: ClipFailure | None = None
+    Attributes:
+        extractor: cuts clips into windows and finishes the network's rows.
+        network: as `prepare_network` returned it.
+    """
+
+    extractor: Extractor
+    network: torch.nn.Module
+
+
+Key = tuple[str, tuple[int, ...]]
+"""Stream and shape of windows that can share a batch."""
 
 
 @dataclass
 class _Batch:
-    """Windows of one stream and shape that wait for the network."""
+    """Windows of one stream and shape.
 
+    Attributes:
+        key: their stream and shape.
+        tensors: the network's input, pinned memory for a GPU.
+        owners: clip, number of the piece, and window of each.
+        rows: the network's output once it was started; on a GPU it arrives when `arrival` says so.
+        arrival: event of the GPU.
+    """
+
+    key: Key
     tensors: torch.Tensor
-    owners: list[tuple[_Collected, Window]] = field(default_factory=list)
+    owners: list[tuple[Collected, int, Window]] = field(default_factory=list)
+    rows: torch.Tensor | None = None
+    arrival: torch.cuda.Event | None = None
+
+
+_MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def prepare_network(network: torch.nn.Module, device: str) -> torch.nn.Module:
-    """Evaluation mode, no gradients, on the device, in the memory format that its convolutions run fastest in."""
-    network = network.eval().requires_grad_(False).to(device)
-    dimensions = {
-        module.weight.dim() for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd)
-    }
-    if 5 in dimensions:
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network.to(memory_format=torch.channels_last) if 4 in dimensions else network  # type: ignore[call-overload]
+    """Make a network ready for inference: it cannot be trained, nor take published weights, any more.
+
+    Evaluation mode, no gradients, batch norms folded into convolutions, on the device, in the memory format that its
+    convolutions run fastest in.
+    """
+    network = _without_batch_norms(network.eval().requires_grad_(False)).to(device)
+    for module in network.modules():
+        if isinstance(module, _ConvNd) and module.weight.dim() in _MEMORY_FORMATS:
+            module.to(memory_format=_MEMORY_FORMATS[module.weight.dim()])  # type: ignore[call-overload]
+    return network
+
+
+def _without_batch_norms(network: torch.nn.Module) -> torch.nn.Module:
+    """Fold each batch norm into the convolution before it; features move by 4e-7 at most.
+
+    On a CPU SeLaVi's video network takes a fifth less time, the ResNets up to a tenth (docs/benchmarks.md).
+    """
+    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+        return network
+    parts = getattr(network, "parts", ())  # networks that are called one by one
+    for name in parts:
+        setattr(network, name, _fold(network.get_submodule(name)))
+    return network if parts else _fold(network)
+
+
+def _fold(network: torch.nn.Module) -> torch.fx.GraphModule:
+    traced = torch.fx.symbolic_trace(network)
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(norm := modules[node.target], _BatchNorm):
+            continue
+        before = node.args[0]
+        convolution = modules[before.target] if before.op == "call_module" else None
+        if isinstance(convolution, _ConvNd) and len(before.users) == 1:
+            traced.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
 
 
 def extract_clips(
@@ -82,153 +140,190 @@ def extract_clips(
     Raises:
         Exception: any error in decoding that is not a `ClipFailure` is a bug and is raised here.
     """
-    decoder = _Decoder(extractor, clips, decode_workers, clip_timeout_seconds, capacity=4 * extractor.batch_size)
-    batches = _Batches(extractor, network, device)
+    together = extract_together(
+        [Lane(extractor, network)],
+        ((clip, (0,)) for clip in clips),
+        device=device,
+        decode_workers=decode_workers,
+        clip_timeout_seconds=clip_timeout_seconds,
+        tick=tick,
+    )
+    with contextlib.closing(together):
+        for clip, _, outcome in together:
+            yield clip, outcome
+
+
+def extract_together(
+    lanes: Sequence[Lane],
+    clips: Iterable[tuple[Clip, Sequence[int]]],
+    *,
+    device: str = "cpu",
+    decode_workers: int = 1,
+    clip_timeout_seconds: float = 1800.0,
+    tick: Callable[[], None] = lambda: None,
+) -> Generator[tuple[Clip, int, Outcome]]:
+    """Stream clips through several extractors, decoding the pictures of each clip once for all of them.
+
+    What comes out is what each extractor gives alone, bit for bit.
+
+    Args:
+        lanes: the extractors and their networks.
+        clips: each with the numbers of the lanes that want it.
+        device, decode_workers, clip_timeout_seconds, tick: as in `extract_clips`.
+
+    Yields:
+        each clip, lane and its outcome, as it is done.
+
+    Raises:
+        Exception: as `extract_clips`.
+    """
+    extractors = [lane.extractor for lane in lanes]
+    capacity = 4 * max(extractor.batch_size for extractor in extractors)
+    decoder = Decoder(extractors, clips, decode_workers, clip_timeout_seconds, capacity)
+    batches = [_Batches(lane, device, ahead=int(device.startswith("cuda"))) for lane in lanes]
     last_tick = time.monotonic()
     with contextlib.closing(decoder):
-        for event in decoder:
-            collected, item = event
+        for collected, item in decoder:
             if isinstance(item, Window):
                 collected.pending += 1
-                yield from _results(extractor, batches.add(collected, item))
+                yield from _results(extractors, batches[collected.lane].add(collected, item))
+            elif isinstance(item, Rows):
+                collected.add(collected.number(), item)
             else:
                 collected.ended = True
                 collected.failure = item
-                yield from _results(extractor, [collected])
+                yield from _results(extractors, [collected])
             if time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
                 last_tick = time.monotonic()
+                release_memory()
                 tick()
-        yield from _results(extractor, batches.flush())
+        for each in batches:
+            yield from _results(extractors, each.flush())
 
 
-def _results(extractor: Extractor, candidates: list[_Collected]) -> Iterator[tuple[Clip, Outcome]]:
-    for collected in candidates:
+def _results(extractors: Sequence[Extractor], candidates: list[Collected]) -> Iterator[tuple[Clip, int, Outcome]]:
+    for collected in {id(each): each for each in candidates}.values():  # one clip may be in several batches
         if collected.ended and collected.pending == 0:
-            yield collected.clip, collected.failure or _finish(extractor, collected)
+            outcome = collected.failure or _finish(extractors[collected.lane], collected)
+            yield replace(collected.clip, frames=None), collected.lane, outcome
 
 
-def _finish(extractor: Extractor, collected: _Collected) -> dict[str, Features]:
+def _finish(extractor: Extractor, collected: Collected) -> dict[str, Features]:
     features = {}
     for stream in extractor.streams:
-        values = extractor.finish(stream, np.stack(collected.rows[stream]))
-        times = np.asarray(collected.times[stream], dtype=np.float64)
+        rows = collected.joined(stream)
+        values = extractor.finish(stream, rows.values)
         if not np.isfinite(values).all():
             raise AssertionError(f"{extractor.name} gave values that are not finite for {collected.clip}")
-        features[stream] = Features(values, extractor.pool(stream, values), times)
+        stored = values.astype(extractor.settings.storage, copy=False)
+        features[stream] = Features(stored, extractor.pool(stream, stored), rows.times)
     return features
 
 
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute in a precision inside the block; torch's own default would be TF32 for convolutions on a GPU."""
+    if precision in ("bfloat16", "float16"):
+        with torch.autocast(device.type, dtype=getattr(torch, precision)):
+            yield
+        return
+    if device.type != "cuda":
+        yield
+        return
+    convolution, product = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library can.
+
+    Rows that are kept lie between the large buffers of windows that are not; the C library would hold on to those,
+    by some hundred megabytes an hour of video.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class _Batches:
-    """Gathers windows into fixed-shape batches and hands the network's rows back to their clips."""
+    """Gathers windows into fixed-shape batches and hands the network's rows back to their clips.
 
-    def __init__(self, extractor: Extractor, network: torch.nn.Module, device: str) -> None:
-        self._size = extractor.batch_size
-        self._network = network
+    A GPU works on one batch while the next is gathered: a batch is collected when the one after it was started.
+
+    Args:
+        lane: extractor and network.
+        device: where the network lies.
+        ahead: batches that may be under way while another is gathered.
+    """
+
+    def __init__(self, lane: Lane, device: str, ahead: int) -> None:
+        self._lane = lane
+        self._size = lane.extractor.batch_size
         self._device = torch.device(device)
-        self._waiting: dict[tuple[str, tuple[int, ...]], _Batch] = {}
+        self._ahead = ahead
+        self._waiting: dict[Key, _Batch] = {}
+        self._running: deque[_Batch] = deque()
+        self._spare: dict[Key, list[torch.Tensor]] = {}
 
-    def add(self, collected: _Collected, window: Window) -> list[_Collected]:
-        """Add a window; returns the clips to which a full batch brought rows."""
+    def add(self, collected: Collected, window: Window) -> list[Collected]:
+        """Add a window; returns the clips to which a batch brought rows."""
         key = (window.stream, tuple(window.tensor.shape))
-        batch = self._waiting.get(key)
-        if batch is None:
-            batch = self._waiting[key] = _Batch(self._allocate(window.tensor))
+        batch = self._waiting.pop(key, None) or _Batch(key, self._allocate(key, window.tensor))
         batch.tensors[len(batch.owners)] = window.tensor
-        batch.owners.append((collected, window))
-        return self._run(batch) if len(batch.owners) == self._size else []
+        batch.owners.append((collected, collected.number(), window))
+        if len(batch.owners) == self._size:
+            return self._run(batch)
+        self._waiting[key] = batch  # the last one in the dict is the one used last
+        return self._run(self._waiting.pop(next(iter(self._waiting)))) if len(self._waiting) > MOST_SHAPES else []
 
-    def flush(self) -> list[_Collected]:
-        """Run what waits in short batches."""
-        return [done for batch in self._waiting.values() if batch.owners for done in self._run(batch)]
+    def flush(self) -> list[Collected]:
+        """Run what waits in short batches, and collect all."""
+        done = [each for key in list(self._waiting) for each in self._run(self._waiting.pop(key))]
+        while self._running:
+            done += self._collect(self._running.popleft())
+        return done
 
-    def _allocate(self, item: torch.Tensor) -> torch.Tensor:
+    def _allocate(self, key: Key, item: torch.Tensor) -> torch.Tensor:
+        spare = self._spare.get(key)
+        if spare:
+            return spare.pop()
         shape = (self._size, *item.shape)
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        memory_format = formats.get(len(shape), torch.contiguous_format)
+        memory_format = _MEMORY_FORMATS.get(len(shape), torch.contiguous_format)
         tensors = torch.zeros(shape, dtype=item.dtype).contiguous(memory_format=memory_format)
         return tensors.pin_memory() if self._device.type == "cuda" else tensors
 
-    def _run(self, batch: _Batch) -> list[_Collected]:
+    def _run(self, batch: _Batch) -> list[Collected]:
         batch.tensors[len(batch.owners) :] = 0  # the padding of a short batch
-        with torch.inference_mode():
-            rows = self._network(batch.tensors.to(self._device, non_blocking=True)).float().cpu().numpy()
-        done: dict[int, _Collected] = {}
-        for (collected, window), row in zip(batch.owners, rows, strict=False):
-            collected.pending -= 1
-            if collected.failure is None:
-                collected.rows[window.stream].append(row.copy())
-                collected.times[window.stream].append((window.start_seconds, window.end_seconds))
-            done[id(collected)] = collected
-        batch.owners.clear()
-        return list(done.values())
-
-
-class _Decoder:
-    """Threads that decode clips into a bounded queue; iterating gives (clip, window or how the clip ended)."""
-
-    def __init__(
-        self, extractor: Extractor, clips: Iterable[Clip], workers: int, timeout_seconds: float, capacity: int
-    ) -> None:
-        self._extractor = extractor
-        self._clips = iter(clips)
-        self._next_clip = threading.Lock()
-        self._timeout_seconds = timeout_seconds
-        self._events: queue.Queue[tuple[_Collected, Window | ClipFailure | None] | BaseException | None] = queue.Queue(
-            capacity
-        )
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, workers))]
-        for thread in self._threads:
-            thread.start()
-
-    def __iter__(self) -> Iterator[tuple[_Collected, Window | ClipFailure | None]]:
-        running = len(self._threads)
-        while running:
-            event = self._events.get()
-            if event is None:
-                running -= 1
-            elif isinstance(event, BaseException):
-                raise event
+        extractor, network = self._lane.extractor, self._lane.network
+        with torch.inference_mode(), arithmetic(self._device, extractor.precision):
+            rows = extractor.forward(network, batch.key[0], batch.tensors.to(self._device, non_blocking=True)).float()
+            if self._device.type == "cuda":
+                batch.rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+                batch.rows.copy_(rows, non_blocking=True)
+                batch.arrival = torch.cuda.Event()
+                batch.arrival.record()
             else:
-                yield event
+                batch.rows = rows
+        self._running.append(batch)
+        return self._collect(self._running.popleft()) if len(self._running) > self._ahead else []
 
-    def close(self) -> None:
-        """Stop the threads, also in the middle of a clip."""
-        self._stopped.set()
-        while any(thread.is_alive() for thread in self._threads):
-            with contextlib.suppress(queue.Empty):
-                self._events.get(timeout=0.05)
-
-    def _work(self) -> None:
-        try:
-            while not self._stopped.is_set():
-                with self._next_clip:
-                    clip = next(self._clips, None)
-                if clip is None:
-                    break
-                self._decode(clip)
-            self._events.put(None)
-        except BaseException as error:  # handed to the consumer, which raises it
-            self._events.put(error)
-
-    def _decode(self, clip: Clip) -> None:
-        streams = self._extractor.streams
-        collected = _Collected(clip, {name: [] for name in streams}, {name: [] for name in streams})
-        failure: ClipFailure | None = None
-        working_seconds = 0.0
-        try:
-            windows = self._extractor.windows(clip)
-            while True:
-                began = time.monotonic()
-                window = next(windows, None)
-                working_seconds += time.monotonic() - began  # waiting for a slow network does not count
-                if window is None or self._stopped.is_set():
-                    break
-                if working_seconds > self._timeout_seconds:
-                    raise ClipFailure(Reason.TIMEOUT, f"decoding took more than {self._timeout_seconds:g} s")
-                self._events.put((collected, window))
-        except ClipFailure as met:
-            failure = met
-        except MemoryError:
-            failure = ClipFailure(Reason.OUT_OF_MEMORY, "decoding asked for more memory than there is")
-        self._events.put((collected, failure))
+    def _collect(self, batch: _Batch) -> list[Collected]:
+        assert batch.rows is not None
+        if batch.arrival is not None:
+            batch.arrival.synchronize()
+        rows = batch.rows.numpy()
+        done: dict[int, Collected] = {}
+        for (collected, number, window), row in zip(batch.owners, rows, strict=False):
+            collected.pending -= 1
+            times = np.array([[window.start_seconds, window.end_seconds]])
+            collected.add(number, Rows(window.stream, row[None].copy(), times))
+            done[id(collected)] = collected
+        # Shapes come and go; a few buffers of the latest are kept.
+        self._spare.setdefault(batch.key, []).append(batch.tensors)
+        if len(self._spare) > MOST_SHAPES:
+            del self._spare[next(iter(self._spare))]
+        return list(done.values())

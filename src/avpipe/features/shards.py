@@ -2,95 +2,87 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from avpipe.config.models import ShareDecode
 from avpipe.devices import leased_device
-from avpipe.errors import AvpipeError, ClipFailure
-from avpipe.features.registry import build_extractor, entry
-from avpipe.features.store import (
-    StoredClip,
-    read_clips,
-    read_provenance,
-    read_source_keys,
-    read_written_by,
-    write_store,
-)
-from avpipe.features.types import Clip, Extractor
+from avpipe.errors import AvpipeError
+from avpipe.features.computation import Computation, Parts, library_versions
+from avpipe.features.registry import entry
+from avpipe.features.requests import Companion, ShardRequest, make_provenance, stale_clips
+from avpipe.features.store import StoredClip, read_clips, read_provenance, read_written_by, write_store
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard, read_statuses
 from avpipe.logs import Progress
-from avpipe.media.names import clip_file_name
 
-SECONDS_BETWEEN_PARTS = 60.0
-_LIBRARIES = ("avpipe", "torch", "numpy", "av", "numba", "pillow")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ShardRequest:
-    """One shard to extract.
-
-    Attributes:
-        extractor: name of the extractor.
-        settings: its settings, all quirks decided.
-        weights: path or random:<seed>.
-        weights_record: what `avpipe.features.checks` found out about the weights.
-        pca: VGGish's PCA file, if any.
-        media: how the clips were prepared, such as {"mode": "stream"}; part of the provenance.
-        clips: the clips that the probe let through.
-        prepared: folder of the converted clips in file mode; None: decode the sources.
-        failed_before: clips that failed in a stage between probe and here.
-    """
-
-    extractor: str
-    settings: Mapping[str, Any]
-    weights: str
-    weights_record: Mapping[str, Any]
-    pca: str | None
-    media: Mapping[str, Any]
-    clips: list[ProbedClip]
-    prepared: Path | None
-    failed_before: Mapping[str, ClipStatus]
-
-    def provenance(self) -> dict[str, Any]:
-        """Everything besides the clips that the values depend on."""
-        return make_provenance(self.extractor, self.settings, self.weights_record, self.media)
-
-
-def request_shard(
-    extractor: str,
-    *,
-    probe: str,
-    weights_check: str,
-    converted: Sequence[str] | None,
-    settings: Mapping[str, Any],
-    weights: str,
-    pca: str | None,
-    media: Mapping[str, Any],
-) -> ShardRequest:
-    """Put together what a rule knows about a shard.
+def extract_job(extractor: str, inputs: Any, outputs: Any, params: Any, threads: int) -> None:
+    """What every extraction rule does.
 
     Args:
         extractor: its name.
-        probe: the probe table.
-        weights_check: the JSON that `avpipe.features.checks` wrote.
-        converted: in file mode, folder and status table of the converted clips.
-        settings, weights, pca, media: as in `ShardRequest`.
+        inputs: `probe`, the probe table; `weights`, the JSON that `avpipe.features.checks` wrote; `converted`, in
+            file mode, folder and status table of the converted clips, else empty.
+        outputs: `store` and `status`.
+        params: `settings`, `weights`, `pca` and `media` as in `ShardRequest`; `device`, `timeout` and `share_decode`
+            as in `extract_shard`; `others`, every extractor of the dataset -> its "settings", "weights", "media" and
+            "weights_check".
+        threads: CPU threads.
     """
-    folder, status = converted or (None, None)
+    folder, status = inputs.converted or (None, None)
     failed = {row.clip_id: row for row in read_statuses(status) if row.status != OK} if status else {}
-    record = json.loads(Path(weights_check).read_text(encoding="utf-8"))
-    prepared = Path(folder) if folder else None
-    return ShardRequest(extractor, settings, weights, record, pca, media, read_probed(probe), prepared, failed)
+    request = ShardRequest(
+        extractor=extractor,
+        settings=params.settings,
+        weights=params.weights,
+        weights_record=_read_json(inputs.weights),
+        pca=params.pca,
+        media=params.media,
+        clips=read_probed(inputs.probe),
+        prepared=Path(folder) if folder else None,
+        failed_before=failed,
+    )
+    extract_shard(
+        request,
+        outputs.store,
+        outputs.status,
+        device=params.device,
+        threads=threads,
+        clip_timeout_seconds=params.timeout,
+        companions=_companions(request, Path(outputs.store), params.others),
+        share_decode=params.share_decode,
+    )
+
+
+def _companions(request: ShardRequest, store: Path, extractors: Mapping[str, Mapping[str, Any]]) -> list[Companion]:
+    """The other extractors that look at the same pictures."""
+    companions = []
+    for name, known in extractors.items():
+        both_look = all("video" in entry(each).streams for each in (name, request.extractor))
+        checked = Path(known["weights_check"]).exists()
+        if name != request.extractor and both_look and checked and known["media"] == request.media:
+            other = replace(
+                request,
+                extractor=name,
+                settings=known["settings"],
+                weights=known["weights"],
+                weights_record=_read_json(known["weights_check"]),
+                pca=None,
+            )
+            companions.append(Companion(other, store.parents[1] / name / store.name))
+    return companions
+
+
+def _read_json(path: str | os.PathLike[str]) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def extract_shard(
@@ -101,6 +93,8 @@ def extract_shard(
     device: str,
     threads: int,
     clip_timeout_seconds: float,
+    companions: Sequence[Companion] = (),
+    share_decode: ShareDecode = "never",
 ) -> None:
     """Bring a shard's feature store and status table up to date.
 
@@ -114,11 +108,14 @@ def extract_shard(
         device: "auto", "cpu" or "cuda".
         threads: CPU threads for the network; decoding runs beside it.
         clip_timeout_seconds: longest decoding time of a clip.
+        companions: extractors that read the same pictures.
+        share_decode: whether to compute what they lack of these clips as well, from the same decode, and save it for
+            their own jobs: "always", "never", or "auto", on a GPU, where decoding is what takes the time.
     """
     store = Path(store)
     wanted = {clip.clip_id: clip for clip in request.clips if clip.clip_id not in request.failed_before}
-    parts = store.parent / f".{store.stem}.parts"
-    saved = sorted(parts.glob("*.h5"))
+    parts = Parts(store, request)
+    saved = parts.found()
     stored = _reusable([store, *saved], wanted, request.provenance())
     missing = [clip for clip_id, clip in wanted.items() if clip_id not in stored]
     progress = Progress(len(wanted), f"{request.extractor} clips")
@@ -127,30 +124,29 @@ def extract_shard(
     written_by = _versions_of(store)
     if missing:
         written_by = {}
-        with leased_device(device) as leased:
-            computation = _Computation(request, parts, leased, threads, clip_timeout_seconds, progress)
-            for clip_status, clip in computation.run(missing):
+        with leased_device(device if request.weights is not None else "cpu") as leased:
+            shared = share_decode == "always" or (share_decode == "auto" and leased == "cuda")
+            computation = Computation(request, parts, leased, threads, clip_timeout_seconds, progress)
+            for clip_status, clip in computation.run(missing, companions if shared else ()):
                 statuses.append(clip_status)
                 if clip is not None:
                     stored[clip.clip_id] = clip
-            saved += computation.saved
     progress.close()
     write_store(
         store,
         list(stored.values()),
         streams=entry(request.extractor).streams,
         provenance=request.provenance(),
-        written_by=written_by or _versions(),
+        written_by=written_by or library_versions(),
     )
     close_shard(status, (clip.clip_id for clip in request.clips), statuses)
-    _remove_parts(parts, saved)
+    parts.remove(saved)
 
 
 def clips_to_convert(
     probe: str,
     consumers: Mapping[str, Mapping[str, Any]],
     weights_checks: Sequence[str],
-    media: Mapping[str, Any],
 ) -> set[str]:
     """The clips of a shard that an extractor has yet to read; the rest need not be converted again.
 
@@ -158,41 +154,17 @@ def clips_to_convert(
 
     Args:
         probe: the probe table.
-        consumers: extractor -> {"store": its feature store, "settings": its settings}.
+        consumers: extractor -> {"store": its feature store, "settings": its settings, "media": how its clips are
+            prepared}.
         weights_checks: the checked weights of each consumer, named <extractor>.json.
-        media: how clips are prepared.
     """
     clips = read_probed(probe)
     records = {Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in weights_checks}
     wanted: set[str] = set()
     for extractor, consumer in consumers.items():
-        provenance = make_provenance(extractor, consumer["settings"], records[extractor], media)
+        provenance = make_provenance(extractor, consumer["settings"], records[extractor], consumer["media"])
         wanted |= {clip.clip_id for clip in stale_clips(Path(consumer["store"]), clips, provenance)}
     return wanted
-
-
-def make_provenance(
-    extractor: str, settings: Mapping[str, Any], weights_record: Mapping[str, Any], media: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Everything besides a clip's content that its features depend on."""
-    return {
-        "extractor": extractor,
-        "stage": entry(extractor).stage,
-        "settings": {key: value for key, value in settings.items() if key != "batch_size"},
-        "weights": dict(weights_record),
-        "media": dict(media),
-    }
-
-
-def stale_clips(store: Path, clips: list[ProbedClip], provenance: Mapping[str, Any]) -> list[ProbedClip]:
-    """The clips that a store does not hold, or holds from other content or settings; reads no features."""
-    try:
-        if not store.exists() or read_provenance(store) != provenance:
-            return clips
-        keys = read_source_keys(store)
-    except AvpipeError:
-        return clips
-    return [clip for clip in clips if keys.get(clip.clip_id) != clip.source_key()]
 
 
 def _reusable(
@@ -213,96 +185,9 @@ def _reusable(
     return found
 
 
-def _remove_parts(parts: Path, saved: list[Path]) -> None:
-    """Remove these parts, but none of another job that works on the shard, such as one whose Snakemake was killed."""
-    for path in saved:
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        parts.rmdir()
-
-
-class _Computation:
-    """Runs the engine over the clips that are new, saving finished ones as it goes."""
-
-    def __init__(
-        self,
-        request: ShardRequest,
-        parts: Path,
-        device: str,
-        threads: int,
-        clip_timeout_seconds: float,
-        progress: Progress,
-    ) -> None:
-        self._request = request
-        self._parts = parts
-        self._device = device
-        self._threads = threads
-        self._timeout = clip_timeout_seconds
-        self._progress = progress
-        self.saved: list[Path] = []
-        self.extractor: Extractor = build_extractor(request.extractor, dict(request.settings), request.pca)
-
-    def run(self, clips: list[ProbedClip]) -> Iterator[tuple[ClipStatus, StoredClip | None]]:
-        """Status of each clip, with its features where it is ok."""
-        import torch
-
-        from avpipe.features.engine import extract_clips, prepare_network
-        from avpipe.weights import load_weights
-
-        torch.set_num_threads(self._threads)
-        network = self.extractor.build_network()
-        load_weights(network, self._request.weights)
-        keys = {clip.clip_id: clip.source_key() for clip in clips}
-        unsaved: list[StoredClip] = []
-        saved_at = time.monotonic()
-        outcomes = extract_clips(
-            self.extractor,
-            prepare_network(network, self._device),
-            (self._as_input(clip) for clip in clips),
-            device=self._device,
-            decode_workers=1 if self._device == "cpu" else max(2, self._threads),
-            clip_timeout_seconds=self._timeout,
-            tick=self._progress.tick,
-        )
-        for clip, outcome in outcomes:
-            if isinstance(outcome, ClipFailure):
-                self._progress.fell_out(clip.clip_id, outcome.reason.value, outcome.detail)
-                yield ClipStatus(clip.clip_id, outcome.reason.value, outcome.detail), None
-                continue
-            stored = StoredClip(clip.clip_id, keys[clip.clip_id], outcome)
-            unsaved.append(stored)
-            self._progress.succeeded()
-            yield ClipStatus(clip.clip_id, OK), stored
-            if time.monotonic() - saved_at >= SECONDS_BETWEEN_PARTS:
-                self._save(unsaved)
-                unsaved, saved_at = [], time.monotonic()
-
-    def _as_input(self, clip: ProbedClip) -> Clip:
-        if self._request.prepared is not None:
-            return Clip(clip.clip_id, self._request.prepared / clip_file_name(clip.clip_id))
-        return Clip(clip.clip_id, clip.path, clip.start_seconds, clip.end_seconds)
-
-    def _save(self, clips: list[StoredClip]) -> None:
-        part = self._parts / f"{os.getpid()}-{len(self.saved)}.h5"
-        write_store(
-            part,
-            clips,
-            streams=self.extractor.streams,
-            provenance=self._request.provenance(),
-            written_by=_versions(),
-        )
-        self.saved.append(part)
-
-
 def _versions_of(store: Path) -> dict[str, str]:
     """Which versions wrote a store; none where there is none."""
     try:
         return read_written_by(store) if store.exists() else {}
     except AvpipeError:
         return {}
-
-
-def _versions() -> dict[str, str]:
-    from avpipe.media.ffmpeg import ffmpeg_version
-
-    return {name: version(name) for name in _LIBRARIES} | {"ffmpeg": ffmpeg_version()}

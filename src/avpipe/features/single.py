@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from avpipe.config.quirks import Fidelity
 from avpipe.devices import resolve_device
-from avpipe.errors import ClipFailure
+from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.features.registry import build_extractor
+from avpipe.features.registry import build_extractor, entry
 from avpipe.features.types import Clip, Features
 from avpipe.weights import load_weights
 
@@ -19,22 +20,31 @@ from avpipe.weights import load_weights
 def extract_file(
     path: str | os.PathLike[str],
     name: str,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None,
     *,
     device: str,
     start: float | None,
     end: float | None,
     settings: dict[str, Any] | None,
     pca: str | os.PathLike[str] | None,
+    fidelity: Fidelity,
 ) -> Features | dict[str, Features]:
     """See `avpipe.features.extract`."""
     where = str(resolve_device(device))
-    if name == "vggish":
+    known = entry(name)
+    if known.uses_pca:
         settings = {"postprocess": pca is not None} | (settings or {})
-    extractor = build_extractor(name, settings, pca)
+    elif pca is not None:
+        raise AvpipeError(f"{name} takes no PCA file; leave `pca` out.")
+    extractor = build_extractor(name, settings, pca, fidelity=fidelity)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers do not depend on features taken in between
         network = extractor.build_network()
-    load_weights(network, str(weights))
+    if known.has_weights:
+        if weights is None:
+            raise AvpipeError(f"{name} needs weights: the path of the published file, or random:<seed> to try it.")
+        load_weights(network, str(weights))
+    elif weights is not None and not str(weights).startswith("random:"):
+        raise AvpipeError(f"{name} has no network, so {weights} cannot be its weights; leave `weights` out.")
     clip = Clip(Path(path).stem, Path(path), start, end)
     ((_, outcome),) = extract_clips(extractor, prepare_network(network, where), [clip], device=where)
     if isinstance(outcome, ClipFailure):

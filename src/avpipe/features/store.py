@@ -1,9 +1,9 @@
 """The feature store: one HDF5 file per shard and extractor, with every clip's features and what made them.
 
 Layout: `clip_ids` [n] and `source_keys` [n] (which content of which file), and for each stream a group with
-`values` [sum of T, d], `times` [sum of T, 2] in seconds, `pooled` [n, d] and `offsets` [n + 1], so that clip i owns
-the rows offsets[i]:offsets[i + 1]. Attributes: `provenance`, JSON of all that the values depend on, and
-`written_by`, the library versions. Clips are sorted by id, so that the same features give the same bytes.
+`values` [sum of T, d] as float32 or float16, `times` [sum of T, 2] in seconds, `pooled` [n, d] and `offsets` [n + 1],
+so that clip i owns the rows offsets[i]:offsets[i + 1]. Attributes: `provenance`, JSON of all that the values depend
+on, and `written_by`, the library versions. Clips are sorted by id, so that the same features give the same bytes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def write_store(
             group = file.create_group(name)
             lengths = np.array([len(each.values) for each in features], dtype=np.int64)
             group.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-            values = group.create_dataset("values", (lengths.sum(), dimension), "float32")
+            stored_as = np.result_type(*(each.values for each in features)) if features else np.float32
+            values = group.create_dataset("values", (lengths.sum(), dimension), stored_as)
             times = group.create_dataset("times", (lengths.sum(), 2), "float64")
             pooled = group.create_dataset("pooled", (len(ordered), dimension), "float32")
             row = 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from avpipe.config.features import ExtractorSettings, NetworkSettings, Precision
+
 if TYPE_CHECKING:
     import torch
+
+    from avpipe.media.sharing import FrameReader
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,12 @@ class Features:
     """The features of one stream of one clip.
 
     Attributes:
-        values: float32 [T, d], one row per window.
+        values: float32 [T, d], one row per window; float16 where the settings say so.
         pooled: float32 [d], the rows pooled over time as the extractor's publication does.
         times: float64 [T, 2], start and end of each window in seconds from the start of the clip.
     """
 
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.floating]
     pooled: npt.NDArray[np.float32]
     times: npt.NDArray[np.float64]
 
@@ -37,12 +42,14 @@ class Clip:
         clip_id: unique name in its dataset.
         path: the media file.
         start_seconds, end_seconds: the stretch, from the file's first time stamp; None: from its start, to its end.
+        frames: its decoded pictures, where several extractors share them; None: decode the file.
     """
 
     clip_id: str
     path: Path
     start_seconds: float | None = None
     end_seconds: float | None = None
+    frames: FrameReader | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,22 +68,60 @@ class Window:
     end_seconds: float
 
 
-class Extractor(Protocol):
-    """One published feature extractor: how to cut a clip into windows and what to do with the network's rows."""
+@dataclass(frozen=True)
+class Rows:
+    """Feature rows that need no network.
 
-    name: str
-    stage: str
-    streams: dict[str, int]
-    """Name of each stream and the dimension of its features, such as {"video": 4096}."""
-    batch_size: int
+    Attributes:
+        stream: which of the extractor's streams they belong to.
+        values: float32 [n, d].
+        times: float64 [n, 2], start and end of each row in seconds from the start of the clip.
+    """
+
+    stream: str
+    values: npt.NDArray[np.float32]
+    times: npt.NDArray[np.float64]
+
+
+class Extractor(ABC):
+    """One published feature extractor: how to cut a clip into windows and what to do with the network's rows.
+
+    Attributes:
+        name: its name in the registry.
+        stage: its stage version.
+        streams: name of each stream and dimension of its features, such as {"video": 4096}.
+        settings: with every quirk decided.
+    """
+
+    name: ClassVar[str]
+    stage: ClassVar[str]
+    streams: ClassVar[dict[str, int]]
+    settings: ExtractorSettings
+
+    @property
+    def batch_size(self) -> int:
+        """Windows per forward pass."""
+        return self.settings.batch_size if isinstance(self.settings, NetworkSettings) else 1
+
+    @property
+    def precision(self) -> Precision:
+        """Arithmetic of the network."""
+        return self.settings.precision if isinstance(self.settings, NetworkSettings) else "float32"
 
     def settings_record(self) -> dict[str, Any]:
         """Everything besides weights and stage version that the values depend on, as plain JSON."""
+        return self.settings.model_dump(mode="json", exclude={"batch_size"})
 
+    @abstractmethod
     def build_network(self) -> torch.nn.Module:
-        """The untrained network; forward takes a batch of windows' tensors and gives [N, d]."""
+        """The untrained network, in evaluation mode."""
 
-    def windows(self, clip: Clip) -> Iterator[Window]:
+    def forward(self, network: torch.nn.Module, stream: str, batch: torch.Tensor) -> torch.Tensor:
+        """The network's rows [N, d] for a batch of one stream's windows."""
+        return network(batch)
+
+    @abstractmethod
+    def windows(self, clip: Clip) -> Iterator[Window | Rows]:
         """Decode a clip as a stream and cut it; memory does not grow with the clip's length.
 
         Raises:
@@ -85,6 +130,8 @@ class Extractor(Protocol):
 
     def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """From the network's rows [T, d] to the feature rows [T, d] of the clip."""
+        return rows
 
-    def pool(self, stream: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """From feature rows [T, d] to one row [d]."""
+    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """From feature rows [T, d] to one row [d]: their mean."""
+        return values.mean(axis=0, dtype=np.float32)

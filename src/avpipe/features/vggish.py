@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from avpipe import stages
 from avpipe.config.features import VGGishSettings
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.resample import FilterName
-from avpipe.features.types import Clip, Window
+from avpipe.features.types import Clip, Extractor, Window
 from avpipe.features.vggish_frontend import (
     EXAMPLE_FRAMES,
     EXAMPLE_HOP_SECONDS,
@@ -27,7 +27,7 @@ from avpipe.features.vggish_frontend import (
     ExampleStream,
 )
 from avpipe.media.decode import audio_blocks
-from avpipe.weights import file_sha256
+from avpipe.weights import file_sha256, renamed_prefix
 
 DIMENSION = 128
 STREAM = "audio"
@@ -63,6 +63,10 @@ class VGGish(nn.Module):
             nn.Linear(4096, DIMENSION),
         )
         self.final_relu = final_relu
+
+    def published_entries(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Entries under this class's names: torchvggish calls the layers `fc` by the name `embeddings`."""
+        return renamed_prefix(state_dict, "embeddings.", "fc.")
 
     def forward(self, examples: torch.Tensor) -> torch.Tensor:
         """Embeddings [N, 128] of log-mel examples, float32 [N, 96, 64] or [N, 1, 96, 64]."""
@@ -143,7 +147,7 @@ class Postprocessor:
         return ((clipped - QUANTISE_LOW) * (255.0 / (QUANTISE_HIGH - QUANTISE_LOW))).astype(np.uint8)
 
 
-class VGGishExtractor:
+class VGGishExtractor(Extractor):
     """VGGish features of a clip's sound: one row per 0.96 s, averaged over the clip.
 
     Example i lasts from 0.96 i to 0.96 i + 0.975 seconds: consecutive examples share 0.015 s, because the
@@ -160,11 +164,11 @@ class VGGishExtractor:
 
     name = "vggish"
     stage = stages.VGGISH
+    streams: ClassVar = {STREAM: DIMENSION}
+    settings: VGGishSettings
 
     def __init__(self, settings: VGGishSettings | None = None, pca_path: str | Path | None = None) -> None:
         self.settings = (settings or VGGishSettings()).resolved("corrected")
-        self.streams = {STREAM: DIMENSION}
-        self.batch_size = self.settings.batch_size
         wants_pca = self.settings.postprocess and pca_path is not None
         self._pca = Postprocessor.from_file(Path(pca_path)) if wants_pca else None  # type: ignore[arg-type]
 
@@ -175,8 +179,7 @@ class VGGishExtractor:
             AvpipeError: post-processing without a PCA file.
         """
         postprocessor = self._postprocessor()
-        record = self.settings.model_dump(mode="json", exclude={"batch_size"})
-        return record | {"pca_sha256": postprocessor.sha256 if postprocessor else None}
+        return super().settings_record() | {"pca_sha256": postprocessor.sha256 if postprocessor else None}
 
     def _postprocessor(self) -> Postprocessor | None:
         """None when post-processing is off."""
@@ -223,7 +226,7 @@ class VGGishExtractor:
         postprocessor = self._postprocessor()
         return rows if postprocessor is None else postprocessor(rows).astype(np.float32)
 
-    def pool(self, stream: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Mean over examples, [128]; in float64 as the publication's, then rounded to float32."""
         return values.mean(axis=0, dtype=np.float64).astype(np.float32)
 

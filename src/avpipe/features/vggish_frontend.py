@@ -87,7 +87,7 @@ def to_mono(waveform: npt.NDArray[np.generic]) -> Samples:
         return samples.mean(axis=1) if samples.ndim == 2 else samples
     # Sums of int16 are exact and 32768 is a power of 2, so this equals the mean of scaled samples bit for bit; adding
     # whole channels takes a quarter of the time of a mean over so short an axis.
-    channels = waveform.reshape(len(waveform), -1).T
+    channels = waveform.T if waveform.ndim == 2 else waveform[None]
     total = channels[0].astype(np.float64)
     for channel in channels[1:]:
         total += channel

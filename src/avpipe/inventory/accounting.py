@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,26 @@ DAMAGE = (Reason.MISSING, Reason.BLOCKED, Reason.TIMEOUT, Reason.DECODE_ERROR, R
 
 
 def account(probes: Sequence[str], statuses: Sequence[str], target: str | os.PathLike[str]) -> None:
-    """Put the status tables of all stages and shards together.
+    """Put the status tables of all stages and shards together and write the account.
+
+    Args:
+        probes, statuses: as in `make_account`.
+        target: the JSON file to write.
+    """
+    record = make_account(probes, statuses)
+    _log.info("%d clips requested, %d ok, reasons: %s", record["requested"], record["ok"], record["reasons"])
+    write_json(target, record)
+
+
+def make_account(probes: Sequence[str], statuses: Sequence[str]) -> dict[str, Any]:
+    """What became of every clip in some stages.
 
     Args:
         probes: the probe table of every shard; they hold every requested clip.
         statuses: the status tables of later stages, named .../<stage>/<shard>.status.parquet.
-        target: the JSON file to write.
+
+    Returns:
+        `requested`, `ok` and `reasons` in total and by shard, and the `failed` clips with stage, reason and detail.
 
     Raises:
         AssertionError: a clip is not accounted for; a bug.
@@ -40,10 +54,8 @@ def account(probes: Sequence[str], statuses: Sequence[str], target: str | os.Pat
                 stages[f"extract_{Path(path).parent.name}"] = read_statuses(path)
         shards[shard], fallen = _account_shard(shard, stages)
         failed += fallen
-    total = _total(shards)
-    _log.info("%d clips requested, %d ok, reasons: %s", total["requested"], total["ok"], total["reasons"])
     failed.sort(key=lambda row: row["clip_id"])
-    write_json(target, {**total, "shards": shards, "failed": failed})
+    return {**_total(shards), "shards": shards, "failed": failed}
 
 
 def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, target: str | os.PathLike[str]) -> None:
@@ -58,6 +70,15 @@ def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, tar
         AvpipeError: more clips are damaged than tolerated.
     """
     record = json.loads(Path(accounting).read_text(encoding="utf-8"))
+    write_json(target, require_few_failures(record, tolerated) | {"tolerated": tolerated})
+
+
+def require_few_failures(record: Mapping[str, Any], tolerated: float) -> dict[str, Any]:
+    """The number and rate of clips that are missing or damaged in an account.
+
+    Raises:
+        AvpipeError: as `check_failure_rate`.
+    """
     damaged = sum(record["reasons"].get(reason.value, 0) for reason in DAMAGE)
     rate = damaged / max(record["requested"], 1)
     if rate > tolerated:
@@ -65,10 +86,11 @@ def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, tar
         examples = [f"{row['clip_id']} ({row['reason']}: {row['detail']})" for row in fallen[:3]]
         raise AvpipeError(
             f"{damaged} of {record['requested']} clips ({100 * rate:.1f} %) are missing or damaged, more than "
-            f"max_failure_rate allows ({100 * tolerated:g} %): {'; '.join(examples)}. All are in {accounting}. "
-            "Mend or fetch them again, or raise max_failure_rate in the dataset's settings to go on without them."
+            f"max_failure_rate allows ({100 * tolerated:g} %): {'; '.join(examples)}. All are in the dataset's "
+            "accounting.json. Mend or fetch them again, or raise max_failure_rate in the dataset's settings to go on "
+            "without them."
         )
-    write_json(target, {"damaged": damaged, "requested": record["requested"], "rate": rate, "tolerated": tolerated})
+    return {"damaged": damaged, "requested": record["requested"], "rate": rate}
 
 
 def _account_shard(shard: str, stages: dict[str, list[ClipStatus]]) -> tuple[dict[str, Any], list[dict[str, str]]]:

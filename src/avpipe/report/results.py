@@ -49,7 +49,7 @@ def write_results(
         "dataset": dataset,
         "title": settings["title"],
         "notices": find_notices(settings, _read_all(weights)),
-        "fidelity": {"word": fidelity, **_quirks(settings)},
+        "fidelity": {"word": fidelity, **_quirks(settings, [Path(path).stem for path in weights])},
         "results": [summarise(_read(path)) for path in evaluations],
         "benchmarks": {f"{Path(path).parent.name}/{Path(path).stem}": _read(path) for path in trees},
         "clips": _read(accounting),
@@ -79,6 +79,8 @@ def find_notices(settings: Mapping[str, Any], weights: Mapping[str, Mapping[str,
         notices.append(
             f"RANDOM WEIGHTS: {labels}; these networks are untrained, so features are not the published ones."
         )
+    for record in weights.values():
+        notices += [f"OTHER WEIGHTS: {name} is {remark}." for name, remark in record.get("remarks", {}).items()]
     notices += settings["notes"]
     if not settings["gzsl"]["permuted_control"]:
         return notices
@@ -101,8 +103,8 @@ def summarise(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quirks(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every switch that `fidelity` decides, with its value."""
+def _quirks(settings: Mapping[str, Any], extractors: Sequence[str]) -> dict[str, Any]:
+    """Every switch that `fidelity` decides, with its value; those of extractors that did not run are left out."""
     from avpipe.config.models import Dataset
     from avpipe.config.quirks import Settings, is_quirk
 
@@ -116,7 +118,10 @@ def _quirks(settings: Mapping[str, Any]) -> dict[str, Any]:
                 found[place + name] = value
         return found
 
-    return collect(Dataset.model_validate(dict(settings)), "")
+    found = collect(Dataset.model_validate(dict(settings)), "")
+    return {
+        key: value for key, value in found.items() if not key.startswith("features.") or key.split(".")[1] in extractors
+    }
 
 
 def _read(path: str) -> dict[str, Any]:

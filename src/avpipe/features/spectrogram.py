@@ -1,0 +1,130 @@
+"""AVLnet's log-mel spectrogram, 40 numbers per 10 ms of sound (specs/avlnet.md §1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from avpipe import stages
+from avpipe.config.features import SpectrogramSettings
+from avpipe.errors import ClipFailure, Reason
+from avpipe.features.spectrogram_frontend import (
+    FRAME_SAMPLES,
+    HOP_SAMPLES,
+    MEL_BANDS,
+    RATE_HZ,
+    Samples,
+    decibel_frames,
+    measure,
+    mono_blocks,
+    relative_decibels,
+)
+from avpipe.features.types import Clip, Extractor, Rows
+from avpipe.media.decode import audio_blocks
+
+STREAM = "audio"
+_BLOCK_SECONDS = 2.0
+
+
+def log_mel(waveform: npt.ArrayLike, sample_rate: int = RATE_HZ, *, quantise: bool = False) -> npt.NDArray[np.float32]:
+    """AVLnet's log-mel spectrogram of a whole waveform.
+
+    The waveform loses its mean and is pre-emphasised (0.97); frames of 25 ms lie 10 ms apart, centred, with
+    reflection at both ends. An empty waveform counts as 200 zeros; silence gives zeros, as loud as any file's
+    loudest cell, because the reference is the waveform's own.
+
+    Args:
+        waveform: int16, or float in [-1, 1]; [n] or [n, channels], of which the mean is taken.
+        sample_rate: in Hz; rates other than 16,000 are converted with soxr first.
+        quantise: lower by 4 dB and round to 16 bits at 16 kHz, as the published preparation does.
+
+    Returns:
+        float32 [40 mel bands, 1 + n // 160 frames] with n samples at 16 kHz: decibels below the waveform's
+        loudest cell, from -80 to 0.
+
+    Raises:
+        ValueError: another type or number of axes, or a sample rate below 1.
+    """
+    sound = list(mono_blocks([np.asarray(waveform)], sample_rate, quantise=quantise))
+    _, mean = measure(sound)
+    return np.ascontiguousarray(relative_decibels(np.concatenate(list(decibel_frames(sound, mean)))).T)
+
+
+def frame_times(first: int, frames: int, samples: int) -> npt.NDArray[np.float64]:
+    """Start and end of some frames in seconds, [frames, 2].
+
+    Args:
+        first: number of the first of them.
+        frames: how many.
+        samples: length of the signal at 16 kHz, beyond which no frame reaches.
+    """
+    centres = np.arange(first, first + frames)[:, None] * HOP_SAMPLES
+    half = FRAME_SAMPLES // 2
+    return np.clip(np.hstack([centres - half, centres + half]), 0, samples) / RATE_HZ
+
+
+class SpectrogramExtractor(Extractor):
+    """The log-mel spectrogram of a clip's sound: one row of 40 bands per 10 ms, the clip's mean pooled.
+
+    Row i is centred at 0.01 i seconds and lasts 25 ms, cut at the clip's start and end. Values are decibels
+    below the clip's own loudest cell, from -80 to 0. A clip of digital silence is all zeros, in the publication
+    as well: it equals the padding that AVLnet puts behind short clips.
+
+    Args:
+        settings: a quantisation left open is off, as in `corrected`.
+    """
+
+    name = "spectrogram"
+    stage = stages.SPECTROGRAM
+    streams: ClassVar = {STREAM: MEL_BANDS}
+    settings: SpectrogramSettings
+
+    def __init__(self, settings: SpectrogramSettings | None = None) -> None:
+        self.settings = (settings or SpectrogramSettings()).resolved("corrected")
+
+    def build_network(self) -> nn.Identity:
+        """A network that returns its input: there is nothing to learn here."""
+        return nn.Identity().eval()
+
+    def windows(self, clip: Clip) -> Iterator[Rows]:
+        """Decode the clip's sound twice, for its mean and for its frames; memory holds some seconds.
+
+        Yields:
+            Decibels of mel power, float32 [n, 40]; `finish` makes them relative to the clip's loudest cell.
+
+        Raises:
+            ClipFailure: too_short for less than one frame of 25 ms; no_audio and decode_error from decoding.
+        """
+        reader = audio_blocks(
+            clip.path,
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
+            block_seconds=_BLOCK_SECONDS,
+        )
+
+        def sound() -> Iterator[Samples]:
+            return mono_blocks(reader, reader.rate_hz, quantise=bool(self.settings.quantise))
+
+        samples, mean = measure(sound())
+        if samples < FRAME_SAMPLES:
+            raise ClipFailure(
+                Reason.TOO_SHORT,
+                f"{samples:,} samples at 16 kHz ({samples / RATE_HZ:.4f} s); "
+                f"one spectrogram frame needs {FRAME_SAMPLES:,} ({FRAME_SAMPLES / RATE_HZ} s)",
+            )
+        first = 0
+        for decibels in decibel_frames(sound(), mean):
+            yield Rows(STREAM, decibels, frame_times(first, len(decibels), samples))
+            first += len(decibels)
+
+    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Decibels to decibels below the clip's loudest cell, both [T, 40]."""
+        return relative_decibels(rows)
+
+    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Mean over frames, [40]; in float64, because an hour has 360,000 of them. AVLnet itself pools nothing."""
+        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
