@@ -1,10 +1,12 @@
 """Decoding and feature extraction beside the bare network, in one run.
 
-For each extractor: windows a second of the network alone on ready tensors (the same batch size and memory format),
-of the engine from files to features, and their ratio; for the decoder: frames a second at 25 fps. The clips are
-copies of one video, so that every clip costs the same.
+For each extractor, in a process of its own: windows a second of the network alone on ready tensors (the same batch
+size and memory format), of the engine from files to features, and their ratio; the time to decode and cut a clip on
+one thread; peak memory; and which of the two, network or decoding, holds the other up. The clips are copies of one
+video, so that every clip costs the same.
 
     python benchmarks/extraction.py --video clip.avi --clips 16
+    python benchmarks/extraction.py --video clip.avi --only resnet152 --device cuda --decode-workers 8 --precision tf32
 """
 
 from __future__ import annotations
@@ -12,21 +14,24 @@ from __future__ import annotations
 import argparse
 import platform
 import resource
+import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.features.registry import build_extractor, names
-from avpipe.features.types import Clip, Extractor
+from avpipe.features.engine import arithmetic, extract_clips, prepare_network
+from avpipe.features.registry import build_extractor, entry, names
+from avpipe.features.types import Clip, Extractor, Window
 from avpipe.media.decode import decode_video
 from avpipe.sources.synthetic import plan_demo, render_clip
 from avpipe.weights import load_weights
 
-SETTINGS = {"c3d": {}, "vggish": {"postprocess": False}}
-CLIPS_FACTOR = {"c3d": 1, "vggish": 8}  # a VGGish clip takes a fraction of a second; short runs measure noise
+SETTINGS = {"vggish": {"postprocess": False}}
+CLIPS_FACTOR = {"vggish": 8, "spectrogram": 8}  # these take a fraction of a second a clip; short runs measure noise
 
 
 def decode_rate(video: Path) -> tuple[int, float]:
@@ -44,32 +49,66 @@ def front_end_seconds(extractor: Extractor, video: Path) -> float:
     return time.perf_counter() - began
 
 
-def bare_rate(extractor: Extractor, network: torch.nn.Module, clip: Clip, batches: int, device: str) -> float:
-    """Windows a second of the network on ready tensors."""
-    tensors = [window.tensor for window in extractor.windows(clip)]
-    ready = torch.stack([tensors[index % len(tensors)] for index in range(extractor.batch_size)])
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    ready = ready.contiguous(memory_format=formats.get(ready.dim(), torch.contiguous_format)).to(device)
-    with torch.inference_mode():
-        network(ready)
-        began = time.perf_counter()
-        for _ in range(batches):
-            network(ready).float().cpu()
-        return batches * extractor.batch_size / (time.perf_counter() - began)
+def bare_seconds(extractor: Extractor, network: torch.nn.Module, clip: Clip, clips: int, device: str) -> float:
+    """Seconds of the network for the windows of some clips, in full batches of ready tensors."""
+    windows = [each for each in extractor.windows(clip) if isinstance(each, Window)]
+    counts = Counter(window.stream for window in windows)
+    total = 0.0
+    for stream, count in counts.items():
+        tensors = [window.tensor for window in windows if window.stream == stream]
+        ready = torch.stack([tensors[index % len(tensors)] for index in range(extractor.batch_size)])
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        ready = ready.contiguous(memory_format=formats.get(ready.dim(), torch.contiguous_format)).to(device)
+        batches = max(1, round(clips * count / extractor.batch_size))
+        with torch.inference_mode(), arithmetic(torch.device(device), extractor.precision):
+            extractor.forward(network, stream, ready).float().cpu()
+            began = time.perf_counter()
+            for _ in range(batches):
+                extractor.forward(network, stream, ready).float().cpu()
+            seconds = time.perf_counter() - began
+        total += seconds * clips * count / (batches * extractor.batch_size)
+    return total
 
 
-def engine_rate(
-    extractor: Extractor, network: torch.nn.Module, video: Path, clips: int, device: str
+def engine_seconds(
+    extractor: Extractor, network: torch.nn.Module, video: Path, clips: int, chosen: argparse.Namespace
 ) -> tuple[int, float]:
-    """Windows and seconds from files to features."""
+    """Rows of the first stream, and seconds, from files to features."""
     began = time.perf_counter()
-    windows = 0
+    rows = 0
     inputs = [Clip(str(index), video) for index in range(clips)]
-    for _, outcome in extract_clips(extractor, network, inputs, device=device):
+    workers = chosen.decode_workers
+    for _, outcome in extract_clips(extractor, network, inputs, device=chosen.device, decode_workers=workers):
         if isinstance(outcome, Exception):
             raise outcome
-        windows += sum(len(features.values) for features in outcome.values())
-    return windows, time.perf_counter() - began
+        rows += len(next(iter(outcome.values())).values)
+    return rows, time.perf_counter() - began
+
+
+def measure(name: str, video: Path, chosen: argparse.Namespace) -> None:
+    """Print one line for an extractor."""
+    settings = SETTINGS.get(name, {}) | ({"precision": chosen.precision} if entry(name).has_weights else {})
+    extractor = build_extractor(name, settings)
+    network = extractor.build_network()
+    load_weights(network, "random:0")
+    network = prepare_network(network, chosen.device)
+    clips = chosen.clips * CLIPS_FACTOR.get(name, 1)
+    front_end = min(front_end_seconds(extractor, video) for _ in range(chosen.rounds))
+    bare, engine, rows = float("inf"), float("inf"), 0
+    for _ in range(chosen.rounds):
+        rows, seconds = engine_seconds(extractor, network, video, clips, chosen)
+        engine = min(engine, seconds)
+        bare = min(bare, bare_seconds(extractor, network, Clip("bare", video), clips, chosen.device))
+    decoding = front_end * clips / chosen.decode_workers
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    alone = f"{rows / bare:.2f} windows/s" if bare else "none"
+    share = f"{100 * bare / engine:.0f} %" if bare else "-"
+    bottleneck = "network" if bare > decoding else "decoding"
+    print(
+        f"| {name} | {alone} | {rows / engine:.2f} windows/s | {share} | {clips / engine:.2f} clips/s | "
+        f"{1000 * front_end:.0f} ms | {bottleneck} | {peak:.0f} MB |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -79,7 +118,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16, help="clips for the engine (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default: %(default)s)")
+    parser.add_argument("--decode-workers", type=int, default=1, help="decoding threads (default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
+    parser.add_argument("--precision", default="float32", help="arithmetic of the network (default: %(default)s)")
+    parser.add_argument("--only", choices=names(), help="one extractor, in this process")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,32 +129,18 @@ def main() -> None:
         if video is None:
             video = Path(folder) / "clip.avi"
             render_clip(next(spec for spec in plan_demo() if spec.oddity is None), video)
-        measure(video, chosen)
-
-
-def measure(video: Path, chosen: argparse.Namespace) -> None:
-    """Print one line per extractor."""
-    print(f"{platform.machine()}, torch {torch.__version__}, {chosen.threads} threads, {chosen.device}")
-    frames, seconds = min((decode_rate(video) for _ in range(chosen.rounds)), key=lambda each: each[1])
-    print(f"decoding {video.name}: {frames} frames at 25 fps, {frames / seconds:.0f} frames/s on one thread")
-    for name in names():
-        extractor = build_extractor(name, SETTINGS[name])
-        network = extractor.build_network()
-        load_weights(network, "random:0")
-        network = prepare_network(network, chosen.device)
-        bare, engine = 0.0, 0.0
-        front_end = front_end_seconds(extractor, video)
-        for _ in range(chosen.rounds):
-            clips = chosen.clips * CLIPS_FACTOR[name]
-            windows, seconds = engine_rate(extractor, network, video, clips, chosen.device)
-            batches = max(1, round(windows / extractor.batch_size))
-            bare = max(bare, bare_rate(extractor, network, Clip("bare", video), batches, chosen.device))
-            engine = max(engine, windows / seconds)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{name}: bare network {bare:.2f} windows/s, engine {engine:.2f} windows/s = {100 * engine / bare:.0f} %; "
-            f"decoding and cutting: {1000 * front_end:.0f} ms a clip on one thread; peak memory so far {peak:.0f} MB"
-        )
+        if chosen.only:
+            measure(chosen.only, video, chosen)
+            return
+        device = torch.cuda.get_device_name() if chosen.device == "cuda" else platform.machine()
+        print(f"{device}, torch {torch.__version__}, {chosen.threads} threads, {chosen.precision}")
+        frames, seconds = min((decode_rate(video) for _ in range(chosen.rounds)), key=lambda each: each[1])
+        print(f"decoding {video.name}: {frames} frames at 25 fps, {frames / seconds:.0f} frames/s on one thread\n")
+        print("| | bare network | engine | share | | decoding, one thread | held up by | peak memory |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        for name in names():
+            arguments = [*sys.argv[1:], "--video", str(video), "--only", name]
+            subprocess.run([sys.executable, __file__, *arguments], check=True)
 
 
 if __name__ == "__main__":
