@@ -243,3 +243,10 @@ def test_memory_does_not_grow_with_the_length(name: str, long_files: list[Path])
     # Up to 8 windows wait in the queue, 2 in the batch, and some are being made, each of up to 2.4 MB: by chance two
     # minutes may not need all of it. An hour has 115 MB of sound as 16 bits, 75 MB of pictures, far more of windows.
     assert hour - minutes < 40
+
+
+def test_the_table_in_the_documentation_is_what_was_measured(measured: Callable[[str], dict[str, Outcome]]) -> None:
+    """Renew it with: python tests/features/odd_media.py --table."""
+    page = Path(__file__).parents[2] / "docs" / "odd_media.md"
+    table = odd_media.markdown_table({name: measured(name) for name in names()})
+    assert table in page.read_text(encoding="utf-8")
