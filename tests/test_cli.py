@@ -43,6 +43,7 @@ def test_a_stretch_of_a_file(clip):
         (["{clip}", "vggish", "x.npz", "--weights", "gone.pth"], "gone.pth"),
         (["{clip}", "vggish", "x.npz", "--weights", "random:x"], "for example 'random:0'"),
         (["{clip}", "vggish", "x.csv", "--weights", "random:0"], ".npz"),
+        (["{clip}", "vggish", "no/such/folder/x.npz", "--weights", "random:0"], "does not exist"),
         (["{clip}", "vggish", "x.npz", "--weights", "random:0", "--start", "3", "--end", "1"], "0 <= start < end"),
         (["{clip}", "vggish", "x.npz", "--weights", "random:0", "--start", "nan"], "0 <= start < end"),
     ],

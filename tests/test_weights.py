@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from avpipe.errors import AvpipeError
 from avpipe.features.vggish import VGGish
 from avpipe.weights import (
+    build_empty,
     file_sha256,
     load_published,
     load_weights,
@@ -278,3 +280,60 @@ class TestLoadWeights:
     def test_missing_file_suggests_random_weights(self, tmp_path: Path) -> None:
         with pytest.raises(AvpipeError, match=r"random:<seed>"):
             load_weights(small_network(), tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda value: value * float("nan"), "1 not finite: 0.weight"),
+        (lambda value: value.to(torch.complex64), "layout torch.strided"),
+        (lambda value: value.to_sparse(), "torch.sparse_coo"),
+        (lambda value: value.to("meta"), "on meta"),
+    ],
+)
+def test_tensors_that_are_no_ordinary_numbers(change: Any, found: str) -> None:
+    network = small_network()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    entries = dict(before)
+    entries["0.weight"] = change(entries["0.weight"])
+    with pytest.raises(AvpipeError, match=found):
+        load_published(network, entries)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("entries", [[1, 2], {1: torch.zeros(1)}, None])
+def test_what_is_no_mapping_from_names(entries: Any) -> None:
+    with pytest.raises(AvpipeError, match="expected a mapping from names to tensors"):
+        load_published(small_network(), entries)
+
+
+@pytest.mark.parametrize("spec", [None, 3])
+def test_a_spec_that_is_no_path(spec: Any) -> None:
+    with pytest.raises(AvpipeError, match="random:<seed>"):
+        load_weights(small_network(), spec)
+
+
+def test_a_file_that_is_known_to_be_another_is_refused(tmp_path: Path) -> None:
+    class Network(nn.Linear):
+        other_files: Mapping[str, str] = {}
+
+    network = Network(2, 2)
+    torch.save(network.state_dict(), tmp_path / "other.pth")
+    assert load_weights(network, tmp_path / "other.pth").label == file_sha256(tmp_path / "other.pth")
+    Network.other_files = {file_sha256(tmp_path / "other.pth")[:8]: "the second version"}
+    with pytest.raises(AvpipeError, match=r"is the second version .* gives other features"):
+        load_weights(network, tmp_path / "other.pth")
+
+
+def test_files_are_read_in_threads(tmp_path: Path) -> None:
+    torch.save({"rate": np.float64(0.5), "count": np.int64(3)}, tmp_path / "numbers.pth")
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(read_checkpoint, [tmp_path / "numbers.pth"] * 60))
+    assert all(each == {"rate": 0.5, "count": 3} for each in found)
+
+
+def test_an_empty_network_draws_no_random_numbers_and_has_counters() -> None:
+    before = torch.get_rng_state()
+    network = build_empty(small_network)
+    assert torch.equal(torch.get_rng_state(), before) and not network.training
+    assert int(network.state_dict()["1.num_batches_tracked"]) == 0

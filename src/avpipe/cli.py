@@ -149,6 +149,8 @@ def _run_extract(chosen: argparse.Namespace) -> int:
 
     if chosen.output.suffix != ".npz":
         raise AvpipeError(f"The output must end in .npz, found {chosen.output}.")
+    if not chosen.output.parent.is_dir():
+        raise AvpipeError(f"The folder of {chosen.output} does not exist. Make it, or give another place.")
     start = chosen.start or 0.0
     if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
         raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no stretch; expected 0 <= start < end.")

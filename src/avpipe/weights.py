@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import pickle
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
@@ -17,6 +19,7 @@ import torch
 from avpipe.errors import AvpipeError
 
 RANDOM_PREFIX = "random:"
+_LOADING = threading.Lock()  # torch's list of harmless types is one for all threads
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # the function with which numpy's numbers are unpickled
 # Training checkpoints hold learning rates and counters as numpy numbers. Making one from its bytes executes nothing.
@@ -55,6 +58,21 @@ class WeightsRecord:
     sha256: str | None
 
 
+def build_empty(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """A network in evaluation mode whose numbers are yet to come; quick, and no random number is drawn.
+
+    Args:
+        build: makes the network.
+    """
+    with torch.device("meta"):
+        network = build()
+    network = network.float().to_empty(device="cpu").eval()  # float32 whatever the caller's default type is
+    for buffer in network.buffers():
+        if not buffer.is_floating_point():
+            buffer.zero_()  # batch-norm counters, which old files lack
+    return network
+
+
 def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
     """Fill a network in place from a file or from a seed.
 
@@ -64,8 +82,11 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
             training checkpoint will do for a network that says which entry it wants (`Published`).
 
     Raises:
-        AvpipeError: a spec that is neither, an unreadable file, or keys that do not fit (`load_published`).
+        AvpipeError: a spec that is neither, an unreadable file, one that is known to be another (the network's
+            `other_files`), or keys that do not fit (`load_published`).
     """
+    if not isinstance(spec, str | os.PathLike):
+        raise AvpipeError(f"Weights {spec!r}: expected the path of a weight file, or random:<seed> such as 'random:0'.")
     seed = random_seed(spec)
     if seed is not None:
         load_published(module, random_state_dict(module, seed))
@@ -76,6 +97,12 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
         handle.seek(0)
         state_dict = _state_dict(_unpickle_tensors(handle, path), path, getattr(module, "published_entry", None))
+    for digest, what in getattr(module, "other_files", {}).items():
+        if sha256.startswith(digest):
+            raise AvpipeError(
+                f"{path} is {what} (sha256 {sha256}): it fits {type(module).__name__} and gives other features. "
+                "Use the published file; config/weights.yaml says where it can be had."
+            )
     try:
         load_published(module, state_dict)
     except AvpipeError as error:
@@ -145,8 +172,11 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
     and they do not enter inference (specs/extractors.md §2.1).
 
     Raises:
-        AvpipeError: names every missing, unexpected and misshapen key; the network is then unchanged.
+        AvpipeError: names every missing, unexpected and misshapen key, and those with values that are not finite;
+            the network is then unchanged.
     """
+    if not isinstance(state_dict, Mapping) or not all(isinstance(key, str) for key in state_dict):
+        raise AvpipeError(f"Weights: found a {type(state_dict).__name__}; expected a mapping from names to tensors.")
     state_dict = _entry_of(state_dict, getattr(module, "published_entry", None))
     if isinstance(module, Published):
         state_dict = module.published_entries(state_dict)
@@ -156,9 +186,14 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
     misshapen = [
         f"{key} (found {_shape_text(value)}, expected {_shape_text(wanted[key])})"
         for key, value in state_dict.items()
-        if key in wanted and not (isinstance(value, torch.Tensor) and value.shape == wanted[key].shape)
+        if key in wanted and not _fits(value, wanted[key])
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    bad = [
+        key
+        for key, value in state_dict.items()
+        if key in wanted and _fits(value, wanted[key]) and not bool(torch.isfinite(value).all())
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "not finite": bad}
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
         raise AvpipeError(
@@ -224,7 +259,7 @@ def _open(path: Path) -> io.BufferedReader:
 
 def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+        with _LOADING, torch.serialization.safe_globals(_NUMPY_NUMBERS):
             return torch.load(handle, map_location="cpu", weights_only=True)
     # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
     except Exception as error:
@@ -265,8 +300,22 @@ def _entry_of(loaded: Any, entry: str | None) -> Any:
     return loaded
 
 
+def _fits(value: Any, wanted: torch.Tensor) -> bool:
+    """Whether a value is an ordinary tensor of the shape wanted, real where a real one is."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_complex())
+        and value.shape == wanted.shape
+    )
+
+
 def _shape_text(value: Any) -> str:
-    return str(list(value.shape)) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    if not isinstance(value, torch.Tensor):
+        return f"a {type(value).__name__}"
+    if value.is_meta or value.is_complex() or value.layout is not torch.strided:
+        return f"a tensor of type {value.dtype}, layout {value.layout}, on {value.device}"
+    return str(list(value.shape))
 
 
 def _advice(state_dict: Mapping[str, Any], wanted: Mapping[str, Any], missing: list[str], unexpected: list[str]) -> str:

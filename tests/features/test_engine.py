@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from avpipe.config.features import NetworkSettings
-from avpipe.errors import ClipFailure, Reason
+from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import engine
 from avpipe.features.engine import extract_clips, prepare_network
+from avpipe.features.registry import build_extractor
 from avpipe.features.types import Clip, Extractor, Rows, Window
+from avpipe.weights import build_empty
 
 
 class NumberExtractor(Extractor):
@@ -209,21 +211,23 @@ def test_a_batch_under_way_while_the_next_is_gathered_changes_nothing(extractor,
 
 
 class WithNorms(torch.nn.Module):
-    """A network with batch norms after convolutions and after something else."""
+    """Batch norms after convolutions, as attributes and in sequences, and one after something else."""
+
+    folds_batch_norms = True
 
     def __init__(self):
         super().__init__()
-        self.first = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
-        self.shared = torch.nn.Conv2d(4, 4, 1)
-        self.norm = torch.nn.BatchNorm2d(4)
-        self.last = torch.nn.BatchNorm2d(4)
+        pair = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 4, 1))
+        self.first = torch.nn.Sequential(pair, torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.conv1 = torch.nn.Conv2d(4, 4, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(4)
+        self.last = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(4))
 
     def forward(self, x):
-        x = self.shared(self.first(x))
-        return self.last(torch.relu(self.norm(x) + x)).mean(dim=(2, 3))
+        return self.last(self.bn1(self.conv1(self.first(x)))).mean(dim=(2, 3))
 
 
-def test_batch_norms_are_folded_where_a_convolution_stands_alone_before_them():
+def test_batch_norms_are_folded_into_the_convolutions_before_them():
     torch.manual_seed(0)
     network = WithNorms()
     for module in network.modules():
@@ -237,5 +241,25 @@ def test_batch_norms_are_folded_where_a_convolution_stands_alone_before_them():
     prepared = prepare_network(network, "cpu")
     # float32: a product of weights is rounded once more.
     torch.testing.assert_close(prepared(x), expected, rtol=1e-5, atol=1e-5)
-    # `shared` feeds the sum as well, and `last` follows no convolution: those stay.
-    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in prepared.modules()) == 2
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in prepared.modules()) == 1
+
+
+@pytest.mark.parametrize(("name", "left"), [("resnet152", 0), ("resnext101", 0), ("selavi", 0)])
+def test_no_batch_norm_of_the_published_networks_is_left(name, left):
+    network = prepare_network(build_empty(build_extractor(name).build_network), "cpu")
+    assert sum(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules()) == left
+
+
+def test_the_caller_s_autocast_changes_nothing():
+    expected = run(NumberExtractor(), ["3x7"])["3x7"]["video"].values
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(run(NumberExtractor(), ["3x7"])["3x7"]["video"].values, expected)
+
+
+def test_values_too_large_for_their_storage_are_told():
+    class Large(NumberExtractor):
+        def finish(self, stream, rows):
+            return rows * np.float32(1e6)
+
+    with pytest.raises(AvpipeError, match=r"more than float16 holds.*storage to float32"):
+        run(Large(storage="float16"), ["3x2"])

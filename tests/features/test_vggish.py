@@ -252,3 +252,15 @@ class TestWindows:
     def test_just_long_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decode(monkeypatch, 15_600, 16_000)
         assert len(list(self.extractor.windows(CLIP))) == 1
+
+
+@pytest.mark.parametrize(
+    ("waveform", "found"),
+    [
+        (np.zeros((1, 50_000), np.int16), "transpose it"),
+        (np.array([0.0, np.nan], np.float32), "not finite"),
+    ],
+)
+def test_waveforms_that_are_none(waveform: np.ndarray, found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        waveform_to_examples(waveform, 16_000)

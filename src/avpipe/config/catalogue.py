@@ -19,7 +19,6 @@ class PublishedFile(Settings):
     url: str = Field(description="Where it can be had.")
     size: str = Field("not published", description="Its size, as far as known.")
     sha256: list[str] = Field([], description="Digests of the published file, or their beginnings, where known.")
-    wrong: dict[str, str] = Field({}, description="Digests of files that fit and give other features -> what they are.")
     trained_on: str = Field(description="The training data.")
     licence_weights: str = Field(description="Licence of the weights.")
     licence_code: str = Field(description="Licence of the published code.")
@@ -45,18 +44,8 @@ def read_catalogue(path: Path) -> dict[str, PublishedFile]:
     return catalogue
 
 
-def judge_digest(sha256: str, published: list[str], wrong: dict[str, str]) -> str | None:
-    """What to say of a file by its digest; None: it is the published one, or nobody published its digest.
-
-    Raises:
-        AvpipeError: it is known to be another one.
-    """
-    for digest, what in wrong.items():
-        if sha256.startswith(digest):
-            raise AvpipeError(
-                f"this is {what} (sha256 {sha256}), which gives other features than the published ones. "
-                f"Expected the file whose sha256 begins with {' or '.join(published)}."
-            )
+def judge_digest(sha256: str, published: list[str]) -> str | None:
+    """What to say of a file by its digest; None: it is the published one, or nobody published its digest."""
     if not published or any(sha256.startswith(digest) for digest in published):
         return None
     return f"not the published file: its sha256 is {sha256}, that of the published one begins with {published[0]}"

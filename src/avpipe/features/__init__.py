@@ -18,7 +18,7 @@ __all__ = ["Features", "build_network", "extract", "names"]
 
 
 def build_network(name: str) -> torch.nn.Module:
-    """The architecture of an extractor's network, untrained, in evaluation mode.
+    """The architecture of an extractor's network in evaluation mode, untrained: with the weights of random:0.
 
     Its forward takes the published input tensor (docs/extractors.md) with a batch axis in front.
 
@@ -29,8 +29,11 @@ def build_network(name: str) -> torch.nn.Module:
         AvpipeError: unknown name.
     """
     from avpipe.features.registry import build_extractor
+    from avpipe.weights import build_empty, load_published, random_state_dict
 
-    return build_extractor(name).build_network().eval()
+    network = build_empty(build_extractor(name).build_network)
+    load_published(network, random_state_dict(network, 0))
+    return network
 
 
 def extract(

@@ -30,7 +30,7 @@ def check_weights(
     pca: str | os.PathLike[str] | None,
     target: str | os.PathLike[str],
     *,
-    digests: Mapping[str, Mapping[str, Any]],
+    digests: Mapping[str, list[str]],
 ) -> None:
     """Load weights into their network once and write what they are.
 
@@ -40,8 +40,7 @@ def check_weights(
         pca: VGGish's PCA file, if its settings use one.
         target: the JSON file to write: label and sha256 of the weights, the PCA's sha256, and remarks on files
             that are not the published ones.
-        digests: for the extractor and "vggish_pca": known digests of the published file (`sha256`) and of files
-            that must not be used (`wrong`).
+        digests: for the extractor and "vggish_pca": known digests of the published file, or their beginnings.
 
     Raises:
         AvpipeError: a file is not readable, its keys or shapes are not the network's, or it is a wrong one.
@@ -119,24 +118,20 @@ def _main() -> None:
     json.dump(faults, sys.stdout)
 
 
-def _remark(path: str, sha256: str | None, known: Mapping[str, Any]) -> str | None:
+def _remark(path: str, sha256: str | None, published: list[str]) -> str | None:
     if sha256 is None:
         return None
-    try:
-        remark = judge_digest(sha256, known["sha256"], known["wrong"])
-    except AvpipeError as error:
-        raise AvpipeError(f"{path}: {error}") from None
-    if not known["sha256"]:
+    if not published:
         _log.info("%s: sha256 %s; the publisher names none to compare it with", path, sha256)
-    return remark
+    return judge_digest(sha256, published)
 
 
 def _load(extractor: str, weights: str) -> tuple[str, str | None]:
     """Label and digest of a file that fits; imports torch, which random weights need not wait for."""
     from avpipe.features.registry import build_extractor
-    from avpipe.weights import load_weights
+    from avpipe.weights import build_empty, load_weights
 
-    record = load_weights(build_extractor(extractor).build_network(), weights)
+    record = load_weights(build_empty(build_extractor(extractor).build_network), weights)
     return record.label, record.sha256
 
 

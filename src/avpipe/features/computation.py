@@ -145,10 +145,10 @@ class Computation:
 
     def _lane(self, request: ShardRequest) -> Lane:
         from avpipe.features.engine import Lane, prepare_network
-        from avpipe.weights import load_weights
+        from avpipe.weights import build_empty, load_weights
 
         extractor = build_extractor(request.extractor, dict(request.settings), request.pca)
-        network = extractor.build_network()
+        network = build_empty(extractor.build_network)
         if request.weights is not None:
             record = load_weights(network, request.weights)
             if record.label != request.weights_record["label"]:

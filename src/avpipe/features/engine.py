@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-import torch.fx
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avpipe.config.features import Precision
-from avpipe.errors import ClipFailure
+from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.decoding import Collected, Decoder
 from avpipe.features.types import Clip, Extractor, Features, Rows, Window
 
@@ -76,41 +75,41 @@ def prepare_network(network: torch.nn.Module, device: str) -> torch.nn.Module:
     Evaluation mode, no gradients, batch norms folded into convolutions, on the device, in the memory format that its
     convolutions run fastest in.
     """
-    network = _without_batch_norms(network.eval().requires_grad_(False)).to(device)
+    network = network.eval().requires_grad_(False)
+    if getattr(network, "folds_batch_norms", False):
+        _fold_batch_norms(network)
+    network = network.to(device)
     for module in network.modules():
         if isinstance(module, _ConvNd) and module.weight.dim() in _MEMORY_FORMATS:
             module.to(memory_format=_MEMORY_FORMATS[module.weight.dim()])  # type: ignore[call-overload]
     return network
 
 
-def _without_batch_norms(network: torch.nn.Module) -> torch.nn.Module:
+def _fold_batch_norms(network: torch.nn.Module) -> None:
     """Fold each batch norm into the convolution before it; features move by 4e-7 at most.
 
-    On a CPU SeLaVi's video network takes a fifth less time, the ResNets up to a tenth (docs/benchmarks.md).
+    On a CPU SeLaVi's video network takes a fifth less time, the ResNets up to a tenth (docs/benchmarks.md). Done for
+    networks that say `folds_batch_norms`: in them conv1 is followed by bn1 and by nothing else, and so on, and in
+    a Sequential the order says what follows. (Tracing would find out by itself; it disturbs other threads.)
     """
-    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
-        return network
-    parts = getattr(network, "parts", ())  # networks that are called one by one
-    for name in parts:
-        setattr(network, name, _fold(network.get_submodule(name)))
-    return network if parts else _fold(network)
+    for module in network.modules():
+        for place, norm in list(module.named_children()):
+            if isinstance(norm, _BatchNorm):
+                holder, name = _place_before(module, place)
+                convolution = getattr(holder, name, None)
+                if isinstance(convolution, _ConvNd):
+                    setattr(holder, name, fuse_conv_bn_eval(convolution, norm))
+                    setattr(module, place, torch.nn.Identity())
 
 
-def _fold(network: torch.nn.Module) -> torch.fx.GraphModule:
-    traced = torch.fx.symbolic_trace(network)
-    modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        if node.op != "call_module" or not isinstance(norm := modules[node.target], _BatchNorm):
-            continue
-        before = node.args[0]
-        convolution = modules[before.target] if before.op == "call_module" else None
-        if isinstance(convolution, _ConvNd) and len(before.users) == 1:
-            traced.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
+def _place_before(module: torch.nn.Module, place: str) -> tuple[torch.nn.Module, str]:
+    """Where the module is whose result goes into the batch norm at `place`."""
+    if not isinstance(module, torch.nn.Sequential):
+        return module, place.replace("bn", "conv")
+    holder, name = module, str(int(place) - 1)
+    while isinstance(inner := getattr(holder, name, None), torch.nn.Sequential):
+        holder, name = inner, str(len(inner) - 1)
+    return holder, name
 
 
 def extract_clips(
@@ -215,7 +214,13 @@ def _finish(extractor: Extractor, collected: Collected) -> dict[str, Features]:
         values = extractor.finish(stream, rows.values)
         if not np.isfinite(values).all():
             raise AssertionError(f"{extractor.name} gave values that are not finite for {collected.clip}")
-        stored = values.astype(extractor.settings.storage, copy=False)
+        with np.errstate(over="ignore"):
+            stored = values.astype(extractor.settings.storage, copy=False)
+        if not np.isfinite(stored).all():
+            raise AvpipeError(
+                f"{extractor.name} gave {np.abs(values).max():g} for {collected.clip.clip_id}, more than float16 holds "
+                "(65,504). Set the extractor's storage to float32."
+            )
         features[stream] = Features(stored, extractor.pool(stream, stored), rows.times)
     return features
 
@@ -227,11 +232,17 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
         with torch.autocast(device.type, dtype=getattr(torch, precision)):
             yield
         return
+    with torch.autocast(device.type, enabled=False), _tf32(device, precision == "tf32"):
+        yield
+
+
+@contextlib.contextmanager
+def _tf32(device: torch.device, is_wanted: bool) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
     convolution, product = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = is_wanted
     try:
         yield
     finally:

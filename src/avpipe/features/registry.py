@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from avpipe import stages
 from avpipe.config.features import (
@@ -99,11 +101,15 @@ def build_extractor(
         AvpipeError: unknown name, or settings that do not fit it.
     """
     known = entry(name)
+    if fidelity not in get_args(Fidelity):
+        raise AvpipeError(f"fidelity {fidelity!r}: expected {' or '.join(get_args(Fidelity))}.")
     if not isinstance(settings, ExtractorSettings):
         try:
             settings = known.settings.model_validate(settings or {})
-        except ValueError as error:
-            raise AvpipeError(f"Settings of {name} are not valid: {error}") from None
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            keys = ", ".join(known.settings.model_fields)
+            raise AvpipeError(f"Settings of {name}: {'; '.join(faults)}. It has {keys} (docs/config.md).") from None
     settings = settings.resolved(fidelity)
     module, _, attribute = known.location.partition(":")
     build = getattr(importlib.import_module(module), attribute)

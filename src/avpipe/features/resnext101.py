@@ -61,6 +61,7 @@ class ResNeXt101(nn.Module):
     """
 
     published_entry: ClassVar[str] = "state_dict"
+    folds_batch_norms: ClassVar = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -77,8 +77,7 @@ class SeLaVi(nn.Module):
 
     published_entry: ClassVar[str] = "model"
     """Of the training checkpoint that was published."""
-    parts: ClassVar[tuple[str, ...]] = ("video_network", "audio_network")
-    """Networks that are called one by one."""
+    folds_batch_norms: ClassVar = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,8 +140,7 @@ class SeLaViExtractor(Extractor):
 
     def build_network(self) -> SeLaVi:
         """The untrained network; forward takes [N, 3, 30, 112, 112] and [N, 1, 257, 99], gives two [N, 512]."""
-        with torch.random.fork_rng(devices=[]):  # torchvision draws 36 million numbers, which weights then replace
-            return SeLaVi().eval()
+        return SeLaVi().eval()
 
     def forward(self, network: nn.Module, stream: str, batch: torch.Tensor) -> torch.Tensor:
         """Rows [N, 512] of the stream's own network."""

@@ -6,15 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from avpipe.config.quirks import Fidelity
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.engine import extract_clips, prepare_network
 from avpipe.features.registry import build_extractor, entry
 from avpipe.features.types import Clip, Features
-from avpipe.weights import load_weights
+from avpipe.weights import build_empty, load_weights
 
 
 def extract_file(
@@ -37,8 +35,7 @@ def extract_file(
     elif pca is not None:
         raise AvpipeError(f"{name} takes no PCA file; leave `pca` out.")
     extractor = build_extractor(name, settings, pca, fidelity=fidelity)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers do not depend on features taken in between
-        network = extractor.build_network()
+    network = build_empty(extractor.build_network)
     if known.has_weights:
         if weights is None:
             raise AvpipeError(f"{name} needs weights: the path of the published file, or random:<seed> to try it.")

@@ -113,7 +113,7 @@ class SpectrogramExtractor(Extractor):
         if samples < FRAME_SAMPLES:
             raise ClipFailure(
                 Reason.TOO_SHORT,
-                f"{samples:,} samples at 16 kHz ({samples / RATE_HZ:.4f} s); "
+                f"{clip.path}: {samples:,} samples at 16 kHz ({samples / RATE_HZ:.4f} s); "
                 f"one spectrogram frame needs {FRAME_SAMPLES:,} ({FRAME_SAMPLES / RATE_HZ} s)",
             )
         first = 0

@@ -217,7 +217,7 @@ class VGGishExtractor(Extractor):
         if index < 0:
             raise ClipFailure(
                 Reason.TOO_SHORT,
-                f"{stream.samples:,} samples at 16 kHz ({stream.samples / RATE_HZ:.3f} s); "
+                f"{clip.path}: {stream.samples:,} samples at 16 kHz ({stream.samples / RATE_HZ:.3f} s); "
                 f"one VGGish example needs {EXAMPLE_SAMPLES:,} ({EXAMPLE_SECONDS} s)",
             )
 

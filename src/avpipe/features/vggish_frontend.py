@@ -21,6 +21,8 @@ MEL_BANDS = 64
 MEL_LOW_HZ, MEL_HIGH_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.01
 EXAMPLE_FRAMES = 96
+MOST_CHANNELS = 64
+"""More are no sound: the axes are the wrong way round."""
 
 EXAMPLE_HOP_SAMPLES = EXAMPLE_FRAMES * HOP_SAMPLES
 EXAMPLE_SAMPLES = EXAMPLE_HOP_SAMPLES - HOP_SAMPLES + FRAME_SAMPLES
@@ -74,7 +76,7 @@ def to_mono(waveform: npt.NDArray[np.generic]) -> Samples:
     """Float64 [n] in [-1, 1] from int16 or float, [n] or [n, channels]; channels are averaged.
 
     Raises:
-        ValueError: another type or number of axes.
+        ValueError: another type or number of axes, more channels than a sound has, or values that are not finite.
     """
     if waveform.dtype != np.int16 and not np.issubdtype(waveform.dtype, np.floating):
         raise ValueError(f"Waveform of type {waveform.dtype}; expected int16, or float in [-1, 1]: convert it first.")
@@ -82,8 +84,12 @@ def to_mono(waveform: npt.NDArray[np.generic]) -> Samples:
         raise ValueError(f"Waveform of shape {waveform.shape}; expected [samples] or [samples, channels].")
     if waveform.ndim == 2 and waveform.shape[1] == 0:
         raise ValueError(f"Waveform of shape {waveform.shape}; expected at least one channel.")
+    if waveform.ndim == 2 and waveform.shape[1] > MOST_CHANNELS:
+        raise ValueError(f"Waveform of shape {waveform.shape}; expected [samples, channels]: transpose it first.")
     if waveform.dtype != np.int16:
         samples = waveform.astype(np.float64)
+        if not np.isfinite(samples).all():
+            raise ValueError("The waveform holds values that are not finite.")
         return samples.mean(axis=1) if samples.ndim == 2 else samples
     # Sums of int16 are exact and 32768 is a power of 2, so this equals the mean of scaled samples bit for bit; adding
     # whole channels takes a quarter of the time of a mean over so short an axis.

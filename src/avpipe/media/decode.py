@@ -192,5 +192,5 @@ def _check_whole(path: Path, tally: Tally, last: TimedFrame | None, cut: Cut) ->
     if last.end <= cut.start:
         raise ClipFailure(
             Reason.TOO_SHORT,
-            f"{path}: the stretch begins at {float(cut.start):.3f} s, the video at {float(last.end):.3f} s",
+            f"{path}: the stretch begins at {float(cut.start):.3f} s, the video ends at {float(last.end):.3f} s",
         )
