@@ -75,6 +75,11 @@ def get_weights_file(wildcards):
     return [file for file in files if file is not None and not file.startswith("random:")]
 
 
+def get_weights_state(wildcards):
+    """Size and time stamp of those files."""
+    return told(PLAN.weights_state, wildcards.dataset, wildcards.extractor)
+
+
 def get_weights(extractor):
     """The weights of an extractor: a path or random:<seed>; None where it has no network."""
     return lambda wildcards: told(PLAN.weights, wildcards.dataset, extractor)
@@ -130,6 +135,38 @@ def get_consumers(wildcards):
         for extractor in PLAN.extractors(wildcards.dataset)
         if PLAN.reads_converted(wildcards.dataset, extractor)
     }
+
+
+def get_settings(extractor):
+    """What the rows of an extractor depend on."""
+
+    def settings(wildcards):
+        values = PLAN.extractor_settings(wildcards.dataset, extractor)
+        return {key: value for key, value in values.items() if key != "batch_size"}
+
+    return settings
+
+
+def get_batch_size(extractor):
+    """Windows per forward pass; not compared (see `get_others`), since no row depends on it."""
+    return lambda wildcards, input: PLAN.extractor_settings(wildcards.dataset, extractor).get("batch_size")
+
+
+def get_device(wildcards, input):
+    """Where networks run; not compared, so that a dataset may be finished on another machine."""
+    return PLAN.config.device
+
+
+def get_timeout(wildcards, input):
+    """Longest time for decoding a clip; not compared, since it changes no row."""
+    return PLAN.config.clip_timeout_seconds
+
+
+def get_consumers_checks(wildcards):
+    """The checked weights of every extractor that reads converted clips."""
+    dataset = wildcards.dataset
+    reading = [each for each in PLAN.extractors(dataset) if PLAN.reads_converted(dataset, each)]
+    return [f"results/{dataset}/weights/{extractor}.json" for extractor in reading]
 
 
 def get_weights_checks(wildcards):

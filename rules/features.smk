@@ -21,6 +21,7 @@ rule check_weights:
         weights=lambda wildcards: get_weights(wildcards.extractor)(wildcards),
         pca=lambda wildcards: get_pca(wildcards.extractor)(wildcards),
         digests=lambda wildcards: PLAN.digests(wildcards.extractor),
+        state=get_weights_state,
     message:
         "Checking the weights of {wildcards.extractor} for {wildcards.dataset}"
     script:
@@ -48,12 +49,13 @@ rule extract_resnet152:
         runtime="12h",
     params:
         stage=stages.RESNET152,
-        settings=get_leaf("features", "resnet152"),
+        settings=get_settings("resnet152"),
+        batch_size=get_batch_size("resnet152"),
         media=get_media("resnet152"),
         weights=get_weights("resnet152"),
         pca=get_pca("resnet152"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:
@@ -83,12 +85,13 @@ rule extract_resnext101:
         runtime="12h",
     params:
         stage=stages.RESNEXT101,
-        settings=get_leaf("features", "resnext101"),
+        settings=get_settings("resnext101"),
+        batch_size=get_batch_size("resnext101"),
         media=get_media("resnext101"),
         weights=get_weights("resnext101"),
         pca=get_pca("resnext101"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:
@@ -118,12 +121,13 @@ rule extract_c3d:
         runtime="12h",
     params:
         stage=stages.C3D,
-        settings=get_leaf("features", "c3d"),
+        settings=get_settings("c3d"),
+        batch_size=get_batch_size("c3d"),
         media=get_media("c3d"),
         weights=get_weights("c3d"),
         pca=get_pca("c3d"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:
@@ -153,12 +157,13 @@ rule extract_vggish:
         runtime="4h",
     params:
         stage=stages.VGGISH,
-        settings=get_leaf("features", "vggish"),
+        settings=get_settings("vggish"),
+        batch_size=get_batch_size("vggish"),
         media=get_media("vggish"),
         weights=get_weights("vggish"),
         pca=get_pca("vggish"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:
@@ -188,12 +193,13 @@ rule extract_selavi:
         runtime="12h",
     params:
         stage=stages.SELAVI,
-        settings=get_leaf("features", "selavi"),
+        settings=get_settings("selavi"),
+        batch_size=get_batch_size("selavi"),
         media=get_media("selavi"),
         weights=get_weights("selavi"),
         pca=get_pca("selavi"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:
@@ -222,12 +228,13 @@ rule extract_spectrogram:
         runtime="4h",
     params:
         stage=stages.SPECTROGRAM,
-        settings=get_leaf("features", "spectrogram"),
+        settings=get_settings("spectrogram"),
+        batch_size=get_batch_size("spectrogram"),
         media=get_media("spectrogram"),
         weights=get_weights("spectrogram"),
         pca=get_pca("spectrogram"),
-        device=PLAN.config.device,
-        timeout=PLAN.config.clip_timeout_seconds,
+        device=get_device,
+        timeout=get_timeout,
         others=get_others,
         share_decode=get_share_decode,
     message:

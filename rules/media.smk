@@ -30,7 +30,7 @@ rule trim_clips:
 rule convert_fps:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
-        weights=get_weights_checks,
+        weights=get_consumers_checks,
         trimmed=get_trimmed,
     output:
         clips=temp(directory("<results>/{dataset}/converted/{shard}")),

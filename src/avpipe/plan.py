@@ -69,6 +69,9 @@ class Plan:
         As a param it makes a shard run again when, and only when, one of its clips comes, goes or changes.
         """
         self.require(dataset)
+        shards = self.shards(dataset)
+        if shard not in shards:
+            raise AvpipeError(f"{dataset} has the shards {shards[0]} to {shards[-1]} (n_shards), not {shard}.")
         if isinstance(self.dataset(dataset).source, Synthetic):
             return None
         return listing_digest(self.shard_listings(dataset)[int(shard)])
@@ -96,6 +99,12 @@ class Plan:
     def feature_set(self, dataset: str, name: str) -> FeatureSet:
         """A feature set by name."""
         return self.dataset(dataset).gzsl.feature_sets[name]
+
+    def weights_state(self, dataset: str, extractor: str) -> list[tuple[str, int, int]]:
+        """Path, size and time stamp of the weights and PCA files; a file that replaces one may be older than it."""
+        files = [self.weights(dataset, extractor), self.pca(dataset, extractor)]
+        paths = [Path(file) for file in files if file is not None and not file.startswith("random:")]
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
     def extractor_settings(self, dataset: str, extractor: str) -> dict[str, Any]:
         """Settings of an extractor as plain values, quirks decided."""
@@ -231,7 +240,10 @@ class Plan:
                 file = None if weights is None or weights.startswith("random:") else weights
                 digests = self.digests(extractor)
                 requests.append({"extractor": extractor, "weights": file, "pca": pca, "digests": digests})
-        return [f"the weights {fault}" for fault in find_faults(requests, Path(".snakemake") / "avpipe_weights")]
+        return [
+            f"weights: {fault.removeprefix('Weights: ')}"
+            for fault in find_faults(requests, Path(".snakemake") / "avpipe_weights")
+        ]
 
     def _missing_gzsl(self, dataset: str) -> list[str]:
         gzsl = self.dataset(dataset).gzsl

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from avpipe.features import computation, decoding, shards
+from avpipe.features.claims import claim
 from avpipe.features.requests import Companion, ShardRequest, stale_clips
+from avpipe.features.resnext101 import ResNeXt101Extractor
 from avpipe.features.shards import clips_to_convert, extract_shard
 from avpipe.features.store import read_clips, read_source_keys
 from avpipe.inventory.probing import ProbedClip
@@ -186,6 +190,7 @@ def extract_into(folder, made, **options):
 
 
 def test_one_decode_serves_another_extractor_which_then_computes_nothing(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     first, second = seeing("c3d", clips[:2]), seeing("resnext101", clips[:2])
     alone = [extract_into(tmp_path / "alone", made) for made in (first, second)]
     decodes = []
@@ -204,7 +209,42 @@ def test_one_decode_serves_another_extractor_which_then_computes_nothing(clips, 
     assert not list(together.rglob("*.parts"))
 
 
+def test_a_job_computes_nothing_that_another_job_is_at(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = seeing("c3d", clips[:1]), seeing("resnext101", clips[:1])
+    store = tmp_path / "resnext101" / "0000.h5"
+    companion = Companion(second, store)
+    other = claim(store, wait=False)
+    assert other is not None
+    extract_into(tmp_path, first, companions=[companion], share_decode="always")
+    assert not list(tmp_path.rglob("*.parts"))
+    # The other way round: a job waits for the one that computes for it.
+    waiting = threading.Thread(
+        target=extract_into, args=(tmp_path, second), kwargs={"companions": [companion], "share_decode": "always"}
+    )
+    waiting.start()
+    time.sleep(1)
+    assert waiting.is_alive() and not store.exists()
+    other.release()
+    waiting.join(60)
+    assert store.exists()
+
+
+def test_a_companion_s_trouble_is_left_to_its_own_job(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = seeing("c3d", clips[:1])
+    alone = extract_into(tmp_path / "alone", first)
+    finish = ResNeXt101Extractor.finish
+    monkeypatch.setattr(ResNeXt101Extractor, "finish", lambda self, stream, rows: finish(self, stream, rows) * np.nan)
+    companion = Companion(seeing("resnext101", clips[:1]), tmp_path / "resnext101" / "0000.h5")
+    assert extract_into(tmp_path, first, companions=[companion], share_decode="always") == alone
+    assert not list((tmp_path / "resnext101").rglob("*.h5"))
+    with pytest.raises(AssertionError, match="not finite"):
+        extract_into(tmp_path, companion.request)
+
+
 def test_what_another_extractor_has_is_not_computed_for_it(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     first, second = seeing("c3d", clips[:1]), seeing("resnext101", clips[:1])
     extract_into(tmp_path, second)
     lanes = []

@@ -61,9 +61,28 @@ def test_the_figure_is_the_same_bytes_each_time(record, tmp_path):
     ],
 )
 def test_notices(synthetic, label, words):
-    settings = {"synthetic": synthetic, "notes": [], "gzsl": {"permuted_control": False}}
-    notices = find_notices(settings, {"c3d": {"label": label}})
+    notices = find_notices(settings_of_a_report(synthetic), {"c3d": {"label": label}})
     assert len(notices) == len(words) and all(word in notice for word, notice in zip(words, notices, strict=True))
+
+
+def settings_of_a_report(synthetic=False):
+    sets = {"cls_features": {"video": "c3d", "audio": "vggish"}}
+    gzsl = {"permuted_control": False, "feature_sets": sets, "benchmarks": [{"features": "cls_features"}]}
+    return {"synthetic": synthetic, "notes": [], "gzsl": gzsl}
+
+
+def test_networks_that_no_benchmark_uses_are_named_apart():
+    weights = {"c3d": {"label": "random:1"}, "selavi": {"label": "random:2"}, "spectrogram": {"label": "none"}}
+    used, besides = find_notices(settings_of_a_report(), weights)
+    assert "c3d (random:1)" in used and "selavi" not in used
+    assert "selavi (random:2)" in besides and "no figure here rests on them" in besides
+
+
+def test_weights_that_are_not_the_published_ones_are_named():
+    (notice,) = find_notices(
+        settings_of_a_report(), {"c3d": {"label": "ab", "remarks": {"c3d": "not the published file"}}}
+    )
+    assert notice == "OTHER WEIGHTS: c3d is not the published file."
 
 
 def test_the_record_is_json(record):

@@ -1,14 +1,18 @@
 """What runs again after a change: exactly what depends on it. Sets of jobs come from Snakemake's own plan."""
 
 import json
+import os
 import shutil
 
+import torch
 from conftest import CLASSES, CLIPS_PER_CLASS, ROLES
-from project import Project, write_split
+from project import Project, jobs_in, write_split
 
+from avpipe.features import build_network
 from avpipe.features.store import read_source_keys
 from avpipe.inventory.status import read_statuses
 from avpipe.sources.local import shard_of
+from avpipe.weights import load_weights
 
 FEATURES = "cls_features"
 
@@ -157,6 +161,32 @@ def test_other_weights_of_an_extractor_leave_the_other_alone(project):
     (project.folder / "small.yaml").write_text(json.dumps(settings))
     vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
     assert project.planned() == vggish | ACCOUNT | TREES_BELOW | {"Checking the weights of vggish for small"}
+
+
+def test_a_weights_file_that_is_replaced_by_an_older_one_is_seen(project):
+    settings = project.settings()
+    settings["datasets"]["small"]["weights"]["vggish"] = "vggish.pth"
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    for seed in (0, 1):
+        network = build_network("vggish")
+        load_weights(network, f"random:{seed}")
+        torch.save(network.state_dict(), project.folder / f"{seed}.pth")
+    (project.folder / "0.pth").replace(project.folder / "vggish.pth")
+    features = [f"results/small/features/vggish/{shard:04d}.h5" for shard in (0, 1)]
+    project.snakemake(*features, "--cores", "2")
+    os.utime(project.folder / "1.pth", (1e9, 1e9))
+    (project.folder / "1.pth").replace(project.folder / "vggish.pth")
+    vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
+    planned = jobs_in(project.snakemake(*features, "-n").stdout)
+    assert planned == vggish | {"Checking the weights of vggish for small"}
+
+
+def test_how_rows_are_computed_runs_nothing_again(project):
+    settings = project.settings()
+    settings["datasets"]["small"]["features"]["c3d"]["batch_size"] = 2
+    settings |= {"device": "cpu", "clip_timeout_seconds": 77, "share_decode": "always"}
+    (project.folder / "small.yaml").write_text(json.dumps(settings))
+    assert not {job for job in project.planned() if "Extracting" in job}
 
 
 def test_another_tolerated_failure_rate_only_checks_it(project):

@@ -99,9 +99,11 @@ class Weights(Settings):
     @field_validator("resnet152", "resnext101", "c3d", "vggish", "selavi")
     @classmethod
     def _random_has_a_seed(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith("random") and not re.fullmatch(r"random:\d+", value):
-            raise ValueError(f"{value!r} is neither a path nor random:<seed> with a whole number, such as random:0")
-        return value
+        if value is None or not value.startswith("random:"):
+            return value
+        if not re.fullmatch(r"random:[0-9]+", value):
+            raise ValueError(f"{value!r} is not random:<seed> with a whole number, such as random:0")
+        return f"random:{int(value.removeprefix('random:'))}"
 
 
 class Extractors(Settings):

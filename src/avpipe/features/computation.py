@@ -132,6 +132,11 @@ class Computation:
             tick=self._progress.tick,
         )
         for done, number, outcome in outcomes:
+            if not isinstance(outcome, dict | ClipFailure):
+                if number == 0:
+                    raise outcome
+                _log.info("%s: left to its own job: %s", done.clip_id, outcome)
+                continue
             stored = None
             if not isinstance(outcome, ClipFailure):
                 stored = StoredClip(done.clip_id, keys[done.clip_id], outcome)

@@ -149,6 +149,8 @@ def extract_clips(
     )
     with contextlib.closing(together):
         for clip, _, outcome in together:
+            if not isinstance(outcome, dict | ClipFailure):
+                raise outcome
             yield clip, outcome
 
 
@@ -160,7 +162,7 @@ def extract_together(
     decode_workers: int = 1,
     clip_timeout_seconds: float = 1800.0,
     tick: Callable[[], None] = lambda: None,
-) -> Generator[tuple[Clip, int, Outcome]]:
+) -> Generator[tuple[Clip, int, Outcome | Exception]]:
     """Stream clips through several extractors, decoding the pictures of each clip once for all of them.
 
     What comes out is what each extractor gives alone, bit for bit.
@@ -171,7 +173,8 @@ def extract_together(
         device, decode_workers, clip_timeout_seconds, tick: as in `extract_clips`.
 
     Yields:
-        each clip, lane and its outcome, as it is done.
+        each clip, lane and its outcome, as it is done: features, a failure, or the error that made it impossible to
+        finish the lane's rows, which is the lane's own and not raised here.
 
     Raises:
         Exception: as `extract_clips`.
@@ -200,10 +203,16 @@ def extract_together(
             yield from _results(extractors, each.flush())
 
 
-def _results(extractors: Sequence[Extractor], candidates: list[Collected]) -> Iterator[tuple[Clip, int, Outcome]]:
+def _results(
+    extractors: Sequence[Extractor], candidates: list[Collected]
+) -> Iterator[tuple[Clip, int, Outcome | Exception]]:
     for collected in {id(each): each for each in candidates}.values():  # one clip may be in several batches
         if collected.ended and collected.pending == 0:
-            outcome = collected.failure or _finish(extractors[collected.lane], collected)
+            outcome: Outcome | Exception
+            try:
+                outcome = collected.failure or _finish(extractors[collected.lane], collected)
+            except (AvpipeError, AssertionError) as error:
+                outcome = error
             yield replace(collected.clip, frames=None), collected.lane, outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.config.models import ShareDecode
-from avpipe.devices import leased_device
+from avpipe.devices import leased_device, wants_gpu
 from avpipe.errors import AvpipeError
+from avpipe.features.claims import claim
 from avpipe.features.computation import Computation, Parts, library_versions
 from avpipe.features.registry import entry
 from avpipe.features.requests import Companion, ShardRequest, make_provenance, stale_clips
@@ -32,16 +34,16 @@ def extract_job(extractor: str, inputs: Any, outputs: Any, params: Any, threads:
         inputs: `probe`, the probe table; `weights`, the JSON that `avpipe.features.checks` wrote; `converted`, in
             file mode, folder and status table of the converted clips, else empty.
         outputs: `store` and `status`.
-        params: `settings`, `weights`, `pca` and `media` as in `ShardRequest`; `device`, `timeout` and `share_decode`
-            as in `extract_shard`; `others`, every extractor of the dataset -> its "settings", "weights", "media" and
-            "weights_check".
+        params: `settings`, `weights`, `pca` and `media` as in `ShardRequest`; `batch_size` or None;
+            `device`, `timeout` and `share_decode` as in `extract_shard`; `others`, every extractor of the dataset ->
+            its "settings", "weights", "media" and "weights_check".
         threads: CPU threads.
     """
     folder, status = inputs.converted or (None, None)
     failed = {row.clip_id: row for row in read_statuses(status) if row.status != OK} if status else {}
     request = ShardRequest(
         extractor=extractor,
-        settings=params.settings,
+        settings=dict(params.settings) | ({} if params.batch_size is None else {"batch_size": params.batch_size}),
         weights=params.weights,
         weights_record=_read_json(inputs.weights),
         pca=params.pca,
@@ -113,34 +115,47 @@ def extract_shard(
             their own jobs: "always", "never", or "auto", on a GPU, where decoding is what takes the time.
     """
     store = Path(store)
-    wanted = {clip.clip_id: clip for clip in request.clips if clip.clip_id not in request.failed_before}
-    parts = Parts(store, request)
-    saved = parts.found()
-    stored = _reusable([store, *saved], wanted, request.provenance())
-    missing = [clip for clip_id, clip in wanted.items() if clip_id not in stored]
-    progress = Progress(len(wanted), f"{request.extractor} clips")
-    progress.reused = len(stored)
-    statuses = [*request.failed_before.values(), *(ClipStatus(clip_id, OK) for clip_id in stored)]
-    written_by = _versions_of(store)
-    if missing:
-        written_by = {}
-        with leased_device(device if request.weights is not None else "cpu") as leased:
-            shared = share_decode == "always" or (share_decode == "auto" and leased == "cuda")
-            computation = Computation(request, parts, leased, threads, clip_timeout_seconds, progress)
-            for clip_status, clip in computation.run(missing, companions if shared else ()):
-                statuses.append(clip_status)
-                if clip is not None:
-                    stored[clip.clip_id] = clip
-    progress.close()
-    write_store(
-        store,
-        list(stored.values()),
-        streams=entry(request.extractor).streams,
-        provenance=request.provenance(),
-        written_by=written_by or library_versions(),
-    )
-    close_shard(status, (clip.clip_id for clip in request.clips), statuses)
-    parts.remove(saved)
+    can_share = bool(companions) and (share_decode == "always" or (share_decode == "auto" and wants_gpu(device)))
+    with contextlib.ExitStack() as claims:
+        # First of all: what another job computes for this one is there once its claim is free.
+        if can_share and not _claimed(claims, store, wait=True):
+            can_share = False
+        wanted = {clip.clip_id: clip for clip in request.clips if clip.clip_id not in request.failed_before}
+        parts = Parts(store, request)
+        saved = parts.found()
+        stored = _reusable([store, *saved], wanted, request.provenance())
+        missing = [clip for clip_id, clip in wanted.items() if clip_id not in stored]
+        progress = Progress(len(wanted), f"{request.extractor} clips")
+        progress.reused = len(stored)
+        statuses = [*request.failed_before.values(), *(ClipStatus(clip_id, OK) for clip_id in stored)]
+        written_by = _versions_of(store)
+        if missing:
+            written_by = {}
+            free = [each for each in companions if can_share and _claimed(claims, each.store, wait=False)]
+            with leased_device(device if request.weights is not None else "cpu") as leased:
+                computation = Computation(request, parts, leased, threads, clip_timeout_seconds, progress)
+                for clip_status, clip in computation.run(missing, free):
+                    statuses.append(clip_status)
+                    if clip is not None:
+                        stored[clip.clip_id] = clip
+        progress.close()
+        write_store(
+            store,
+            list(stored.values()),
+            streams=entry(request.extractor).streams,
+            provenance=request.provenance(),
+            written_by=written_by or library_versions(),
+        )
+        close_shard(status, (clip.clip_id for clip in request.clips), statuses)
+        parts.remove(saved)
+
+
+def _claimed(claims: contextlib.ExitStack, store: Path, *, wait: bool) -> bool:
+    """Whether a store is this job's until `claims` are closed."""
+    lock = claim(store, wait=wait)
+    if lock is not None:
+        claims.callback(lock.release)
+    return lock is not None
 
 
 def clips_to_convert(

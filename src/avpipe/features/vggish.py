@@ -119,8 +119,8 @@ class Postprocessor:
         Raises:
             AvpipeError: no such file, not an npz file, or other contents.
         """
-        sha256 = file_sha256(path)
         try:
+            sha256 = file_sha256(path)
             with np.load(path, allow_pickle=False) as arrays:
                 eigenvectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
                 means = np.asarray(arrays["pca_means"], np.float64).reshape(-1)
