@@ -259,7 +259,7 @@ def _open(path: Path) -> io.BufferedReader:
 
 def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
     try:
-        with _LOADING, torch.serialization.safe_globals(_NUMPY_NUMBERS):
+        with _LOADING, torch.serialization.safe_globals(_not_yet_listed(_NUMPY_NUMBERS)):
             return torch.load(handle, map_location="cpu", weights_only=True)
     # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
     except Exception as error:
@@ -269,6 +269,12 @@ def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
             "Expected a file written by torch.save with tensors only; nothing in it was executed. "
             "Compare its size and sha256 with the publisher's and download it again."
         ) from None
+
+
+def _not_yet_listed(types: list[Any]) -> list[Any]:
+    """Those that torch does not take for harmless already; what was added is taken off the list again."""
+    listed = torch.serialization.get_safe_globals()
+    return [each for each in types if each not in listed]
 
 
 def _fault(error: Exception) -> str:
