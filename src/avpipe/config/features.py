@@ -29,10 +29,9 @@ class NetworkSettings(ExtractorSettings):
     batch_size: int = Field(8, ge=1, description="Windows per forward pass; windows of many clips share one.")
 
 
-class ResNet152Settings(NetworkSettings):
-    """ResNet-152 (ImageNet), 2048 per frame, unit length."""
+class FrameNetworkSettings(NetworkSettings):
+    """What the two networks of video_feature_extractor share."""
 
-    rate_hz: float = Field(1.0, gt=0, le=240, description="Frames per second that are read; published: 1.")
     rotation: Literal["squeezed", "upright"] | None = quirk(
         published="squeezed",
         corrected="upright",
@@ -42,23 +41,20 @@ class ResNet152Settings(NetworkSettings):
     storage: Storage | None = quirk(
         published="float16", corrected="float32", description="Type in which the rows over time are stored."
     )
+
+
+class ResNet152Settings(FrameNetworkSettings):
+    """ResNet-152 (ImageNet), 2048 per frame, unit length."""
+
+    rate_hz: float = Field(1.0, gt=0, le=240, description="Frames per second that are read; published: 1.")
     batch_size: int = Field(8, ge=1, description="Frames per forward pass; frames of one size share one.")
 
 
-class ResNeXt101Settings(NetworkSettings):
+class ResNeXt101Settings(FrameNetworkSettings):
     """3D ResNeXt-101 (Kinetics), 2048 per 16 frames, unit length."""
 
     rate_hz: float = Field(24.0, gt=0, le=240, description="Frames per second that are read; published: 24.")
     stride_frames: int = Field(16, ge=1, description="Frames between the starts of two windows; published: 16.")
-    rotation: Literal["squeezed", "upright"] | None = quirk(
-        published="squeezed",
-        corrected="upright",
-        description="Video with a rotation tag: turned upright, or turned and squeezed to the unturned size "
-        "(docs/fidelity.md).",
-    )
-    storage: Storage | None = quirk(
-        published="float16", corrected="float32", description="Type in which the rows over time are stored."
-    )
 
 
 class C3DSettings(NetworkSettings):
