@@ -4,7 +4,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from avpipe import stages
-from avpipe.config.models import NAME, Methods
+from avpipe.config.paths import NAME
+from avpipe.config.zero_shot import Methods
 from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
 from avpipe.features.registry import EXTRACTORS
@@ -20,17 +21,17 @@ def told(function, *arguments):
 
 
 PLAN = told(Plan, config, Path(workflow.basedir))
+PUBLISHED = str(Path(workflow.basedir) / "config" / "published_gzsl.csv")
 
 
 wildcard_constraints:
     # A name that the configuration lacks is told by Plan.dataset.
     dataset=NAME,
     shard=r"\d{4}",
-    seed=r"\d+",
     split=NAME,
     features=NAME,
     method="|".join(Methods.model_fields),
-    text="correct|published|permuted",
+    form="corrected|published|permuted",
     extractor="|".join(EXTRACTORS),
 
 
@@ -208,23 +209,69 @@ def get_split_files(wildcards):
     return told(PLAN.split_files, wildcards.dataset, wildcards.split)
 
 
+def get_class_split(wildcards):
+    """Where a published split lies; None for one that is drawn from the videos at hand."""
+    return None if get_own_split(wildcards) else PLAN.class_split(wildcards.dataset)
+
+
+def get_own_split(wildcards):
+    """How a split is drawn from the videos at hand; None for a published one."""
+    settings = PLAN.dataset(wildcards.dataset).gzsl.own_splits.get(wildcards.split)
+    return settings and settings.model_dump()
+
+
+def get_split_probes(wildcards):
+    """What is known of the clips at hand, where the split is drawn from them."""
+    return get_shards("results/{dataset}/probe/{shard}.parquet")(wildcards) if get_own_split(wildcards) else []
+
+
 def get_words(wildcards):
-    """The file of class vectors."""
-    return told(PLAN.words, wildcards.dataset)
+    """The file of class vectors, unless the published features bring them."""
+    return told(PLAN.words, wildcards.dataset) or []
 
 
 def get_word_names(wildcards):
-    """The CSV from class names to names of word vectors."""
-    return told(PLAN.word_names, wildcards.dataset)
+    """The CSV from class names to names of word vectors, unless a split of one's own makes it."""
+    return told(PLAN.word_names, wildcards.dataset, wildcards.split) or []
+
+
+def get_word_model(wildcards):
+    """The word2vec, GloVe or fastText file."""
+    return PLAN.dataset(wildcards.dataset).gzsl.word_model
+
+
+def get_model_names(wildcards):
+    """Where the names of the class vectors to make are: a CSV, or the class-split folder that has it."""
+    split = PLAN.dataset(wildcards.dataset).gzsl.benchmarks[0].split
+    given = told(PLAN.word_names, wildcards.dataset, split)
+    return given or f"results/{wildcards.dataset}/gzsl/{split}/class-split"
+
+
+def get_published_features(wildcards):
+    """Published features that a feature set uses."""
+    return told(PLAN.published_features, wildcards.dataset, wildcards.features) or []
+
+
+def get_published_state(wildcards):
+    """What these features are, told by the names, sizes and time stamps of their files."""
+    return told(PLAN.published_state, wildcards.dataset, wildcards.features)
+
+
+def get_set_shards(path):
+    """All shards' files, where the feature set is extracted."""
+
+    def shards(wildcards):
+        return [] if get_published_features(wildcards) else get_shards(path)(wildcards)
+
+    return shards
 
 
 def get_stores(modality):
-    """All shards' feature stores of a feature set's video or audio extractor."""
+    """All shards' feature stores of a feature set's video or audio extractor, where it is extracted."""
 
     def stores(wildcards):
         extractor = getattr(PLAN.feature_set(wildcards.dataset, wildcards.features), modality)
-        path = f"results/{{dataset}}/features/{extractor}/{{shard}}.h5"
-        return get_shards(path)(wildcards)
+        return get_set_shards(f"results/{{dataset}}/features/{extractor}/{{shard}}.h5")(wildcards)
 
     return stores
 
@@ -235,7 +282,9 @@ def get_statuses(wildcards):
 
 
 def get_set_statuses(wildcards):
-    """The status tables of a feature set's extractors, all shards."""
+    """The status tables of a feature set's extractors, all shards, where it is extracted."""
+    if get_published_features(wildcards):
+        return []
     features = PLAN.feature_set(wildcards.dataset, wildcards.features)
     return status_tables(wildcards.dataset, dict.fromkeys([features.video, features.audio]))
 
@@ -247,14 +296,11 @@ def status_tables(dataset, extractors):
 
 
 def get_evaluations(wildcards):
-    """The evaluation of every benchmark, method and word-vector alignment of a dataset."""
+    """The evaluation of every benchmark, method and form of a dataset, controls included."""
     told(PLAN.require_gzsl, wildcards.dataset)
-    gzsl = PLAN.dataset(wildcards.dataset).gzsl
     return [
-        f"results/{wildcards.dataset}/runs/{each.split}/{each.features}/{method}/{text}/evaluation.json"
-        for each in gzsl.benchmarks
-        for method in gzsl.methods.enabled()
-        for text in gzsl.texts()
+        f"results/{wildcards.dataset}/runs/{'/'.join(experiment)}/evaluation.json"
+        for experiment in PLAN.dataset(wildcards.dataset).gzsl.experiments()
     ]
 
 
@@ -266,11 +312,21 @@ def get_trees(wildcards):
     ]
 
 
-def get_seeds(path):
-    """A path with {seed} for every seed of the dataset."""
-    return lambda wildcards: [
-        path.format(**wildcards, seed=seed) for seed in PLAN.dataset(wildcards.dataset).gzsl.seeds
-    ]
+def get_accounting(name):
+    """A file of the account of clips, where the dataset has videos."""
+    return lambda wildcards: f"results/{wildcards.dataset}/{name}" if PLAN.uses_videos(wildcards.dataset) else []
+
+
+def get_experiment(wildcards):
+    """A method's settings in one form on one benchmark, with the seeds."""
+    return told(
+        PLAN.experiment, wildcards.dataset, wildcards.split, wildcards.features, wildcards.method, wildcards.form
+    )
+
+
+def get_table_evals(wildcards):
+    """The results of every zero-shot dataset whose data are at hand."""
+    return [f"results/{dataset}/eval.json" for dataset in PLAN.table_datasets()[0]]
 
 
 def get_gpus(wildcards):

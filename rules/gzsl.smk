@@ -50,6 +50,7 @@ rule write_class_split:
     input:
         files=get_split_files,
         names=get_word_names,
+        probes=get_split_probes,
     output:
         directory("<results>/{dataset}/gzsl/{split}/class-split"),
     log:
@@ -64,18 +65,45 @@ rule write_class_split:
         runtime="10m",
     params:
         stage=stages.GZSL_TREE,
-        class_split=get_leaf("gzsl", "class_split"),
+        class_split=get_class_split,
+        own_split=get_own_split,
     message:
         "Writing the class split {wildcards.split} of {wildcards.dataset}"
     script:
         "../workflow/scripts/write_class_split.py"
 
 
+rule make_word_vectors:
+    input:
+        model=get_word_model,
+        names=get_model_names,
+    output:
+        "<results>/{dataset}/gzsl/word_embeddings_{dataset}_normed.npy",
+    log:
+        "<logs>/make_word_vectors/{dataset}.log",
+    benchmark:
+        "<benchmarks>/make_word_vectors/{dataset}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=16000,
+        runtime="1h",
+    params:
+        stage=stages.WORD_VECTORS,
+        kind=get_leaf("gzsl", "word_model_kind"),
+    message:
+        "Making class vectors of {wildcards.dataset} from {input.model}"
+    script:
+        "../workflow/scripts/make_word_vectors.py"
+
+
 rule build_gzsl_tree:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         words=get_words,
-        probes=get_shards("results/{dataset}/probe/{shard}.parquet"),
+        published=get_published_features,
+        inventories=get_set_shards("results/{dataset}/inventory/{shard}.parquet"),
+        probes=get_set_shards("results/{dataset}/probe/{shard}.parquet"),
         statuses=get_set_statuses,
         video=get_stores("video"),
         audio=get_stores("audio"),
@@ -93,6 +121,7 @@ rule build_gzsl_tree:
         runtime="1h",
     params:
         stage=stages.GZSL_TREE,
+        published_state=get_published_state,
         max_failure_rate=get_max_failure_rate,
     message:
         "Building the folder tree of {wildcards.dataset}, {wildcards.split}, {wildcards.features}"
@@ -100,80 +129,45 @@ rule build_gzsl_tree:
         "../workflow/scripts/build_gzsl_tree.py"
 
 
-rule train_gzsl_stage1:
+rule train_gzsl:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         tree="<results>/{dataset}/gzsl/{split}/features/{features}",
     output:
-        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/stage.json",
-        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/checkpoint.pt",
-        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/epochs.csv",
+        # It lists the seeds' checkpoints beside it, which a job that stops must leave for the next: no outputs.
+        "<results>/{dataset}/runs/{split}/{features}/{method}/{form}/training.json",
     log:
-        "<logs>/train_gzsl_stage1/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.log",
+        "<logs>/train_gzsl/{dataset}/{split}/{features}/{method}/{form}.log",
     benchmark:
-        "<benchmarks>/train_gzsl_stage1/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.tsv"
+        "<benchmarks>/train_gzsl/{dataset}/{split}/{features}/{method}/{form}.tsv"
     conda:
         "../envs/avpipe.yaml"
     resources:
         gpu=get_gpus,
         mem_mb=8000,
-        runtime="12h",
+        runtime="24h",
     params:
         stage=stages.GZSL_TRAIN,
-        hyperparameters=get_leaf("gzsl", "methods", "{method}"),
-        training=get_leaf("gzsl", "training"),
-        device=PLAN.config.device,
+        experiment=get_experiment,
+        device=get_device,
     message:
-        "Stage 1 of {wildcards.method} on {wildcards.dataset}, {wildcards.split}, {wildcards.features}, "
-        "{wildcards.text} class vectors, seed {wildcards.seed}"
+        "Training {wildcards.method} ({wildcards.form}) on {wildcards.dataset}, {wildcards.split}, "
+        "{wildcards.features}"
     script:
-        "../workflow/scripts/train_gzsl_stage1.py"
-
-
-rule train_gzsl_stage2:
-    input:
-        class_split="<results>/{dataset}/gzsl/{split}/class-split",
-        tree="<results>/{dataset}/gzsl/{split}/features/{features}",
-        stage1="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage1/stage.json",
-    output:
-        stage="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/stage.json",
-        checkpoint="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/checkpoint.pt",
-        epochs="<results>/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/epochs.csv",
-    log:
-        "<logs>/train_gzsl_stage2/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/train_gzsl_stage2/{dataset}/{split}/{features}/{method}/{text}/seed{seed}.tsv"
-    conda:
-        "../envs/avpipe.yaml"
-    resources:
-        gpu=get_gpus,
-        mem_mb=8000,
-        runtime="12h",
-    params:
-        stage=stages.GZSL_TRAIN,
-        hyperparameters=get_leaf("gzsl", "methods", "{method}"),
-        training=get_leaf("gzsl", "training"),
-        device=PLAN.config.device,
-    message:
-        "Stage 2 of {wildcards.method} on {wildcards.dataset}, {wildcards.split}, {wildcards.features}, "
-        "{wildcards.text} class vectors, seed {wildcards.seed}"
-    script:
-        "../workflow/scripts/train_gzsl_stage2.py"
+        "../workflow/scripts/train_gzsl.py"
 
 
 rule evaluate_gzsl:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         tree="<results>/{dataset}/gzsl/{split}/features/{features}",
-        checkpoints=get_seeds(
-            "results/{dataset}/runs/{split}/{features}/{method}/{text}/seed{seed}/stage2/checkpoint.pt"
-        ),
+        training="<results>/{dataset}/runs/{split}/{features}/{method}/{form}/training.json",
     output:
-        "<results>/{dataset}/runs/{split}/{features}/{method}/{text}/evaluation.json",
+        "<results>/{dataset}/runs/{split}/{features}/{method}/{form}/evaluation.json",
     log:
-        "<logs>/evaluate_gzsl/{dataset}/{split}/{features}/{method}/{text}.log",
+        "<logs>/evaluate_gzsl/{dataset}/{split}/{features}/{method}/{form}.log",
     benchmark:
-        "<benchmarks>/evaluate_gzsl/{dataset}/{split}/{features}/{method}/{text}.tsv"
+        "<benchmarks>/evaluate_gzsl/{dataset}/{split}/{features}/{method}/{form}.tsv"
     conda:
         "../envs/avpipe.yaml"
     resources:
@@ -182,11 +176,11 @@ rule evaluate_gzsl:
         runtime="1h",
     params:
         stage=stages.GZSL_EVALUATE,
-        hyperparameters=get_leaf("gzsl", "methods", "{method}"),
-        device=PLAN.config.device,
+        experiment=get_experiment,
+        device=get_device,
     message:
-        "Evaluating {wildcards.method} on {wildcards.dataset}, {wildcards.split}, {wildcards.features}, "
-        "{wildcards.text} class vectors"
+        "Testing {wildcards.method} ({wildcards.form}) on {wildcards.dataset}, {wildcards.split}, "
+        "{wildcards.features}"
     script:
         "../workflow/scripts/evaluate_gzsl.py"
 
@@ -195,13 +189,15 @@ rule write_eval:
     input:
         evaluations=get_evaluations,
         trees=get_trees,
-        accounting="<results>/{dataset}/accounting.json",
-        failure_rate="<results>/{dataset}/failure_rate.json",
+        accounting=get_accounting("accounting.json"),
+        failure_rate=get_accounting("failure_rate.json"),
         weights=get_weights_checks,
+        published=PUBLISHED,
     output:
         eval="<results>/{dataset}/eval.json",
         table=report("<results>/{dataset}/eval.md", category="Results"),
         figure=report("<results>/{dataset}/eval.svg", category="Results"),
+        curves=report("<results>/{dataset}/beta_curves.svg", category="Results"),
     log:
         "<logs>/write_eval/{dataset}.log",
     benchmark:
@@ -220,3 +216,29 @@ rule write_eval:
         "Writing results/{wildcards.dataset}/eval.json"
     script:
         "../workflow/scripts/write_eval.py"
+
+
+rule write_gzsl_table:
+    input:
+        evals=get_table_evals,
+        published=PUBLISHED,
+    output:
+        csv=report("<results>/gzsl_table.csv", category="Results"),
+        markdown=report("<results>/gzsl_table.md", category="Results"),
+    log:
+        "<logs>/write_gzsl_table.log",
+    benchmark:
+        "<benchmarks>/write_gzsl_table.tsv"
+    localrule: True
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        stage=stages.GZSL_TABLE,
+        not_run=lambda wildcards: PLAN.table_datasets()[1],
+    message:
+        "Writing results/gzsl_table.md"
+    script:
+        "../workflow/scripts/write_gzsl_table.py"

@@ -1,9 +1,8 @@
-"""The command line: the demonstration, features of one file, and a result on the terminal."""
+"""The command line: the demonstration, features of one file, results, and tests of published checkpoints."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import subprocess
@@ -21,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_demo(commands)
     _add_show(commands)
     _add_extract(commands)
+    _add_evaluate_released(commands)
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen)
@@ -58,39 +58,18 @@ def _add_show(commands: Any) -> None:
 
 
 def show_result(path: Path) -> int:
-    """Print notices, result table and account of clips of an eval.json."""
+    """Print notices, result tables and account of clips of an eval.json."""
     from rich.console import Console
-    from rich.table import Table
 
-    from avpipe.report.tables import HEADER, clip_rows, result_rows
+    from avpipe.report.results import read_record
+    from avpipe.report.terminal import WIDTH, print_result
 
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
-    record = _read_result(path)
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    for notice in record["notices"]:
-        console.print(f"[bold yellow]{notice}[/]" if notice.isascii() else notice)
-    table = Table(title=f"{record['dataset']}: accuracies in %, mean ± standard deviation over seeds")
-    for name in HEADER:
-        table.add_column(name, overflow="fold")
-    for row in result_rows(record):
-        table.add_row(*row)
-    console.print(table)
-    console.print("clips: " + ", ".join(f"{name} {n}" for name, n in clip_rows(record)))
-    for each in record["clips"]["failed"][:10]:
-        console.print(f"  {each['clip_id']}: {each['reason']} ({each['detail']})", highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    print_result(read_record(path), console)
     console.print(f"The result and all it rests on: {path}", highlight=False)
     return 0
-
-
-def _read_result(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AvpipeError(f"{path} was not read as JSON: {error}. Expected an eval.json.") from None
-    if not isinstance(record, dict) or not {"dataset", "notices", "results", "clips"} <= record.keys():
-        raise AvpipeError(f"{path} is not a result of avpipe. Expected an eval.json, as in results/<dataset>/.")
-    return record
 
 
 _FIDELITY_HELP = "what is right, or what was published, where the two differ (default: %(default)s)"
@@ -174,6 +153,69 @@ def _run_extract(chosen: argparse.Namespace) -> int:
     if weights.startswith("weights random:"):
         weights += " (untrained: these are not the published features)"
     print(f"{chosen.output}: {shapes}; {weights}")  # noqa: T201
+    return 0
+
+
+_RELEASED_HELP = """\
+Calibrates with stage A's checkpoint on the validation clips and tests stage B's of the same epoch, as the published
+program does. Sizes are read from the files; what they do not say is set with --set: norm_inputs (ale, devise, sje,
+apn), normalize_decoder_outputs (avgzslnet). Of the pickle args.pkl nothing is needed; it is not opened.
+
+example:
+  avpipe evaluate-released --method avca --stage-a runs/attention_ucf_val_cls --stage-b runs/attention_ucf_all_cls \\
+    --features UCF/features/cls_features --class-split UCF --split cls_split
+"""
+
+
+def _add_evaluate_released(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate-released",
+        help="test checkpoints of the published AVCA-GZSL code",
+        description="Test checkpoints of the published AVCA-GZSL code.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_RELEASED_HELP,
+    )
+    parser.add_argument("--method", required=True, help="avca, ale, devise, sje, apn, cjme or avgzslnet")
+    parser.add_argument("--stage-a", type=Path, required=True, help="the first run's folder, or its *_score.pt")
+    parser.add_argument("--stage-b", type=Path, required=True, help="the second run's folder, or one *_ckpt_<epoch>.pt")
+    parser.add_argument("--features", type=Path, required=True, help="the folder of the feature set")
+    parser.add_argument("--class-split", type=Path, required=True, help="the folder that has class-split/")
+    parser.add_argument("--split", required=True, help="such as main_split or cls_split")
+    parser.add_argument(
+        "--text",
+        default="published",
+        choices=["published", "correct"],
+        help="which vector each class gets; the checkpoints were trained with the default, %(default)s",
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="what the files do not say")
+    parser.add_argument("--out", type=Path, help="the JSON file to write, accuracies from 0 to 1")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if any")
+    parser.set_defaults(run=_run_evaluate_released)
+
+
+def _run_evaluate_released(chosen: argparse.Namespace) -> int:
+    from avpipe.devices import leased_device
+    from avpipe.io.atomic import write_json
+
+    if chosen.out is not None and not chosen.out.parent.is_dir():
+        raise AvpipeError(f"The folder of {chosen.out} does not exist. Make it, or give another place.")
+    with leased_device(chosen.device) as device:
+        from avpipe.gzsl.released import describe, evaluate_released
+
+        report = evaluate_released(
+            chosen.method,
+            chosen.stage_a,
+            chosen.stage_b,
+            features=chosen.features,
+            class_split=chosen.class_split,
+            split=chosen.split,
+            text=chosen.text,
+            flags=_settings(chosen.set),
+            device=device,
+        )
+    if chosen.out is not None:
+        write_json(chosen.out, report)
+    print(describe(report))  # noqa: T201
     return 0
 
 

@@ -6,17 +6,19 @@ Nothing here imports Snakemake, torch or a media library: the file is read at ev
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from avpipe.config.catalogue import read_catalogue
 from avpipe.config.load import load_config
-from avpipe.config.models import ClassFolders, ClipTable, Dataset, FeatureSet, Gzsl, Synthetic
+from avpipe.config.models import ClassFolders, ClipTable, Dataset, PublishedFeatures, Synthetic
+from avpipe.config.zero_shot import FeatureSet
 from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
 from avpipe.features.registry import EXTRACTORS
+from avpipe.gzsl import planning
+from avpipe.gzsl.planning import missing_path
 from avpipe.inventory.shards import list_source, split_into_shards
 from avpipe.sources.local import SourceClip, listing_digest
 
@@ -88,8 +90,11 @@ class Plan:
     def extractors(self, dataset: str) -> list[str]:
         """The extractors whose features the dataset's benchmarks use, and those asked for besides."""
         settings = self.dataset(dataset)
+        if isinstance(settings.source, PublishedFeatures):
+            return []
         sets = [settings.gzsl.feature_sets[benchmark.features] for benchmark in settings.gzsl.benchmarks]
-        used = {name for each in sets for name in (each.video, each.audio)} | set(settings.extract_also)
+        used = {name for each in sets if each.path is None for name in (each.video, each.audio)}
+        used |= set(settings.extract_also)
         return [name for name in EXTRACTORS if name in used]
 
     def reads_converted(self, dataset: str, extractor: str) -> bool:
@@ -132,44 +137,69 @@ class Plan:
         keys = [extractor] * entry.has_weights + ["vggish_pca"] * entry.uses_pca
         return {key: self.catalogue[key].sha256 for key in keys}
 
-    def words(self, dataset: str) -> str:
-        """The file of class vectors."""
-        return self._gzsl(dataset).word_vectors or ""
+    def uses_videos(self, dataset: str) -> bool:
+        """Whether any feature is extracted, so that clips are probed and accounted for."""
+        return bool(self.extractors(dataset))
 
-    def word_names(self, dataset: str) -> str:
-        """The CSV that maps class names to names of word vectors."""
+    def published_features(self, dataset: str, features: str) -> str | None:
+        """The published features that a feature set uses; None where it is extracted.
+
+        Raises:
+            AvpipeError: there are none where they should be.
+        """
+        return planning.find_features(self.dataset(dataset), dataset, features)
+
+    def published_state(self, dataset: str, features: str) -> str | None:
+        """A digest of names, sizes and time stamps of published features, which are too many to be inputs."""
+        path = self.published_features(dataset, features)
+        return None if path is None else planning.listing_of(Path(path))
+
+    def words(self, dataset: str) -> str | None:
+        """The file of class vectors; None where the published features bring their own."""
         self.require_gzsl(dataset)
-        return self._word_names(dataset)
+        return planning.words_file(self.dataset(dataset), dataset)
 
-    def _word_names(self, dataset: str) -> str:
-        gzsl = self.dataset(dataset).gzsl
-        if gzsl.word_names:
-            return gzsl.word_names
-        folder = self._class_split_folder(dataset)
-        found = sorted(folder.glob("*_w2v_class_names.csv"))
-        if len(found) != 1:
-            raise AvpipeError(
-                f"{folder} holds {len(found)} files *_w2v_class_names.csv, expected one. "
-                f"Set datasets.{dataset}.gzsl.word_names to the one to use."
-            )
-        return str(found[0])
+    def word_names(self, dataset: str, split: str) -> str | None:
+        """The CSV that maps class names to names of word vectors; None where a split of one's own makes it."""
+        self.require_gzsl(dataset)
+        return planning.names_file(self.dataset(dataset), dataset, split)
 
     def split_files(self, dataset: str, split: str) -> list[str]:
         """Every file that a split consists of, the inputs of what depends on it and of nothing else."""
         self.require_gzsl(dataset)
-        folder = self._class_split_folder(dataset)
-        files = sorted([*(folder / split).glob("*.txt"), *(folder / split).glob("*.csv")])
-        return [str(path) for path in [folder / "all_class.txt", *files]]
+        return planning.split_files(self.dataset(dataset), split)
 
-    def _class_split_folder(self, dataset: str) -> Path:
-        """The class-split folder; the setting may name it or the folder that it lies in."""
-        from avpipe.gzsl.class_split import find_folder
+    def class_split(self, dataset: str) -> str | None:
+        """The class-split folder, or the one that it lies in."""
+        return planning.class_split_folder(self.dataset(dataset))
 
-        return find_folder(self.dataset(dataset).gzsl.class_split or ".")
+    def experiment(self, dataset: str, split: str, features: str, method: str, form: str) -> dict[str, Any]:
+        """A method's settings in one form on one benchmark, with the seeds, as plain values.
 
-    def _gzsl(self, dataset: str) -> Gzsl:
-        self.require_gzsl(dataset)
-        return self.dataset(dataset).gzsl
+        Raises:
+            AvpipeError: the dataset does not run that method.
+        """
+        gzsl = self.dataset(dataset).gzsl
+        if getattr(gzsl.methods, method) is None:
+            raise AvpipeError(f"datasets.{dataset}.gzsl.methods.{method} is null, so {method} is not run.")
+        chosen = gzsl.choice(method, split, features, form)
+        return {
+            "text": chosen.text,
+            "hyperparameters": chosen.hyperparameters.model_dump(),
+            "training": chosen.training.model_dump(),
+            "seeds": gzsl.seeds,
+        }
+
+    @functools.cache  # noqa: B019
+    def table_datasets(self) -> tuple[list[str], list[str]]:
+        """Zero-shot datasets for the table of all: those whose data are at hand, and the others."""
+        with_benchmarks = [name for name in self.datasets if self.dataset(name).gzsl.benchmarks]
+        ready = [
+            name
+            for name in with_benchmarks
+            if not (self._missing_source(name) or self._missing_weights(name) or self._missing_gzsl(name))
+        ]
+        return ready, [name for name in with_benchmarks if name not in ready]
 
     @functools.cache  # noqa: B019
     def require(self, dataset: str) -> None:
@@ -210,10 +240,12 @@ class Plan:
 
     def _missing_source(self, dataset: str) -> list[str]:
         source = self.dataset(dataset).source
-        if not isinstance(source, ClassFolders | ClipTable):
+        if isinstance(source, PublishedFeatures):
+            return missing_path("the published features", source.path, f"datasets.{dataset}.source.path", source.obtain)
+        if not isinstance(source, ClassFolders | ClipTable) or not self.uses_videos(dataset):
             return []
         key = f"datasets.{dataset}.source.path"
-        return _missing("the videos", source.path, key, source.obtain)
+        return missing_path("the videos", source.path, key, source.obtain)
 
     def _missing_weights(self, dataset: str) -> list[str]:
         problems = []
@@ -222,11 +254,11 @@ class Plan:
                 spec = self._weights_file(dataset, extractor)
                 if not spec.startswith("random:"):
                     hint = f"{self.catalogue[extractor].url}; or random:<seed> to try the chain without them"
-                    problems += _missing(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
+                    problems += missing_path(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
             if self._uses_pca(dataset, extractor):
                 hint = f"{self.catalogue['vggish_pca'].url}; or set features.vggish.postprocess: false"
                 spec = self._weights_file(dataset, "vggish_pca")
-                problems += _missing("VGGish's PCA", spec, "weights.vggish_pca", hint)
+                problems += missing_path("VGGish's PCA", spec, "weights.vggish_pca", hint)
         return problems
 
     def _unfit_weights(self, dataset: str) -> list[str]:
@@ -246,45 +278,12 @@ class Plan:
         ]
 
     def _missing_gzsl(self, dataset: str) -> list[str]:
-        gzsl = self.dataset(dataset).gzsl
-        key = f"datasets.{dataset}.gzsl"
-        problems = _missing("the class-split folder", gzsl.class_split, f"{key}.class_split", gzsl.obtain)
-        if not self.is_synthetic(dataset):
-            problems += _missing("the class vectors", gzsl.word_vectors, f"{key}.word_vectors", gzsl.obtain)
-        if gzsl.word_names:
-            problems += _missing("the names of the class vectors", gzsl.word_names, f"{key}.word_names", gzsl.obtain)
-        if not gzsl.methods.enabled():
-            problems.append(f"a method: {key}.methods switches every one off")
-        if not gzsl.benchmarks:
-            problems.append(f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split}}]")
-        return problems
+        return planning.missing(self.dataset(dataset), dataset)
 
     def _check_splits(self, dataset: str) -> None:
-        from avpipe.gzsl.splits import compare_with_clips, read_split
-        from avpipe.gzsl.tree_files import safe_name
-        from avpipe.gzsl.words import class_vectors, read_names, read_words
+        listings = self.shard_listings(dataset) if self._lists_videos(dataset) else None
+        clips = None if listings is None else {clip.clip_id: clip for shard in listings for clip in shard}
+        planning.check_splits(self.dataset(dataset), dataset, clips)
 
-        gzsl = self.dataset(dataset).gzsl
-        if gzsl.class_split is None:
-            return
-        # The embedded dataset's class vectors are made by a job, together with its videos.
-        names = read_names(self._word_names(dataset))
-        words = {} if self.is_synthetic(dataset) else read_words(gzsl.word_vectors or "")
-        for benchmark in gzsl.benchmarks:
-            split = read_split(Path(gzsl.class_split), benchmark.split)
-            if not self.is_synthetic(dataset):
-                listings = self.shard_listings(dataset)
-                compare_with_clips(split, [clip.clip_id for shard in listings for clip in shard])
-                for name in split.used_classes:
-                    safe_name(name, ".h5")
-                for text in gzsl.texts():
-                    class_vectors(words, names, split.all_classes, text, used=split.used_classes)
-
-
-def _missing(what: str, path: str | None, key: str, obtain: str) -> list[str]:
-    # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
-    if path and os.path.exists(path):  # noqa: PTH110
-        return []
-    looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
-    where = f"; to be had from {obtain}" if obtain else ""
-    return [f"{what}: {looked} set {key}{where}"]
+    def _lists_videos(self, dataset: str) -> bool:
+        return self.uses_videos(dataset) and not self.is_synthetic(dataset)

@@ -27,8 +27,10 @@ from avpipe.config.gzsl import AVCASettings, TrainingSettings
 from avpipe.features.registry import EXTRACTORS
 from avpipe.features.types import Clip
 from avpipe.gzsl.splits import read_split
-from avpipe.gzsl.training import evaluate_stage2, train_stage1, train_stage2
-from avpipe.gzsl.tree import PooledFeatures, publish_class_split, read_tree, write_features
+from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.training import train_stage1, train_stage2
+from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_features
+from avpipe.gzsl.tree_reading import read_tree
 from avpipe.gzsl.words import write_words
 from avpipe.inventory.probing import SCHEMA, Requirements, probe_shard
 from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA

@@ -24,6 +24,7 @@ from avpipe.errors import AvpipeError
 from avpipe.gzsl import training
 from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.models.avca import AVCA
+from avpipe.gzsl.testing import evaluate_stage2
 
 METHOD = AVCASettings(embeddings_hidden_size=32, decoder_hidden_size=32).resolved("corrected")
 SHORT = TrainingSettings(epochs=3, batches_per_epoch=4, batch_size=16).resolved("corrected")
@@ -93,9 +94,7 @@ def test_learns_and_generalises(tmp_path: Path) -> None:
     second = training.train_stage2(
         BENCHMARK, "avca", METHOD, settings, stage1=tmp_path / "1" / "stage.json", folder=tmp_path / "2", **WHERE
     )
-    report = training.evaluate_stage2(
-        BENCHMARK, "avca", METHOD, stage2=tmp_path / "2", device="cpu", threads=1, modes=("audio", "both")
-    )
+    report = evaluate_stage2(BENCHMARK, "avca", METHOD, stage2=tmp_path / "2", device="cpu", threads=1)
     losses = [float(row["loss"]) for row in table(tmp_path / "1")]
     assert losses[-1] < losses[0]
     metrics = report["metrics"]["video"]
@@ -194,14 +193,14 @@ def test_foreign_resume_file_is_ignored_and_named(
 
 def test_learning_rate_falls_on_a_plateau(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Published rule: the fourth consecutive epoch without a better harmonic mean divides the rate by 10."""
-    from avpipe.gzsl import loop
+    from avpipe.gzsl import evaluation
 
-    real = loop.evaluate
+    real = evaluation.evaluate
 
     def constant(*arguments: Any, **options: Any) -> Any:
         return {mode: replace(r, hm=np.full_like(r.hm, 0.3), best=0) for mode, r in real(*arguments, **options).items()}
 
-    monkeypatch.setattr(loop, "evaluate", constant)
+    monkeypatch.setattr(evaluation, "evaluate", constant)
     settings = SHORT.model_copy(update={"epochs": 7, "batches_per_epoch": 1})
     result = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
     assert result.learning_rates == pytest.approx([1e-3] * 5 + [1e-4] * 2)

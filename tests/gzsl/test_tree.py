@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.data import SUBSETS
-from avpipe.gzsl.splits import Split, read_split
-from avpipe.gzsl.tree import PooledFeatures, publish_class_split, read_tree, write_tree
+from avpipe.gzsl.data import SUBSETS, join
+from avpipe.gzsl.splits import STAGE_2_PARTS, Split, read_split
+from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_tree
 from avpipe.gzsl.tree_files import read_class_file, safe_name, write_class_file
+from avpipe.gzsl.tree_reading import read_tree
 from avpipe.gzsl.words import write_names, write_words
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
@@ -79,13 +80,30 @@ def test_what_is_written_is_read_back(tmp_path):
     assert benchmark.words[:, 0].tolist() == [0, 1, 2, 3]
     for subset in SUBSETS:
         got = benchmark.subsets[subset]
-        expected = sorted((CLASSES.index(name), clip) for clip, name in split.clips[subset].items())
+        parts = STAGE_2_PARTS if subset == "stage_2_train" else (subset,)
+        expected = [
+            each
+            for part in parts
+            for each in sorted((CLASSES.index(name), clip) for clip, name in split.clips[part].items())
+        ]
         assert list(zip(got.class_ids.tolist(), got.clip_ids, strict=True)) == expected
         assert (got.audio == audio.values[[audio.rows()[clip] for clip in got.clip_ids]]).all()
         assert (got.video == video.values[[video.rows()[clip] for clip in got.clip_ids]]).all()
         assert got.audio.dtype == got.video.dtype == np.float32 and got.class_ids.dtype == np.int64
         assert [CLASSES[i] for i in benchmark.classes[subset]] == list(split.classes[subset])
     assert read_split(root, "main_split") == split
+
+
+def test_subsets_lie_in_one_copy_of_the_features(tmp_path):
+    """What a stage trains on or evaluates is a stretch of it, so nothing is copied."""
+    root, *_ = write_small(tmp_path)
+    subsets = read_tree(root, "main_features", "main_split").subsets
+    whole = subsets["stage_2_train"].audio.base
+    assert whole is not None and all(subset.audio.base is whole for subset in subsets.values())
+    parts = [subsets[part].audio for part in STAGE_2_PARTS]
+    assert np.shares_memory(join(parts), whole) and (join(parts) == np.concatenate(parts)).all()
+    apart = [parts[0], parts[2]]
+    assert not np.shares_memory(join(apart), whole) and (join(apart) == np.concatenate(apart)).all()
 
 
 def test_layout_is_the_published_one(tmp_path):
@@ -152,9 +170,18 @@ def test_only_clips_with_both_modalities_are_used_and_the_rest_accounted(tmp_pat
     assert got["stage_2_test_unseen"].clip_ids == ("x2",)
 
 
-def test_class_without_usable_clip_is_refused_with_its_reasons(tmp_path):
+def test_class_without_usable_clip_is_written_empty_and_counted(tmp_path):
     split = small_split()
-    with pytest.raises(AvpipeError, match=r"Éclair of stage_2_test_unseen \(1 blocked, 1 no_audio\)"):
+    root, _, _, summary = write_small(tmp_path, audio=features(split, 4, without=["t3", "日本_1"]))
+    counts = summary.to_record()["subsets"]["stage_1_train"]["classes"][CLASSES[1]]
+    assert (counts["expected"], counts["used"], counts["missing"]) == (2, 0, {"no_audio": 2})
+    got = read_tree(root, "main_features", "main_split")
+    assert 1 in got.classes["stage_1_train"] and 1 not in got.subsets["stage_1_train"].class_ids
+
+
+def test_subset_without_usable_clip_is_refused_with_its_reasons(tmp_path):
+    split = small_split()
+    with pytest.raises(AvpipeError, match=r"No clip of stage_2_test_unseen .* \(1 blocked, 1 no_audio\)"):
         write_small(tmp_path, audio=features(split, 4, without=["x1", "x2"]), reasons={"x1": "blocked"})
     assert not (tmp_path / "tree").exists()
 

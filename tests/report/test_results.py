@@ -1,89 +1,89 @@
 import json
 
 import pytest
+from made_results import make_evaluation, make_record, make_tree
 
-from avpipe.report.figures import plot_results
-from avpipe.report.results import find_notices, summarise
-from avpipe.report.tables import result_rows, to_markdown
+from avpipe.config.models import Dataset
+from avpipe.errors import AvpipeError
+from avpipe.io.atomic import write_json
+from avpipe.report.published import COLUMNS
+from avpipe.report.results import read_record, write_results
+from avpipe.report.tables import to_markdown
 
-
-def evaluation(*hm: float) -> dict:
-    seeds = [{"seed": n, "seen": 50.0, "unseen": 20.0, "hm": value, "zsl": 30.0} for n, value in enumerate(hm)]
-    place = {"split": "s", "features": "f", "method": "avca", "text": "correct", "control": False}
-    return {**place, "chance_zsl": 11.1, "seeds": seeds}
+PUBLISHED = ",".join(COLUMNS) + "\nucf_gzsl,cls_split,cls_features,avca,hm,41.34,README,yes\n"
 
 
 @pytest.fixture
-def record():
-    clips = {"requested": 3, "ok": 2, "reasons": {"no_audio": 1}}
-    clips["failed"] = [{"clip_id": "a|b", "reason": "no_audio", "stage": "probe_clips", "detail": "line\nbreak"}]
-    subsets = {"stage_1_train": {"expected": 3, "used": 2, "missing": {"no_audio": 1}}}
-    return {
-        "dataset": "d",
-        "title": "T",
-        "notices": ["RANDOM WEIGHTS: x"],
-        "results": [summarise(evaluation(10.0, 20.0, 30.0)), summarise(evaluation(12.5))],
-        "clips": clips,
-        "benchmarks": {"s/f": {"subsets": subsets}},
-    }
+def write(tmp_path):
+    """Writes eval.json of three methods' forms; `extracted`: whether there are an account of clips and weights."""
+
+    def run(*, dataset="ucf_gzsl", synthetic=False, extracted=True, **changes):
+        benchmark = {"split": "cls_split", "features": "cls_features"}
+        source = {"kind": "class_folders", "path": "videos"}
+        values = {"title": "Mine", "synthetic": synthetic, "source": source, "gzsl": {"benchmarks": [benchmark]}}
+        settings = Dataset.model_validate({**values, "n_shards": 1}).resolved("corrected").model_dump()
+        evaluations = []
+        for method, form in (("avca", "corrected"), ("ale", "corrected"), ("avca", "permuted")):
+            evaluations.append(str(tmp_path / f"{method}-{form}.json"))
+            write_json(evaluations[-1], make_evaluation([10.0, 20.0], method, form))
+        write_json(tmp_path / "gzsl/cls_split/cls_features.json", make_tree(**changes))
+        (tmp_path / "published.csv").write_text(PUBLISHED)
+        write_json(tmp_path / "accounting.json", {"requested": 1, "ok": 1, "reasons": {}, "failed": []})
+        write_json(tmp_path / "c3d.json", {"label": "random:0", "sha256": None, "remarks": {}})
+        return write_results(
+            dataset=dataset,
+            settings=settings,
+            fidelity="corrected",
+            evaluations=evaluations,
+            trees=[str(tmp_path / "gzsl/cls_split/cls_features.json")],
+            accounting=str(tmp_path / "accounting.json") if extracted else None,
+            weights=[str(tmp_path / "c3d.json")] if extracted else [],
+            target=tmp_path / "eval.json",
+            published=str(tmp_path / "published.csv"),
+        )
+
+    return run
 
 
-def test_mean_and_sample_deviation_over_seeds():
-    summary = summarise(evaluation(10.0, 20.0, 30.0))
-    assert (summary["mean"]["hm"], summary["std"]["hm"], summary["std"]["seen"]) == (20.0, 10.0, 0.0)
-    assert summarise(evaluation(12.5))["std"]["hm"] is None
+def test_the_file_is_what_was_returned_and_reads_back(write, tmp_path):
+    record = write()
+    assert read_record(tmp_path / "eval.json") == json.loads(json.dumps(record, allow_nan=False)) == record
+    assert any(notice.startswith("RANDOM WEIGHTS: c3d") for notice in record["notices"])
+    assert record["provenance"]["weights"]["c3d"]["label"] == "random:0" and record["provenance"]["ffmpeg"]
+    (pair,) = record["comparisons"]["pairs"]
+    assert (pair["first"], pair["second"], pair["n"]) == ("avca", "ale", 2)
+    assert "not a population" in record["comparisons"]["note"]
+    assert list(record["benchmarks"]) == ["cls_split/cls_features"]
 
 
-def test_rows_of_the_table(record):
-    assert result_rows(record)[0][4:] == ("50.00 ± 0.00", "20.00 ± 0.00", "20.00 ± 10.00", "30.00 ± 0.00", "11.1", "3")
-    assert result_rows(record)[1][6] == "12.50"
+def test_published_figures_stand_beside_ours_but_not_beside_controls(write):
+    avca, ale, control = write()["results"]
+    assert avca["published"] == {"hm": {"value": 41.34, "source": "README", "confirmed": True}}
+    assert ale["published"] == control["published"] == {}
 
 
-def test_the_page_says_what_the_numbers_rest_on(record):
+@pytest.mark.parametrize("changes", [{"dataset": "mine"}, {"synthetic": True}])
+def test_other_data_have_no_published_figures(write, changes):
+    assert all(result["published"] == {} for result in write(**changes)["results"])
+
+
+def test_given_features_have_no_account_of_clips_and_no_weights(write, tmp_path):
+    record = write(extracted=False, source={"kind": "tree"})
+    assert "clips" not in record and not {"weights", "ffmpeg"} & record["provenance"].keys()
+    assert any(notice.startswith("GIVEN FEATURES") for notice in record["notices"])
+    assert not any(key.startswith("features.") for key in record["fidelity"])
+    assert read_record(tmp_path / "eval.json") == record
     page = to_markdown(record)
-    assert "RANDOM WEIGHTS" in page and "| stage_1_train | 3 | 2 | no_audio 1 |" in page
-    assert "| a\\|b | no_audio | probe_clips | line break |" in page
+    assert "requested" not in page and "without features" not in page and "| stage_2_train |" in page
 
 
-def test_the_figure_is_the_same_bytes_each_time(record, tmp_path):
-    for name in ("1.svg", "2.svg"):
-        plot_results(record, tmp_path / name)
-    assert (tmp_path / "1.svg").read_bytes() == (tmp_path / "2.svg").read_bytes()
-    assert b"RANDOM WEIGHTS" in (tmp_path / "1.svg").read_bytes() or (tmp_path / "1.svg").stat().st_size > 5000
+@pytest.mark.parametrize(("text", "found"), [("{}", "it lacks benchmarks"), ("[1]", "not a result"), ("x", "as JSON")])
+def test_something_else_is_no_record(tmp_path, text, found):
+    (tmp_path / "eval.json").write_text(text)
+    with pytest.raises(AvpipeError, match=found) as error:
+        read_record(tmp_path / "eval.json")
+    assert "Expected an eval.json" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("synthetic", "label", "words"),
-    [
-        (True, "random:3", ["SYNTHETIC", "c3d (random:3)"]),
-        (False, "random:3", ["c3d (random:3)"]),
-        (False, "x.pth", []),
-    ],
-)
-def test_notices(synthetic, label, words):
-    notices = find_notices(settings_of_a_report(synthetic), {"c3d": {"label": label}})
-    assert len(notices) == len(words) and all(word in notice for word, notice in zip(words, notices, strict=True))
-
-
-def settings_of_a_report(synthetic=False):
-    sets = {"cls_features": {"video": "c3d", "audio": "vggish"}}
-    gzsl = {"permuted_control": False, "feature_sets": sets, "benchmarks": [{"features": "cls_features"}]}
-    return {"synthetic": synthetic, "notes": [], "gzsl": gzsl}
-
-
-def test_networks_that_no_benchmark_uses_are_named_apart():
-    weights = {"c3d": {"label": "random:1"}, "selavi": {"label": "random:2"}, "spectrogram": {"label": "none"}}
-    used, besides = find_notices(settings_of_a_report(), weights)
-    assert "c3d (random:1)" in used and "selavi" not in used
-    assert "selavi (random:2)" in besides and "no figure here rests on them" in besides
-
-
-def test_weights_that_are_not_the_published_ones_are_named():
-    (notice,) = find_notices(
-        settings_of_a_report(), {"c3d": {"label": "ab", "remarks": {"c3d": "not the published file"}}}
-    )
-    assert notice == "OTHER WEIGHTS: c3d is not the published file."
-
-
-def test_the_record_is_json(record):
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
+def test_the_made_record_has_the_keys_of_a_written_one(write):
+    assert make_record([make_evaluation([1.0])]).keys() == write().keys() - {"fidelity"}

@@ -17,16 +17,13 @@ from avpipe.weights import load_weights
 FEATURES = "cls_features"
 
 
-def split_jobs(split: str, seeds=(3,)) -> set[str]:
+def split_jobs(split: str, methods=("avca", "ale")) -> set[str]:
     """All jobs below a split, without the last one, which all splits share."""
     place = f"small, {split}, {FEATURES}"
-    trained = {
-        f"Stage {stage} of avca on {place}, correct class vectors, seed {seed}" for stage in (1, 2) for seed in seeds
-    }
-    return trained | {
+    return {
         f"Writing the class split {split} of small",
         f"Building the folder tree of {place}",
-        f"Evaluating avca on {place}, correct class vectors",
+        *(f"{verb} {method} (corrected) on {place}" for method in methods for verb in ("Training", "Testing")),
     }
 
 
@@ -57,7 +54,9 @@ def test_a_first_run_makes_everything_and_the_account_adds_up(finished):
     n_clips = CLASSES * CLIPS_PER_CLASS
     assert record["clips"]["requested"] == record["clips"]["ok"] == n_clips
     assert sum(shard["requested"] for shard in record["clips"]["shards"].values()) == n_clips
-    assert {(each["split"], each["n_seeds"]) for each in record["results"]} == {("main_split", 1), ("other_split", 1)}
+    assert {(each["split"], each["method"], each["n_seeds"]) for each in record["results"]} == {
+        (split, method, 1) for split in ROLES for method in ("avca", "ale")
+    }
     subsets = record["benchmarks"]["main_split/cls_features"]["subsets"]
     assert subsets["stage_2_test_unseen"]["expected"] == subsets["stage_2_test_unseen"]["used"] == 2 * CLIPS_PER_CLASS
     assert any("RANDOM WEIGHTS" in notice for notice in record["notices"])
@@ -86,7 +85,8 @@ def test_moving_a_class_to_another_subset_runs_that_split_again_and_nothing_else
     before = project.digests()
     project.run()
     changed = {path for path, digest in project.digests().items() if before.get(path) != digest}
-    assert changed and all("other_split" in path or path.startswith("small/eval.") for path in changed)
+    of_all = ("small/eval.", "small/beta_curves.")
+    assert changed and all("other_split" in path or path.startswith(of_all) for path in changed)
 
 
 def test_a_new_video_runs_its_own_shard_again_and_inside_it_only_itself(project):
@@ -131,15 +131,16 @@ def test_a_raised_stage_version_runs_that_stage_and_all_below(project):
 def test_a_raised_training_version_leaves_features_and_trees_alone(project):
     rules = project.folder / "rules" / "gzsl.smk"
     rules.write_text(rules.read_text().replace("stage=stages.GZSL_TRAIN", "stage=stages.GZSL_TRAIN + '+'"))
-    assert project.planned() == {job for job in BOTH_SPLITS if "Stage" in job or "Evaluating" in job} | EVAL
+    assert project.planned() == {job for job in BOTH_SPLITS if "Training" in job or "Testing" in job} | EVAL
 
 
 def test_another_seed_trains_only_that_seed(project):
     project.change_settings(seeds=[3, 4])
-    trained = {job for split in ROLES for job in split_jobs(split, seeds=(4,)) if "Stage" in job or "Evaluating" in job}
+    trained = {job for job in BOTH_SPLITS if "Training" in job or "Testing" in job}
     assert project.planned() == trained | EVAL
     before = project.digests()
-    project.run()
+    output = project.run()
+    assert output.count("Stage 1 with seed 3 is finished already.") == len(trained) / 2
     after = project.digests()
     assert all(after[path] == digest for path, digest in before.items() if "/seed3/" in path)
     record = json.loads((project.folder / "results/small/eval.json").read_text())
@@ -219,4 +220,4 @@ def test_an_extractor_that_joins_leaves_the_others_alone(project):
 
 def test_training_on_another_number_of_epochs_only_trains(project):
     project.change_settings(training={"epochs": 2, "batches_per_epoch": 4, "batch_size": 16})
-    assert project.planned() == {job for job in BOTH_SPLITS if "Stage" in job or "Evaluating" in job} | EVAL
+    assert project.planned() == {job for job in BOTH_SPLITS if "Training" in job or "Testing" in job} | EVAL

@@ -15,7 +15,7 @@ MOMENTS = (
     ("results/small/probe/*.parquet", 4.0),  # extraction has begun
     ("results/small/features/*/*.h5", 0.0),
     ("results/small/gzsl/*/cls_features.json", 2.5),  # training has begun
-    ("results/small/runs/*/cls_features/avca/correct/seed3/stage2/stage.json", 0.0),
+    ("results/small/runs/*/cls_features/avca/corrected/seed3/stage2/stage.json", 0.0),
 )
 
 

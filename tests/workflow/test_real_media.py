@@ -20,7 +20,7 @@ def test_real_videos_through_the_whole_chain(tmp_path):
     assert record["clips"]["reasons"] == {"no_audio": silent}
     assert record["clips"]["requested"] == record["clips"]["ok"] + silent
     assert record["clips"]["ok"] >= 17  # the audible clips of ../shared alone
-    (result,) = record["results"]
+    result = record["results"][0]
     assert result["n_seeds"] == 2 and 0 <= result["mean"]["zsl"] <= 100
     subsets = record["benchmarks"]["main_split/cls_features"]["subsets"].values()
     assert all(subset["expected"] == subset["used"] > 0 for subset in subsets)

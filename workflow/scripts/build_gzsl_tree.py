@@ -1,4 +1,4 @@
-"""Build the published folder tree of a split from pooled features."""
+"""Build the published folder tree of a split, from pooled features or from published ones."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         class_split=snakemake.input.class_split,
         split=snakemake.wildcards.split,
         words=snakemake.input.words,
+        published=snakemake.input.published,
+        inventories=snakemake.input.inventories,
         probes=snakemake.input.probes,
         statuses=snakemake.input.statuses,
         stores={"video": snakemake.input.video, "audio": snakemake.input.audio},

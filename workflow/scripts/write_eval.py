@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from avpipe.io.atomic import write_text
 from avpipe.logs import job_logging, job_name
-from avpipe.report.figures import plot_results
+from avpipe.report.figures import plot_beta_curves, plot_results
 from avpipe.report.results import write_results
 from avpipe.report.tables import to_markdown
 
@@ -21,6 +21,8 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         accounting=snakemake.input.accounting,
         weights=snakemake.input.weights,
         target=snakemake.output.eval,
+        published=snakemake.input.published,
     )
     write_text(snakemake.output.table, to_markdown(record))
     plot_results(record, snakemake.output.figure)
+    plot_beta_curves(record, snakemake.output.curves)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from avpipe.config.features import (
     C3DSettings,
@@ -16,27 +15,13 @@ from avpipe.config.features import (
     SpectrogramSettings,
     VGGishSettings,
 )
-from avpipe.config.gzsl import AVCASettings, TextAlignment, TrainingSettings
+from avpipe.config.paths import NAME, check_input, expand_home
 from avpipe.config.quirks import Fidelity, Settings
+from avpipe.config.zero_shot import Gzsl
 
 ExtractorName = Literal["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
 ShareDecode = Literal["auto", "always", "never"]
-NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-"""What the name of a dataset, split or feature set may look like: names become folders."""
-
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
-
-
-def expand_home(path: str | None) -> str | None:
-    """A path with `~` replaced by the home folder, as a shell does."""
-    return None if path is None else os.path.expanduser(path)  # noqa: PTH111 - Path would change "" into "."
-
-
-def check_input(path: str | None) -> str | None:
-    """Like `expand_home`, for a path that becomes an input of a rule, where Snakemake gives braces a meaning."""
-    if path is not None and ("{" in path or "}" in path):
-        raise ValueError("Snakemake takes { and } for wildcards; rename the file or folder, or set a link to it")
-    return expand_home(path)
 
 
 class ClassFolders(Settings):
@@ -63,13 +48,27 @@ class ClipTable(Settings):
     _expand_home = field_validator("path")(expand_home)
 
 
+class PublishedFeatures(Settings):
+    """Features that somebody published: no videos are read and no network runs."""
+
+    kind: Literal["published"] = Field("published", description="Published features instead of videos.")
+    path: str | None = Field(
+        None,
+        description="A folder of avgzsl_benchmark_datasets, such as .../UCF: class-split/ with features/<feature set>/ "
+        "(.h5 files) or _features_processed/<feature set>/ (caches).",
+    )
+    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
+
+    _check_input = field_validator("path")(check_input)
+
+
 class Synthetic(Settings):
     """The embedded dataset, made by the pipeline itself."""
 
     kind: Literal["synthetic"] = Field("synthetic", description="The embedded dataset.")
 
 
-Source = Annotated[ClassFolders | ClipTable | Synthetic, Field(discriminator="kind")]
+Source = Annotated[ClassFolders | ClipTable | PublishedFeatures | Synthetic, Field(discriminator="kind")]
 
 
 class FrameRate(Settings):
@@ -117,89 +116,6 @@ class Extractors(Settings):
     spectrogram: SpectrogramSettings = Field(SpectrogramSettings(), description="AVLnet's spectrogram.")
 
 
-class FeatureSet(Settings):
-    """A pair of extractors that gives a benchmark its video and audio features."""
-
-    video: Literal["c3d", "selavi", "resnet152", "resnext101"] = Field(
-        "c3d", description="Extractor of the video features."
-    )
-    audio: Literal["vggish", "selavi", "spectrogram"] = Field("vggish", description="Extractor of the audio features.")
-
-
-class Methods(Settings):
-    """Hyper-parameters of each method; a method that is absent is not run."""
-
-    avca: AVCASettings | None = Field(AVCASettings(), description="AVCA (CVPR 2022).")
-
-    def enabled(self) -> list[str]:
-        """Names of the methods to run."""
-        return [name for name in type(self).model_fields if getattr(self, name) is not None]
-
-
-class GzslBenchmark(Settings):
-    """One benchmark: a split with a feature set."""
-
-    split: str = Field(pattern=f"^{NAME}$", description="Name of the split, a folder in class-split.")
-    features: str = Field("cls_features", pattern=f"^{NAME}$", description="Name of the feature set.")
-
-
-class Gzsl(Settings):
-    """Generalised zero-shot learning on a dataset."""
-
-    class_split: str | None = Field(None, description="The published class-split folder, or one laid out like it.")
-    word_vectors: str | None = Field(None, description="The .npy with a vector for each class name.")
-    word_names: str | None = Field(
-        None, description="CSV from class names to names of vectors. Unset: the *_w2v_class_names.csv in class_split."
-    )
-    obtain: str = Field("", description="Where the split files can be had, shown when they are missing.")
-    feature_sets: dict[str, FeatureSet] = Field(
-        {"cls_features": FeatureSet(), "main_features": FeatureSet(video="selavi", audio="selavi")},
-        description="Feature sets by name; AVCA calls C3D/VGGish cls_features and SeLaVi main_features.",
-    )
-    benchmarks: list[GzslBenchmark] = Field([], description="What to train and evaluate.")
-    methods: Methods = Field(Methods(), description="The methods and their hyper-parameters.")
-    training: TrainingSettings = Field(TrainingSettings(), description="The two-stage protocol.")
-    text_alignment: Literal["correct", "published"] | None = Field(
-        None,
-        description="Which vector a class gets: its own (correct), or the one that the published loader gave it, "
-        "wrong for 36 of UCF's 51 classes (docs/fidelity.md). Unset: 'published' if published, 'correct' if "
-        "corrected.",
-        json_schema_extra={"published": "published", "corrected": "correct"},
-    )
-    permuted_control: bool = Field(
-        False, description="Also train with class vectors permuted among the classes, a control for chance."
-    )
-    seeds: list[int] = Field([42], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
-
-    _check_input = field_validator("class_split", "word_vectors", "word_names")(check_input)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value: list[int]) -> list[int]:
-        if len(set(value)) < len(value) or min(value) < 0 or max(value) >= 2**63:
-            raise ValueError(f"seeds must be different whole numbers from 0 to 2^63 - 1, found {value}")
-        return value
-
-    @model_validator(mode="after")
-    def _feature_sets_exist(self) -> Gzsl:
-        for benchmark in self.benchmarks:
-            if benchmark.features not in self.feature_sets:
-                raise ValueError(
-                    f"benchmark on split {benchmark.split!r} wants the feature set {benchmark.features!r}, "
-                    f"which feature_sets does not define; it has {sorted(self.feature_sets)}"
-                )
-        pairs = [(b.split, b.features) for b in self.benchmarks]
-        if len(set(pairs)) < len(pairs):
-            raise ValueError(f"a benchmark is listed twice: {pairs}")
-        return self
-
-    def texts(self) -> list[TextAlignment]:
-        """The word-vector alignments to train with: the chosen one first, then the permuted control."""
-        if self.text_alignment is None:
-            raise ValueError("call resolved(fidelity) first")
-        return [self.text_alignment, "permuted"] if self.permuted_control else [self.text_alignment]
-
-
 class Dataset(Settings):
     """One dataset."""
 
@@ -207,7 +123,7 @@ class Dataset(Settings):
     synthetic: bool = Field(False, description="Whether the data are made up; said wherever a result is shown.")
     notes: list[str] = Field([], description="Sentences said wherever a result is shown, such as what was made up.")
     source: Source = Field(description="Where the videos come from.")
-    n_shards: int = Field(ge=1, le=9999, description="Parts the clips are divided into, by hash; fixed for good.")
+    n_shards: int = Field(32, ge=1, le=9999, description="Parts the clips are divided into, by hash; fixed for good.")
     require_audio: bool = Field(True, description="Set clips without a sound track aside (reason no_audio).")
     min_seconds: float = Field(0.0, ge=0, description="Shorter clips are set aside (reason too_short).")
     max_seconds: float | None = Field(None, gt=0, description="Longer clips are set aside (reason too_long).")
@@ -256,10 +172,15 @@ class Config(Settings):
         return value
 
     def dataset(self, name: str) -> Dataset:
-        """A dataset with every quirk decided and top-level weights filled in."""
-        dataset = self.datasets[name].resolved(self.fidelity)
+        """A dataset with every quirk decided, but for those of the zero-shot methods, which each form decides.
+
+        Top-level weights are filled in, and the forms in which methods are run.
+        """
+        configured = self.datasets[name]
+        dataset = configured.resolved(self.fidelity)
         weights = {key: getattr(dataset.weights, key) or getattr(self.weights, key) for key in Weights.model_fields}
-        return dataset.model_copy(update={"weights": Weights(**weights)})
+        gzsl = configured.gzsl.model_copy(update={"forms": configured.gzsl.forms or [self.fidelity]})
+        return dataset.model_copy(update={"weights": Weights(**weights), "gzsl": gzsl})
 
 
 def validate_source(values: dict[str, Any]) -> Source:

@@ -35,6 +35,10 @@ class Settings(BaseModel):
                 update[name] = field.json_schema_extra[fidelity]  # type: ignore[index]
         return self.model_copy(update=update)
 
+    def quirks(self) -> dict[str, Any]:
+        """This section's own switches that `fidelity` decides, with their values."""
+        return {name: getattr(self, name) for name, field in type(self).model_fields.items() if is_quirk(field)}
+
 
 def is_quirk(field: FieldInfo) -> bool:
     """Whether a field was declared with `quirk`."""

@@ -81,6 +81,8 @@ def _type(annotation: Any) -> str:
         return " or ".join("unset" if part is type(None) else _type(part) for part in typing.get_args(annotation))
     if typing.get_origin(annotation) is list:
         return f"list of {_type(typing.get_args(annotation)[0])}"
+    if typing.get_origin(annotation) is dict:
+        return "keys and values"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[annotation.__name__]
 
 

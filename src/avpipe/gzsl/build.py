@@ -1,30 +1,96 @@
-"""From feature stores to the folder tree of a split."""
+"""What the workflow's jobs between features and training do: class splits, class vectors and folder trees."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from avpipe.config.own_split import OwnSplit
 from avpipe.features.store import read_pooled
-from avpipe.gzsl.splits import read_split
-from avpipe.gzsl.tree import PooledFeatures, write_features
+from avpipe.gzsl.class_split import FOLDER_NAMES
+from avpipe.gzsl.generated_split import generate_split, spoken_names
+from avpipe.gzsl.import_features import import_features
+from avpipe.gzsl.source_videos import shared_sources, source_videos
+from avpipe.gzsl.splits import Split, read_split, write_class_split
+from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, publish_class_split, whole_class_split, write_features
+from avpipe.gzsl.tree_files import only_file
+from avpipe.gzsl.words import read_names, write_names
 from avpipe.inventory.accounting import make_account, require_few_failures
+from avpipe.inventory.probing import read_probed
+from avpipe.inventory.shards import read_inventory
 from avpipe.io.atomic import write_json
+
+StrPath = str | os.PathLike[str]
+
+
+def write_split(
+    *,
+    class_split: StrPath | None,
+    own_split: Mapping[str, Any] | None,
+    probes: Sequence[str],
+    name: str,
+    dataset: str,
+    names: StrPath | None,
+    target: StrPath,
+) -> None:
+    """Write a class-split folder: a published split, or one that is drawn from the clips at hand.
+
+    Args:
+        class_split: the folder of a published split; None for one of one's own.
+        own_split: how to draw it, `OwnSplit` as plain values; None for a published one.
+        probes: for one's own split the probe tables of all shards: only clips that can be read are drawn from.
+        name: of the split.
+        dataset: the dataset's name.
+        names: table from class names to names of class vectors; None: the class names, written as words.
+        target: the folder, called class-split.
+
+    Raises:
+        AvpipeError: the split is not in order, or the clips do not suffice for it.
+    """
+    if own_split is None:
+        publish_class_split(class_split or ".", name, names or "", target)
+        return
+    clips = [clip for probe in probes for clip in read_probed(probe)]
+    sources = source_videos([clip.clip_id for clip in clips], {clip.clip_id: str(clip.path) for clip in clips})
+    labels = {clip.clip_id: clip.class_name for clip in clips}
+    split = generate_split(labels, sources, OwnSplit.model_validate(dict(own_split)), name)
+    spoken = read_names(names) if names else spoken_names(split.all_classes)
+    with whole_class_split(target) as root:
+        write_class_split(split, root)
+        write_names(root / FOLDER_NAMES[0] / f"{dataset}{NAMES_SUFFIX}", spoken)
+
+
+def make_words(*, model: StrPath, names: StrPath, kind: Any, target: StrPath) -> None:
+    """Make class vectors from a word2vec, GloVe or fastText file.
+
+    Args:
+        model: the file.
+        names: the table of names, or a class-split folder that has it.
+        kind: see `avpipe.gzsl.word_models.ModelKind`.
+        target: the .npy to write; how each vector was made is written beside it as .json.
+    """
+    from avpipe.gzsl.word_models import write_class_vectors
+
+    table = Path(names)
+    write_class_vectors(model, _names_file(table) if table.is_dir() else table, target, kind)
 
 
 def build_tree(
     *,
-    class_split: str | os.PathLike[str],
+    class_split: StrPath,
     split: str,
-    words: str | os.PathLike[str],
+    words: StrPath | None,
+    published: StrPath | None,
     probes: Sequence[str],
+    inventories: Sequence[str],
     statuses: Sequence[str],
     stores: Mapping[str, Sequence[str]],
-    tree: str | os.PathLike[str],
-    summary: str | os.PathLike[str],
+    tree: StrPath,
+    summary: StrPath,
     max_failure_rate: float = 1.0,
 ) -> None:
     """Build one feature set of a split's tree and say what it rests on.
@@ -32,29 +98,51 @@ def build_tree(
     Args:
         class_split: the split in the published layout.
         split: its name.
-        words: the class vectors.
+        words: the class vectors; None: those that published features bring.
+        published: published features to use; None: the stores.
         probes: the probe tables of all shards.
+        inventories: the inventories of all shards, which tell what clips share a file.
         statuses: the status tables of the feature set's extractors, all shards.
         stores: "video" and "audio" -> the feature stores of all shards.
         tree: the feature set's folder to write.
-        summary: the JSON file to write: clips expected, used and missing, per subset and class.
+        summary: the JSON file to write: clips expected, used and missing, per subset and class, and how many clips
+            share a source video with training clips.
         max_failure_rate: largest tolerated share of missing or damaged clips.
 
     Raises:
-        AvpipeError: more are missing or damaged; nothing is built.
+        AvpipeError: more are missing or damaged, or a subset has none left; nothing is built.
     """
+    names = _names_file(class_split)
+    if published:
+        import_features(
+            published, class_split=class_split, split=split, words=words, names=names, tree=tree, summary=summary
+        )
+        return
     account = make_account(probes, statuses)
     require_few_failures(account, max_failure_rate)
+    listed = read_split(class_split, split)
     result = write_features(
         tree,
-        read_split(class_split, split),
+        listed,
         _pooled(stores["audio"], "audio"),
         _pooled(stores["video"], "video"),
-        words_file=words,
-        names_file=next(Path(class_split).glob("*_w2v_class_names.csv")),
+        words_file=words or "",
+        names_file=names,
         reasons={row["clip_id"]: row["reason"] for row in account["failed"]},
     )
-    write_json(summary, result.to_record())
+    files = {clip.clip_id: clip.path for inventory in inventories for clip in read_inventory(inventory)}
+    write_json(
+        summary, {**result.to_record(), "source": {"kind": "extracted"}, "shared_sources": _shared(listed, files)}
+    )
+
+
+def _shared(split: Split, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    clips = {clip for subset in split.clips.values() for clip in subset}
+    return shared_sources(split, source_videos(clips, files))
+
+
+def _names_file(class_split: StrPath) -> Path:
+    return only_file(Path(class_split), f"*{NAMES_SUFFIX}")
 
 
 def _pooled(paths: Sequence[str], stream: str) -> PooledFeatures:

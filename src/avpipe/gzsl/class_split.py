@@ -131,16 +131,25 @@ def write_lists(
     clips: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Write `root`/class-split in the published layout, UCF's column order, sorted by name."""
+    write_class_lists(root, split, all_classes, classes)
     folder = Path(root) / FOLDER_NAMES[0]
     class_ids = {name: i for i, name in enumerate(sorted(all_classes))}
-    write_text(folder / "all_class.txt", _lines(all_classes))
-    for subset, names in classes.items():
-        write_text(folder / split / f"{subset}.txt", _lines(names))
+    for subset in classes:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["filename", "label", "label_code"])
         writer.writerows([clip, name, class_ids[name]] for clip, name in sorted(clips[subset].items()))
         write_text(folder / split / f"{subset}.csv", text.getvalue())
+
+
+def write_class_lists(
+    root: str | os.PathLike[str], split: str, all_classes: Sequence[str], classes: Mapping[str, Iterable[str]]
+) -> None:
+    """Write the txt files of `root`/class-split alone."""
+    folder = Path(root) / FOLDER_NAMES[0]
+    write_text(folder / "all_class.txt", _lines(all_classes))
+    for subset, names in classes.items():
+        write_text(folder / split / f"{subset}.txt", _lines(names))
 
 
 def _lines(names: Iterable[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,3 +53,15 @@ class Benchmark:
     words: npt.NDArray[np.float32]
     classes: dict[str, npt.NDArray[np.int64]]
     subsets: dict[str, Subset]
+
+
+def join(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays one below the other: a view where they lie so in memory already, as the subsets of a tree do."""
+    first, base = arrays[0], arrays[0].base
+    if base is not None and all(a.base is base and a.flags.c_contiguous and a.dtype == base.dtype for a in arrays):
+        ends = [a.ctypes.data + a.nbytes for a in arrays]
+        widths = {a.shape[1:] for a in arrays}
+        if len(widths) == 1 and all(a.ctypes.data == end for a, end in zip(arrays[1:], ends[:-1], strict=True)):
+            start = (first.ctypes.data - base.ctypes.data) // max(base.strides[0], 1)
+            return base[start : start + sum(len(a) for a in arrays)]
+    return np.concatenate(list(arrays))

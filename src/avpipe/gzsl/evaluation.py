@@ -80,6 +80,13 @@ class CalibratedStacking:
         """Zero-shot accuracy (the same for every beta)."""
         return float(self.zsl[self.best])
 
+    def figures(self) -> dict[str, float]:
+        """seen, unseen, hm, zsl (0 to 1) and beta at the best beta, as plain values."""
+        return {
+            "seen": self.best_seen, "unseen": self.best_unseen, "hm": self.best_hm, "zsl": self.best_zsl,
+            "beta": self.best_beta,
+        }  # fmt: skip
+
     def __getitem__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(self, name):
             raise KeyError(name)

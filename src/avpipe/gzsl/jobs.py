@@ -1,4 +1,4 @@
-"""What the workflow's training and evaluation jobs do: from a folder tree to a stage's files and to evaluation.json.
+"""What the workflow's training and evaluation jobs do: from a folder tree to trained stages and to evaluation.json.
 
 Torch is imported only after a device has been leased.
 """
@@ -8,128 +8,147 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avpipe.config.gzsl import TextAlignment, TrainingSettings
-from avpipe.config.models import Methods
-from avpipe.config.quirks import Settings
+from avpipe.config.gzsl import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.devices import leased_device
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.tree import read_tree
+from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.io.atomic import write_json
 
 StrPath = str | os.PathLike[str]
 _log = logging.getLogger(__name__)
 
 
-def train_stage(
-    stage: int,
-    *,
-    tree: StrPath,
-    method: str,
-    text: TextAlignment,
-    hyperparameters: Mapping[str, Any],
-    training: Mapping[str, Any],
-    seed: int,
-    device: str,
-    threads: int,
-    target: StrPath,
-    stage1: StrPath | None = None,
-) -> None:
-    """Train one stage with one seed.
+@dataclass(frozen=True)
+class Experiment:
+    """One method on one benchmark in one form, as plain values that a workflow can hand over.
+
+    Attributes:
+        class_split: the class-split folder.
+        split: name of the split.
+        tree: the feature set's folder, .../features/<feature set>.
+        method: name of the method.
+        form: "corrected", "published" or "permuted" (the control), for the record.
+        text: which vector each class gets.
+        hyperparameters: the method's settings as plain values, quirks decided.
+        training: the protocol's settings as plain values, the method's own put in.
+        seeds: of weights, dropout and pairs, and of the permutation where `text` is "permuted".
+    """
+
+    class_split: StrPath
+    split: str
+    tree: StrPath
+    method: str
+    form: str
+    text: TextAlignment
+    hyperparameters: Mapping[str, Any]
+    training: Mapping[str, Any]
+    seeds: Sequence[int]
+
+    def settings(self) -> MethodSettings:
+        """The method's settings."""
+        return METHODS[self.method].settings.model_validate(dict(self.hyperparameters))
+
+    def protocol(self) -> TrainingSettings:
+        """The training settings."""
+        return TrainingSettings.model_validate(dict(self.training))
+
+    def read(self) -> Benchmark:
+        """The benchmark, with the class vectors of the first seed where each seed has its own."""
+        return read_features(
+            self.class_split, self.tree, self.split, alignment=self.text, permutation_seed=self.seeds[0]
+        )
+
+    def words(self, seed: int) -> Any:
+        """A seed's class vectors, float32 [n_classes, d_w]: the permuted control is permuted anew for each seed."""
+        return read_class_vectors(self.class_split, self.tree, self.split, alignment=self.text, permutation_seed=seed)
+
+
+def train_method(experiment: Experiment, *, device: str, threads: int, target: StrPath) -> None:
+    """Train both stages with every seed and list the results.
 
     Args:
-        stage: 1 or 2.
-        tree: the feature set's folder, .../gzsl/<split>/features/<feature set>.
-        method: name of the method.
-        text: which vector each class gets.
-        hyperparameters, training: settings as plain values, quirks decided.
-        seed: of weights, dropout and pairs, and of the permutation where `text` is "permuted".
+        experiment: what to train, on what.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads.
-        target: the stage's stage.json; the other files are written beside it.
-        stage1: stage 1's stage.json, for stage 2.
+        target: training.json: seed -> both stages' results and the sha256 of stage 2's checkpoint. The checkpoints lie
+            beside it in seed<seed>/stage1 and seed<seed>/stage2; what is finished there already is kept.
     """
+    folder = Path(target).parent
     with leased_device(device) as leased:
-        from avpipe.gzsl.training import train_stage1, train_stage2
+        from avpipe.gzsl.stage_files import summarise_seed
+        from avpipe.gzsl.training import train_seeds
 
-        common: dict[str, Any] = {
-            "benchmark": read_benchmark(tree, text, seed),
-            "model_name": method,
-            "hyperparameters": method_settings(method, hyperparameters),
-            "training": TrainingSettings.model_validate(training),
-            "seed": seed,
-            "device": leased,
-            "folder": Path(target).parent,
-            "threads": threads,
-        }
-        if stage == 1:
-            train_stage1(**common)
-        else:
-            train_stage2(**common, stage1=Path(stage1 or ""))
+        train_seeds(
+            experiment.read(),
+            experiment.method,
+            experiment.settings(),
+            experiment.protocol(),
+            seeds=experiment.seeds,
+            device=leased,
+            folder=folder,
+            threads=threads,
+            words_of=experiment.words if experiment.text == "permuted" else None,
+        )
+    write_json(target, {"seeds": {str(seed): summarise_seed(folder, seed) for seed in experiment.seeds}})
 
 
-def evaluate_seeds(
-    *,
-    tree: StrPath,
-    method: str,
-    text: TextAlignment,
-    hyperparameters: Mapping[str, Any],
-    checkpoints: Sequence[StrPath],
-    device: str,
-    threads: int,
-    target: StrPath,
-) -> None:
+def evaluate_method(experiment: Experiment, *, device: str, threads: int, training: StrPath, target: StrPath) -> None:
     """Test the stage-2 checkpoint of every seed and write evaluation.json, accuracies in %.
 
     Args:
-        tree, method, text, hyperparameters, device, threads: as in `train_stage`.
-        checkpoints: .../seed<seed>/stage2/checkpoint.pt of every seed.
+        experiment: what was trained, on what.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads.
+        training: the training.json that `train_method` wrote.
         target: the JSON file to write.
-    """
-    folder = Path(tree)
-    with leased_device(device) as leased:
-        from avpipe.gzsl.training import evaluate_stage2
 
+    Raises:
+        AvpipeError: a checkpoint is not the one that training.json lists.
+    """
+    folder = Path(training).parent
+    with leased_device(device) as leased:
+        from avpipe.gzsl.evaluation import beta_grid
+        from avpipe.gzsl.stage_files import check_seeds, stage_folder
+        from avpipe.gzsl.testing import evaluate_stage2
+
+        check_seeds(Path(training), experiment.seeds)
+        benchmark, protocol = experiment.read(), experiment.protocol()
         seeds = []
-        for path in map(Path, checkpoints):
-            seed = int(path.parent.parent.name.removeprefix("seed"))
-            benchmark = read_benchmark(tree, text, seed)
+        for seed in experiment.seeds:
+            if experiment.text == "permuted":
+                benchmark = replace(benchmark, words=experiment.words(seed))
             result = evaluate_stage2(
                 benchmark,
-                method,
-                method_settings(method, hyperparameters),
-                stage2=path.parent,
+                experiment.method,
+                experiment.settings(),
+                stage2=stage_folder(folder, seed, 2),
                 device=leased,
                 threads=threads,
+                betas=beta_grid(protocol.beta_max, protocol.n_betas),
             )
             seeds.append(_in_percent(result) | {"device": leased})
             _log.info("seed %d: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(seeds[-1][key] for key in _METRICS))
+    write_json(target, _record(experiment, seeds))
+
+
+def _record(experiment: Experiment, seeds: list[dict[str, Any]]) -> dict[str, Any]:
     unseen = [name for name, each in seeds[0]["per_class"].items() if each["zsl"] is not None]
-    write_json(
-        target,
-        {
-            "split": folder.parents[1].name,
-            "features": folder.name,
-            "method": method,
-            "text": text,
-            "control": text == "permuted",
-            "chance_zsl": 100.0 / max(len(unseen), 1),
-            "seeds": seeds,
-        },
-    )
-
-
-def read_benchmark(tree: StrPath, text: TextAlignment, seed: int) -> Benchmark:
-    """The benchmark of a feature set's folder; the permuted control is permuted anew for each seed."""
-    root = Path(tree).parents[1]
-    return read_tree(root, Path(tree).name, root.name, alignment=text, permutation_seed=seed)
-
-
-def method_settings(method: str, values: Mapping[str, Any]) -> Settings:
-    """A method's settings from plain values."""
-    return getattr(Methods.model_validate({method: values}), method)
+    return {
+        "split": experiment.split,
+        "features": Path(experiment.tree).name,
+        "method": experiment.method,
+        "form": experiment.form,
+        "text": experiment.text,
+        "quirks": experiment.settings().quirks() | experiment.protocol().quirks() | {"text_alignment": experiment.text},
+        "control": experiment.text == "permuted",
+        "chance_zsl": 100.0 / max(len(unseen), 1),
+        "seeds": seeds,
+    }
 
 
 _METRICS = ("seen", "unseen", "hm", "zsl")
@@ -137,13 +156,14 @@ _METRICS = ("seen", "unseen", "hm", "zsl")
 
 def _in_percent(result: Mapping[str, Any]) -> dict[str, Any]:
     """A seed's result with the reported metrics at the top, all accuracies in %."""
-    modes = {
-        mode: {key: value * 100 if key in _METRICS else value for key, value in metrics.items()}
-        for mode, metrics in result["metrics"].items()
-    }
-    per_class = {
-        name: {key: value if key == "clips" or value is None else value * 100 for key, value in each.items()}
-        for name, each in result["per_class"].items()
-    }
+    modes = {mode: _scaled(metrics, _METRICS) for mode, metrics in result["metrics"].items()}
+    per_class = {name: _scaled(each, ("gzsl", "zsl")) for name, each in result["per_class"].items()}
+    curve = result["beta_curve"]
+    if curve is not None:
+        curve = {key: [100 * value for value in each] if key != "betas" else each for key, each in curve.items()}
     reported = {key: modes[result["score_mode"]][key] for key in _METRICS}
-    return {**result, **reported, "metrics": modes, "per_class": per_class}
+    return {**result, **reported, "metrics": modes, "per_class": per_class, "beta_curve": curve}
+
+
+def _scaled(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: 100 * value if key in keys and value is not None else value for key, value in values.items()}

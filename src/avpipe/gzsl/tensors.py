@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.data import Benchmark, join
 from avpipe.gzsl.models.base import Batch
 
 log = logging.getLogger(__name__)
+
+_CHECKED_AT_ONCE = 4096  # rows; the check must not need as much memory as the features
 
 STAGE1_TRAINING = ("stage_1_train",)
 STAGE2_TRAINING = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
@@ -46,8 +49,9 @@ class TrainingSet:
         for suffix, rows in (("", positive), ("_neg", negative)):
             batch["audio" + suffix] = self.audio.index_select(0, rows)
             batch["video" + suffix] = self.video.index_select(0, rows)
-            batch["text" + suffix] = self.words.index_select(0, self.labels.index_select(0, rows))
-        return batch
+            batch["labels" + suffix] = self.labels.index_select(0, rows)
+            batch["text" + suffix] = self.words.index_select(0, batch["labels" + suffix])
+        return batch | {"words": self.words}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class EvaluationSet:
     seen: Tensor
 
 
+Clips = TypeVar("Clips", TrainingSet, EvaluationSet)
+
+
 def training_set(benchmark: Benchmark, subsets: Sequence[str], device: torch.device) -> TrainingSet:
     """The clips of `subsets`, in that order, on `device`; listed classes without clips are warned about.
 
@@ -78,6 +85,12 @@ def training_set(benchmark: Benchmark, subsets: Sequence[str], device: torch.dev
     """
     audio, video, labels, words, class_ids = _gather(benchmark, subsets, device)
     return TrainingSet(audio, video, labels, words, class_ids)
+
+
+def with_words(data: Clips, words: npt.NDArray[np.float32]) -> Clips:
+    """The same clips with other class vectors [n_classes of the benchmark, d_w]; the features are shared."""
+    rows = torch.as_tensor(words[data.class_ids], device=data.words.device)
+    return replace(data, words=rows)
 
 
 def evaluation_set(benchmark: Benchmark, seen: str, unseen: str, device: torch.device) -> EvaluationSet:
@@ -102,8 +115,8 @@ def _gather(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, npt.NDArray[np.int64]]:
     class_ids = np.unique(np.concatenate([benchmark.classes[name] for name in names]))
     ids = np.concatenate([benchmark.subsets[name].class_ids for name in names])
-    audio = np.concatenate([benchmark.subsets[name].audio for name in names])
-    video = np.concatenate([benchmark.subsets[name].video for name in names])
+    audio = join([benchmark.subsets[name].audio for name in names])
+    video = join([benchmark.subsets[name].video for name in names])
     words = benchmark.words[class_ids]
     _check(benchmark, names, class_ids, ids, words, {"audio": audio, "video": video})
     labels = torch.as_tensor(np.searchsorted(class_ids, ids), device=device)
@@ -131,11 +144,12 @@ def _check(
     if len(unlisted):
         raise AvpipeError(f"Clips of {where} have classes that are not listed: {_named(benchmark, unlisted)}.")
     for kind, values in features.items():
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            raise AvpipeError(
-                f"{int(bad.sum())} of {len(values)} {kind} vectors of {where} are not finite. Extract them again."
-            )
+        bad = sum(
+            int((~np.isfinite(values[row : row + _CHECKED_AT_ONCE]).all(axis=1)).sum())
+            for row in range(0, len(values), _CHECKED_AT_ONCE)
+        )
+        if bad:
+            raise AvpipeError(f"{bad} of {len(values)} {kind} vectors of {where} are not finite. Extract them again.")
     without_clips = np.setdiff1d(class_ids, ids)
     if len(without_clips):
         log.warning(

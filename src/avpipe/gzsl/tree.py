@@ -1,11 +1,12 @@
-"""The published folder tree of a benchmark: written from pooled features, read for training."""
+"""The published folder tree of a benchmark, written from pooled features; `tree_reading` reads it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.gzsl import TextAlignment
 from avpipe.errors import AvpipeError, Reason
-from avpipe.gzsl.class_split import FOLDER_NAMES, ClassNames, find_folder, listed, read_all_classes
-from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
+from avpipe.gzsl.class_split import FOLDER_NAMES, find_folder, listed, read_all_classes, write_class_lists
+from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import (
-    STAGE_2_PARTS,
     Availability,
     Split,
     match_clips,
@@ -27,10 +26,6 @@ from avpipe.gzsl.splits import (
     write_class_split,
 )
 from avpipe.gzsl.tree_files import (
-    MODALITIES,
-    find_class_files,
-    only_file,
-    read_class_file,
     safe_name,
     write_class_file,
 )
@@ -140,22 +135,42 @@ def write_tree(
 def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, target: StrPath) -> None:
     """Write a split, read and checked, as the folder `target` in the published layout, with its table of names.
 
+    A split whose csv files are not all there, as VGGSound's in the public repository, is published as it is: its
+    class lists suffice for features that are published by class.
+
     Args:
         source: the folder that has the split, as for `read_split`.
         split_name: of the split.
         names_file: the `<dataset>_w2v_class_names.csv` to put beside it.
         target: a folder called class-split; it appears whole or not at all.
     """
+    names_file = Path(names_file)
+    folder = find_folder(source) / split_name
+    has_clips = all((folder / f"{subset}.csv").is_file() for subset in SUBSETS if subset != "stage_2_train")
+    with whole_class_split(target) as root:
+        if has_clips:
+            write_class_split(read_split(source, split_name), root)
+        else:
+            names = read_all_classes(source)
+            write_class_lists(root, split_name, names.names, read_classes(source, split_name, names))
+            for path in folder.glob("*.csv"):
+                write_bytes(root / FOLDER_NAMES[0] / split_name / path.name, path.read_bytes())
+        name = _published_name(names_file, "", NAMES_SUFFIX)
+        write_bytes(root / FOLDER_NAMES[0] / name, names_file.read_bytes())
+
+
+@contextmanager
+def whole_class_split(target: StrPath) -> Iterator[Path]:
+    """A folder to write class-split/ in, which then becomes `target`, whole or not at all."""
     target = Path(target)
     if target.name != FOLDER_NAMES[0]:
         raise ValueError(f"{target} must be called {FOLDER_NAMES[0]}")
     with atomic_directory(target) as temporary:
-        write_class_split(read_split(source, split_name), temporary)
+        yield temporary
         written = temporary / FOLDER_NAMES[0]
         for path in written.iterdir():
             path.rename(temporary / path.name)
         written.rmdir()
-        write_bytes(temporary / _published_name(Path(names_file), "", NAMES_SUFFIX), Path(names_file).read_bytes())
 
 
 def write_features(
@@ -183,8 +198,8 @@ def write_features(
             as "no_audio", "no_video" or "missing", by what there is of it.
 
     Raises:
-        AvpipeError: a class of a subset has no usable clip or no word vector, a name cannot be a file's, or
-            features are not finite.
+        AvpipeError: a subset has no usable clip, a class no word vector, a name cannot be a file's, or features
+            are not finite.
     """
     words_file = Path(words_file)
     for name in (split.name, *split.used_classes):
@@ -196,7 +211,7 @@ def write_features(
     rows = {modality: pooled.rows() for modality, pooled in features.items()}
     both = match_clips(split, rows["audio"].keys() & rows["video"].keys())
     counts = _count(split, both, rows, reasons or {})
-    _check_no_empty_class(counts)
+    _check_no_empty_subset(counts)
     with atomic_directory(folder) as temporary:
         for subset in SUBSETS:
             _write_subset(temporary, subset, split, both, features, rows)
@@ -204,54 +219,6 @@ def write_features(
         shutil.copyfile(words_file, temporary / "text" / _published_name(words_file, "word_embeddings_", "_normed.npy"))
     dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
     return TreeSummary(split.name, split.digest, dimensions, counts)
-
-
-def read_tree(
-    root: str | os.PathLike[str],
-    feature_set: str,
-    split_name: str,
-    *,
-    alignment: TextAlignment = "correct",
-    permutation_seed: int = 0,
-) -> Benchmark:
-    """Read a feature tree, ours or a published one, with the classes of a split's txt files.
-
-    Clips come sorted by class and clip id. stage_2_train is put together from the three stage-1 subsets, as
-    the published loader does, so its folder need not exist. Files of classes that a subset does not list are
-    ignored.
-
-    Args:
-        root: the folder of the benchmark, with class-split/ and features/.
-        feature_set: such as main_features.
-        split_name: such as main_split.
-        alignment, permutation_seed: which vector each class gets, see `avpipe.gzsl.words.class_vectors`.
-
-    Raises:
-        AvpipeError: a file is absent or malformed, or audio and video do not list the same clips in the same
-            order.
-    """
-    root = Path(root)
-    features = root / "features" / safe_name(feature_set)
-    names = read_all_classes(root)
-    classes = read_classes(root, split_name, names)
-    used = sorted(set().union(*classes.values()))
-    words = class_vectors(
-        read_words(only_file(features / "text", "word_embeddings_*_normed.npy")),
-        read_names(only_file(find_folder(root), "*_w2v_class_names.csv")),
-        names.names,
-        alignment,
-        used=used,
-        seed=permutation_seed,
-    )
-    ids = {name: class_id for class_id, name in enumerate(names.names)}
-    class_ids = {subset: np.array([ids[name] for name in classes[subset]], np.int64) for subset in SUBSETS}
-    subsets = {
-        subset: _read_subset(features, subset, names, classes[subset], class_ids[subset])
-        for subset in SUBSETS
-        if subset != "stage_2_train"
-    }
-    subsets["stage_2_train"] = _sorted_subset([subsets[part] for part in STAGE_2_PARTS])
-    return Benchmark(names.names, words, class_ids, {subset: subsets[subset] for subset in SUBSETS})
 
 
 def _published_name(path: Path, prefix: str, suffix: str) -> str:
@@ -288,18 +255,16 @@ def _count(
     return counts
 
 
-def _check_no_empty_class(counts: Mapping[str, Mapping[str, ClassCount]]) -> None:
-    empty = [
-        f"{name} of {subset} ({', '.join(f'{n} {reason}' for reason, n in count.missing.items())})"
-        for subset, classes in counts.items()
-        for name, count in classes.items()
-        if not count.used
-    ]
-    if empty:
+def _check_no_empty_subset(counts: Mapping[str, Mapping[str, ClassCount]]) -> None:
+    """A class without clips is told in the results; a subset without any leaves nothing to train on or to test."""
+    for subset, classes in counts.items():
+        if any(count.used for count in classes.values()):
+            continue
+        reasons = Counter(reason for count in classes.values() for reason in Counter(count.missing).elements())
+        told = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
         raise AvpipeError(
-            f"Classes without a clip that has both audio and video features: {listed(empty)}. Expected at least "
-            "one each, or their accuracy is undefined. Get more clips, or remove the classes from the split's "
-            "txt files, which rebuilds the tree only."
+            f"No clip of {subset} has both audio and video features ({told}). Expected at least one; the status "
+            "tables and eval.json of the features say why. Get more clips, or use another split."
         )
 
 
@@ -328,48 +293,3 @@ def _write_subset(
         for name, clips in by_class.items():
             selected = [rows[modality][both.present[subset][clip]] for clip in clips]
             write_class_file(target / safe_name(name, ".h5"), clips, pooled.values[selected])
-
-
-def _read_subset(
-    features: Path, subset: str, names: ClassNames, classes: tuple[str, ...], class_ids: npt.NDArray[np.int64]
-) -> Subset:
-    files = {modality: find_class_files(features / modality / subset, names, classes) for modality in MODALITIES}
-    parts = []
-    for name, class_id in zip(classes, class_ids, strict=True):
-        audio_ids, audio = read_class_file(files["audio"][name])
-        video_ids, video = read_class_file(files["video"][name])
-        if audio_ids != video_ids or not audio_ids:
-            raise AvpipeError(
-                f"{files['audio'][name]} lists {len(audio_ids)} clips and {files['video'][name]} "
-                f"{len(video_ids)}{_difference(audio_ids, video_ids)}; expected the same clips in the same "
-                "order, at least one. Build or fetch the tree again."
-            )
-        parts.append(Subset(audio, video, np.full(len(audio_ids), class_id), audio_ids))
-    return _sorted_subset(parts)
-
-
-def _difference(audio_ids: tuple[str, ...], video_ids: tuple[str, ...]) -> str:
-    """Where two clip lists first differ, for the message."""
-    for row, (one, other) in enumerate(zip(audio_ids, video_ids, strict=False)):
-        if one != other:
-            return f", which differ first in row {row} ({one!r} and {other!r})"
-    return ""
-
-
-def _sorted_subset(parts: list[Subset]) -> Subset:
-    for modality in MODALITIES:
-        widths = {getattr(part, modality).shape[1] for part in parts}
-        if len(widths) != 1:
-            raise AvpipeError(
-                f"{modality} features of the widths {sorted(widths)} in one tree; expected one feature set. "
-                "Build it again."
-            )
-    clip_ids = np.array([clip for part in parts for clip in part.clip_ids], object)
-    class_ids = np.concatenate([part.class_ids for part in parts])
-    order = sorted(range(len(clip_ids)), key=lambda row: (class_ids[row], clip_ids[row]))
-    return Subset(
-        np.concatenate([part.audio for part in parts])[order],
-        np.concatenate([part.video for part in parts])[order],
-        class_ids[order],
-        tuple(clip_ids[order]),
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -47,28 +48,55 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32
     Raises:
         AvpipeError: not such a file, the two disagree in length, or a feature is not finite.
     """
+    clip_ids, width = list_class_file(path)
+    values = np.empty((len(clip_ids), width), np.float32)
+    read_class_values(path, values)
+    return clip_ids, values
+
+
+def list_class_file(path: Path) -> tuple[tuple[str, ...], int]:
+    """The clip ids of a class file and the width of its rows, without reading them.
+
+    Raises:
+        AvpipeError: not such a file, or the two datasets disagree in length.
+    """
+    with _opened(path) as file:
+        values, urls = file["data"], file["video_urls"][()]
+        if values.ndim != 2 or urls.shape != values.shape[:1] or values.dtype.kind not in "fiu":
+            raise AvpipeError(
+                f"{path} has data {values.dtype} {values.shape} and video_urls {urls.shape}; expected numbers "
+                "[n, d] and [n]."
+            )
+        width = values.shape[1]
+    try:
+        return tuple(url.decode("utf-8") if isinstance(url, bytes) else str(url) for url in urls), width
+    except UnicodeDecodeError as error:
+        raise AvpipeError(f"{path} has video_urls that are not UTF-8: {error}.") from error
+
+
+def read_class_values(path: Path, out: npt.NDArray[np.float32]) -> None:
+    """Read the rows of a class file into `out` [n, d], whatever numbers they are stored as.
+
+    Raises:
+        AvpipeError: the file cannot be read, or a feature is not finite.
+    """
+    with _opened(path) as file:
+        if len(out):
+            file["data"].read_direct(out)
+    if not np.isfinite(out).all():
+        raise AvpipeError(f"{path} has features that are not finite; extract them again, and check the weights.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            values = file["data"][()]
-            urls = file["video_urls"][()]
+            yield file
     except (OSError, KeyError) as error:
         raise AvpipeError(
             f"{path} was not read: {error}. Expected HDF5 with datasets data and video_urls; build or fetch "
             "the tree again."
         ) from error
-    if values.ndim != 2 or urls.shape != values.shape[:1] or values.dtype.kind not in "fiu":
-        raise AvpipeError(
-            f"{path} has data {values.dtype} {values.shape} and video_urls {urls.shape}; expected numbers "
-            "[n, d] and [n]."
-        )
-    try:
-        clip_ids = tuple(url.decode("utf-8") if isinstance(url, bytes) else str(url) for url in urls)
-    except UnicodeDecodeError as error:
-        raise AvpipeError(f"{path} has video_urls that are not UTF-8: {error}.") from error
-    values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise AvpipeError(f"{path} has features that are not finite; extract them again, and check the weights.")
-    return clip_ids, values
 
 
 def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> dict[str, Path]:

@@ -1,30 +1,25 @@
-"""The zero-shot methods behind one interface (`avpipe.gzsl.models.base.Method`)."""
+"""The zero-shot methods behind one interface (`avpipe.gzsl.models.base.Method`); `avpipe.gzsl.methods` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.methods import METHODS
 from avpipe.gzsl.models.base import Method
 
-
-def _avca(audio_dim: int, video_dim: int, hyperparameters: dict[str, Any]) -> Method:
-    from avpipe.config.gzsl import AVCASettings
-    from avpipe.gzsl.models.avca import AVCA
-
-    return AVCA(audio_dim, video_dim, AVCASettings(**hyperparameters).resolved("corrected"))
-
-
-_METHODS: dict[str, Callable[[int, int, dict[str, Any]], Method]] = {"avca": _avca}
+if TYPE_CHECKING:
+    from avpipe.config.gzsl import MethodSettings
+    from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 
 
 def names() -> list[str]:
     """Names of the methods that `build` knows."""
-    return list(_METHODS)
+    return list(METHODS)
 
 
 def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) -> Method:
@@ -39,13 +34,36 @@ def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) 
     Raises:
         AvpipeError: unknown method, a length below 1, or a hyper-parameter it does not have or allow.
     """
-    if name not in _METHODS:
+    if name not in METHODS:
         raise AvpipeError(f"Unknown zero-shot method {name!r}; known: {', '.join(names())}.")
     for kind, length in (("audio", audio_dim), ("video", video_dim)):
         if not isinstance(length, int | np.integer) or length < 1:
             raise AvpipeError(f"{kind}_dim of {name} is {length!r}; expected the length of a vector, at least 1.")
     try:
-        return _METHODS[name](audio_dim, video_dim, hyperparameters)
+        settings = METHODS[name].settings(**hyperparameters).resolved("corrected")
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise AvpipeError(f"Hyper-parameters of {name} are not valid: {found}.") from error
+    return implementation(name)(int(audio_dim), int(video_dim), settings)
+
+
+def make(name: str, settings: MethodSettings, data: TrainingSet | EvaluationSet) -> Method:
+    """A method for a benchmark's clips and class vectors.
+
+    Raises:
+        AvpipeError: as `build`, or the class vectors have another length than the method can use.
+    """
+    widths = {"audio_dim": data.audio.shape[1], "video_dim": data.video.shape[1]}
+    model = build(name, **widths, **settings.model_dump())
+    if data.words.shape[1] != model.word_dim:
+        raise AvpipeError(
+            f"{name} needs class vectors of length {model.word_dim}, the benchmark's have {data.words.shape[1]}."
+        )
+    return model
+
+
+def implementation(name: str) -> type[Method]:
+    """The class of a method."""
+    module, _, class_name = METHODS[name].implementation.partition(":")
+    method: type[Method] = getattr(importlib.import_module(module), class_name)
+    return method

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avpipe.config.gzsl import AVCASettings
-from avpipe.gzsl.models.base import Batch, Method
+from avpipe.gzsl.models.base import Batch, Method, pair
 from avpipe.gzsl.models.layers import Block, PairTransformer
 
 WORD_DIM = 300
@@ -30,6 +30,7 @@ class AVCA(Method):
 
     word_dim = WORD_DIM
     calibration_modes = ("video",)
+    extra_modes = ("audio", "both")
     score_mode = "video"
     pos_emb1D: Tensor  # noqa: N815 - the published name
 
@@ -78,7 +79,7 @@ class AVCA(Method):
                 have no other effect.
         """
         settings = self.settings
-        audio, video, text = (_pair(batch, name) for name in ("audio", "video", "text"))
+        audio, video, text = (pair(batch, name) for name in ("audio", "video", "text"))
         phi_audio, phi_video, theta_audio, theta_video = self._encode(audio, video, track_statistics)
         theta_text = self.W_proj(text, track_statistics=track_statistics)
 
@@ -164,10 +165,6 @@ class AVCA(Method):
         for block in (self.A_proj, self.V_proj, self.D):
             block.count_call()
         return False
-
-
-def _pair(batch: Batch, name: str) -> Tensor:
-    return torch.stack((batch[name], batch[f"{name}_neg"]), 1)
 
 
 def _mse(x: Tensor, y: Tensor) -> Tensor:

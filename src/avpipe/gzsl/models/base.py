@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from avpipe.config.gzsl import TrainingSettings
+from avpipe.errors import AvpipeError
+
+if TYPE_CHECKING:
+    from avpipe.gzsl.evaluation import CalibratedStacking
+    from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+
 Batch = Mapping[str, Tensor]
-"""One batch of pairs: audio, audio_neg [B, d_a], video, video_neg [B, d_v], text, text_neg [B, d_w]."""
+"""One batch of pairs: audio, audio_neg [B, d_a], video, video_neg [B, d_v], text, text_neg [B, d_w]; and for methods
+that rank classes labels int64 [B], the positive clips' rows of words [C, d_w], the vectors of all training classes."""
+
+Losses = dict[str, Tensor]
+"""Named scalar terms and their sum, "total"."""
+
+
+def required(batch: Batch, *names: str) -> tuple[Tensor, ...]:
+    """The named tensors of a batch.
+
+    Raises:
+        AvpipeError: the batch lacks some of them.
+    """
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise AvpipeError(
+            f"The batch has {', '.join(sorted(batch)) or 'nothing'}, but lacks {', '.join(missing)}. This method ranks "
+            "or projects all training classes: pass labels int64 [B] (rows of words) and words [C, d_w]."
+        )
+    return tuple(batch[name] for name in names)
+
+
+def pair(batch: Batch, name: str) -> Tensor:
+    """Positives and negatives of one modality as two groups: [B, 2, d]."""
+    return torch.stack((batch[name], batch[f"{name}_neg"]), 1)
 
 
 class Method(nn.Module):
     """Base class of the methods that `avpipe.gzsl.models.build` makes.
 
+    A method that is one network with one loss and that classifies by distances needs `embed`, `losses` and
+    `distances`; the other hooks are for those that train or classify in a way of their own.
+
     Attributes:
         word_dim: d_w, the length of the class vectors the method was built for.
         calibration_modes: the distances (keys of `distances`) whose best betas are averaged into the one that is
             handed to stage 2 (specs/avca.md §4.4).
+        extra_modes: further distances that are reported beside them.
         score_mode: the distance that chooses the best epoch and that is reported.
+        is_calibrated: whether a constant is added to the distances of seen classes; False: beta is 0.
+        is_scheduled: whether the learning rate falls when the harmonic mean stalls.
     """
 
     word_dim: int = 300
     calibration_modes: tuple[str, ...] = ("both",)
+    extra_modes: tuple[str, ...] = ()
     score_mode: str = "both"
+    is_calibrated: bool = True
+    is_scheduled: bool = True
 
     def embed(self, audio: Tensor, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings of N clips [N, d_a], [N, d_v] and of C class vectors [C, d_w] in the shared space."""
         raise NotImplementedError
 
-    def losses(self, batch: Batch, *, track_statistics: bool = True) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, *, track_statistics: bool = True) -> Losses:
         """Named scalar terms of the loss and their sum, "total".
 
         Args:
@@ -38,8 +79,41 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def optimizers(self, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
+        """The optimisers of a stage: one Adam over all parameters by default."""
+        return [adam(self.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)]
+
+    def training_step(
+        self, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], *, index: int, track_statistics: bool = True
+    ) -> Losses:
+        """One batch: losses, gradients, the optimisers' steps, and what the method does afterwards.
+
+        Nothing here may wait for the device or branch on values: on a GPU the step is captured once and replayed.
+
+        Args:
+            batch: see `Batch`.
+            optimizers: what `optimizers` returned.
+            index: the batch's number in its epoch, from 0.
+            track_statistics: see `losses`.
+
+        Returns:
+            Terms for the log, detached or not.
+        """
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        losses = self.losses(batch, track_statistics=track_statistics)
+        losses["total"].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        self.after_step(batch, track_statistics=track_statistics)
+        return losses
+
     def after_step(self, batch: Batch, *, track_statistics: bool = True) -> None:
         """Whatever the published program does between one optimiser step and the next; nothing by default."""
+
+    def step_kind(self, index: int) -> int:
+        """Batches of one kind do the same operations; a method whose step depends on `index` numbers the kinds."""
+        return 0
 
     def statistics_horizon(self) -> int | None:
         """How many last steps of an epoch the running statistics can still be seen to depend on; None: all."""
@@ -49,7 +123,36 @@ class Method(nn.Module):
         """Distances [N, C] of N clips to C class vectors, per mode ("audio", "video", "both")."""
         raise NotImplementedError
 
+    def evaluate(
+        self, train: TrainingSet, data: EvaluationSet, betas: Any, *, modes: Sequence[str] | None = None
+    ) -> dict[str, CalibratedStacking]:
+        """Score clips of seen and unseen classes together, per mode; by distances unless a method overrides it.
+
+        Args:
+            train: the clips the method was trained on, for methods that train a classifier first.
+            data: clips and class vectors on the model's device.
+            betas: calibration constants [K].
+            modes: which distances to report besides those that calibration needs.
+        """
+        from avpipe.gzsl.evaluation import evaluate
+
+        return evaluate(self, data, betas, modes=modes)
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+
+def adam(
+    parameters: Any, learning_rate: float, *, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Adam:
+    """Adam as published (classic L2, eps 1e-8), in one fused kernel; on a GPU ready to be captured."""
+    parameters = list(parameters)
+    device = parameters[0].device
+    on_gpu = device.type == "cuda"
+    rate: Any = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate
+    return torch.optim.Adam(
+        parameters, lr=rate, betas=betas, eps=1e-8, weight_decay=weight_decay,
+        fused=device.type in ("cpu", "cuda"), capturable=on_gpu,
+    )  # fmt: skip

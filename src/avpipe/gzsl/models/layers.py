@@ -7,6 +7,8 @@ so that one matrix product serves all of them while BatchNorm still sees g batch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,24 @@ from torch.autograd.function import once_differentiable
 
 _HALF_RANGE = 1 << 15  # of the signed 16-bit numbers that decide dropout
 _ONEDNN_LINEAR = "_linear_pointwise"
+
+_generator: torch.Generator | None = None  # what dropout draws from; None: torch's default generator
+
+
+@contextmanager
+def draws_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Let dropout draw from `generator` inside the block, so that models that train side by side stay independent."""
+    global _generator
+    before, _generator = _generator, generator
+    try:
+        yield
+    finally:
+        _generator = before
+
+
+def current_generator() -> torch.Generator | None:
+    """What `draws_from` set for this block; None: torch's default generator."""
+    return _generator
 
 
 def _gemm(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -51,20 +71,26 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """`layer(x)` for x [..., in] -> [..., out]."""
+    return affine(x, layer.weight, layer.bias)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b for x [..., in], weight [out, in] -> [..., out]; once differentiable."""
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    return _Linear.apply(rows, layer.weight, layer.bias).view(*x.shape[:-1], layer.out_features)
+    return _Linear.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def _keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     """A fresh 0/1 mask for every element of `like` and the scale 1 / (1 - p) that goes with it.
 
-    16 random bits decide an element, four elements a 64-bit draw of torch's default generator: five times faster
-    than Bernoulli draws. p is rounded to a multiple of 1/65536 (0.2 becomes 0.199997) and the scale follows the
+    16 random bits decide an element, four elements a 64-bit draw (see `draws_from`): five times faster than
+    Bernoulli draws. p is rounded to a multiple of 1/65536 (0.2 becomes 0.199997) and the scale follows the
     rounded value, so the expectation is exact.
     """
     drop = round(p * 2 * _HALF_RANGE)
     count = like.numel()
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
+    draws.random_(-(2**63), None, generator=_generator)
     bits = draws.view(torch.int16)[:count].view(like.shape)
     return (bits >= drop - _HALF_RANGE).to(like.dtype), 2 * _HALF_RANGE / (2 * _HALF_RANGE - drop)
 
@@ -127,6 +153,27 @@ class _BlockLayer(torch.autograd.Function):
         return for_x, for_weight, for_hidden.sum(0), for_gamma, for_beta, None, None, None
 
 
+def block_layer(
+    x: Tensor, layer: nn.Linear, norm: nn.BatchNorm1d, p: float, *, training: bool, track_statistics: bool = True
+) -> Tensor:
+    """Linear - BatchNorm - ReLU - Dropout(p) of g calls stacked in x [B, g, in] -> [B, g, out].
+
+    In training every call is normalised by its own statistics, and the running statistics take them one after the
+    other, in the order of the groups, unless `track_statistics` is False.
+    """
+    if not training:
+        return norm(linear(x, layer).flatten(0, 1)).unflatten(0, x.shape[:2]).relu()
+    groups = x.shape[1]
+    statistics = None
+    if track_statistics:
+        statistics = (x.new_zeros(groups * layer.out_features), x.new_zeros(groups * layer.out_features))
+    x = _BlockLayer.apply(x, layer.weight, layer.bias, norm.weight, norm.bias, statistics, p, norm.eps)
+    _count_calls(norm, groups)
+    if statistics is not None:
+        _move_running_statistics(norm, *(s.view(groups, -1) for s in statistics))
+    return x
+
+
 class Block(nn.Module):
     """One or two times Linear - BatchNorm - ReLU - Dropout on grouped batches [B, g, in] -> [B, g, out].
 
@@ -148,27 +195,11 @@ class Block(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, *, track_statistics: bool = True) -> Tensor:
-        """Output [B, g, out] of g calls stacked in x [B, g, in].
-
-        In training mode every group is normalised by its own statistics, and the running statistics take them one
-        after the other, in the order of the groups, unless `track_statistics` is False.
-        """
+        """Output [B, g, out] of g calls stacked in x [B, g, in]; see `block_layer`."""
         for i in range(0, len(self.fc), 4):
             layer, norm = self.fc[i], self.fc[i + 1]
             assert isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
-            if not self.training:
-                x = norm(linear(x, layer).flatten(0, 1)).unflatten(0, x.shape[:2]).relu()
-                continue
-            groups = x.shape[1]
-            statistics = None
-            if track_statistics:
-                statistics = (x.new_zeros(groups * layer.out_features), x.new_zeros(groups * layer.out_features))
-            x = _BlockLayer.apply(
-                x, layer.weight, layer.bias, norm.weight, norm.bias, statistics, self.dropout, norm.eps
-            )
-            _count_calls(norm, groups)
-            if statistics is not None:
-                _move_running_statistics(norm, *(s.view(groups, -1) for s in statistics))
+            x = block_layer(x, layer, norm, self.dropout, training=self.training, track_statistics=track_statistics)
         return x
 
     def count_call(self) -> None:

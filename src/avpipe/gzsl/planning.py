@@ -1,0 +1,211 @@
+"""What a zero-shot benchmark needs from outside, found and checked before any job runs. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from avpipe.config.models import Dataset, PublishedFeatures, Synthetic
+from avpipe.errors import AvpipeError
+from avpipe.sources.local import SourceClip
+
+CACHE_FOLDERS = ("_features_processed", "_features_preprocessed")
+"""The code that was published writes the first; its README says the second."""
+
+
+def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str]:
+    """A problem if `path` does not exist: what it is, where it was looked for, which key to set, where to get it."""
+    # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
+    if path and os.path.exists(path):  # noqa: PTH110
+        return []
+    looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
+    where = f"; to be had from {obtain}" if obtain else ""
+    return [f"{what}: {looked} set {key}{where}"]
+
+
+def missing(settings: Dataset, name: str) -> list[str]:
+    """All that a dataset's benchmarks need and that is not there, one problem each."""
+    gzsl, key = settings.gzsl, f"datasets.{name}.gzsl"
+    problems = []
+    if any(benchmark.split not in gzsl.own_splits for benchmark in gzsl.benchmarks) or not gzsl.benchmarks:
+        problems += missing_path(
+            "the class-split folder", class_split_folder(settings), f"{key}.class_split", gzsl.obtain
+        )
+    if gzsl.word_vectors and gzsl.word_model:
+        problems.append(f"one source of class vectors: {key}.word_vectors and {key}.word_model are both set")
+    if gzsl.word_model:
+        problems += missing_path("the word model", gzsl.word_model, f"{key}.word_model", gzsl.obtain)
+    elif gzsl.word_vectors or not _brings_words(settings):
+        hint = gzsl.obtain + (f"; or {key}.word_model" if gzsl.obtain else "")
+        if not isinstance(settings.source, Synthetic):
+            problems += missing_path("the class vectors", gzsl.word_vectors, f"{key}.word_vectors", hint)
+    if gzsl.word_names:
+        problems += missing_path("the names of the class vectors", gzsl.word_names, f"{key}.word_names", gzsl.obtain)
+    if not gzsl.methods.enabled():
+        problems.append(f"a method: {key}.methods switches every one off")
+    if not gzsl.benchmarks:
+        problems.append(f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split}}]")
+    for benchmark in gzsl.benchmarks:
+        if gzsl.feature_sets[benchmark.features].path is not None:
+            path = gzsl.feature_sets[benchmark.features].path
+            problems += missing_path("published features", path, f"{key}.feature_sets.{benchmark.features}.path", "")
+    return problems
+
+
+def _brings_words(settings: Dataset) -> bool:
+    """Whether every benchmark's features are published ones, which come with class vectors."""
+    sets = [settings.gzsl.feature_sets[benchmark.features] for benchmark in settings.gzsl.benchmarks]
+    published = isinstance(settings.source, PublishedFeatures)
+    return bool(sets) and all(published or each.path is not None for each in sets)
+
+
+def class_split_folder(settings: Dataset) -> str | None:
+    """The class-split folder, or the one that it lies in: as configured, else the published source."""
+    if settings.gzsl.class_split is None and isinstance(settings.source, PublishedFeatures):
+        return settings.source.path
+    return settings.gzsl.class_split
+
+
+def find_features(settings: Dataset, name: str, features: str) -> str | None:
+    """The published features of a feature set: its own path, else where the published source has them.
+
+    Raises:
+        AvpipeError: the source has none.
+    """
+    own = settings.gzsl.feature_sets[features].path
+    if own is not None or not isinstance(settings.source, PublishedFeatures):
+        return own
+    root = Path(settings.source.path or ".")
+    places = [root / "features" / features, *(root / folder / features for folder in CACHE_FOLDERS)]
+    for place in places:
+        if place.is_dir():
+            return str(place)
+    raise AvpipeError(
+        f"{root} has no features of the set {features!r}; looked for {', '.join(map(str, places))}. Unpack the "
+        f"benchmark's features there, set datasets.{name}.gzsl.feature_sets.{features}.path, or remove the benchmark "
+        f"from datasets.{name}.gzsl.benchmarks."
+    )
+
+
+def listing_of(path: Path) -> str:
+    """A digest of names, sizes and time stamps of a file, or of all files below a folder."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    digest = hashlib.sha256()
+    for each in files:
+        status = each.stat()
+        digest.update(f"{each.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def words_file(settings: Dataset, name: str) -> str | None:
+    """The file of class vectors: given, made by a job from a word model, or None: the published features' own."""
+    if settings.gzsl.word_model:
+        return f"results/{name}/gzsl/word_embeddings_{name}_normed.npy"
+    return settings.gzsl.word_vectors
+
+
+def names_file(settings: Dataset, name: str, split: str) -> str | None:
+    """The CSV from class names to names of word vectors; None where a split of one's own brings it.
+
+    Raises:
+        AvpipeError: the class-split folder has none, or several.
+    """
+    from avpipe.gzsl.class_split import find_folder
+
+    if settings.gzsl.word_names:
+        return settings.gzsl.word_names
+    if split in settings.gzsl.own_splits:
+        return None
+    folder = find_folder(class_split_folder(settings) or ".")
+    found = sorted(folder.glob("*_w2v_class_names.csv"))
+    if len(found) != 1:
+        raise AvpipeError(
+            f"{folder} holds {len(found)} files *_w2v_class_names.csv, expected one. "
+            f"Set datasets.{name}.gzsl.word_names to the one to use."
+        )
+    return str(found[0])
+
+
+def split_files(settings: Dataset, split: str) -> list[str]:
+    """Every file that a published split consists of; none for a split of one's own."""
+    from avpipe.gzsl.class_split import find_folder
+
+    if split in settings.gzsl.own_splits:
+        return []
+    folder = find_folder(class_split_folder(settings) or ".")
+    files = sorted([*(folder / split).glob("*.txt"), *(folder / split).glob("*.csv")])
+    return [str(path) for path in [folder / "all_class.txt", *files]]
+
+
+def check_splits(settings: Dataset, name: str, clips: Mapping[str, SourceClip] | None) -> None:
+    """Read every benchmark's split and compare it with the clips at hand and with the class vectors.
+
+    Args:
+        settings: of the dataset, forms decided.
+        name: of the dataset.
+        clips: clip id -> clip as the source lists it now; None where it lists none yet, or no video is used.
+
+    Raises:
+        AvpipeError: a split is not in order, has no clip at all of a class, or a class has no vector.
+    """
+    gzsl = settings.gzsl
+    for benchmark in gzsl.benchmarks:
+        if find_features(settings, name, benchmark.features) is not None:
+            _check_published(settings, name, benchmark.split, benchmark.features)
+        elif benchmark.split in gzsl.own_splits:
+            _check_own(settings, benchmark.split, clips)
+        else:
+            _check_extracted(settings, name, benchmark.split, clips)
+
+
+def _check_published(settings: Dataset, name: str, split: str, features: str) -> None:
+    from avpipe.gzsl.class_split import read_all_classes
+    from avpipe.gzsl.splits import read_classes
+
+    if split in settings.gzsl.own_splits:
+        raise AvpipeError(
+            f"{name}: the split {split} is drawn from videos, but the feature set {features} is published and has no "
+            f"videos. Use a split of the published class-split folder."
+        )
+    root = class_split_folder(settings) or "."
+    read_classes(root, split, read_all_classes(root))
+    names_file(settings, name, split)
+
+
+def _check_own(settings: Dataset, split: str, clips: Mapping[str, SourceClip] | None) -> None:
+    from avpipe.gzsl.generated_split import generate_split
+    from avpipe.gzsl.source_videos import source_videos
+
+    if clips is not None:
+        sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
+        generate_split(
+            {clip: each.class_name for clip, each in clips.items()}, sources, settings.gzsl.own_splits[split], split
+        )
+
+
+def _check_extracted(settings: Dataset, name: str, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
+    from avpipe.gzsl.splits import compare_with_clips, read_split
+    from avpipe.gzsl.tree_files import safe_name
+    from avpipe.gzsl.words import class_vectors, read_names, read_words
+
+    gzsl = settings.gzsl
+    names = read_names(names_file(settings, name, split_name) or "")
+    split = read_split(class_split_folder(settings) or ".", split_name)
+    if clips is None:
+        return
+    if not gzsl.allow_classes_without_clips:
+        compare_with_clips(split, clips)
+    for used in split.used_classes:
+        safe_name(used, ".h5")
+    if gzsl.word_model:
+        return
+    words = read_words(gzsl.word_vectors or "")
+    texts = {
+        gzsl.choice(method, split_name, features, form).text
+        for split_of, features, method, form in gzsl.experiments()
+        if split_of == split_name
+    }
+    for text in sorted(texts):
+        class_vectors(words, names, split.all_classes, text, used=split.used_classes)

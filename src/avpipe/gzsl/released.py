@@ -1,0 +1,244 @@
+"""Testing checkpoints of the published AVCA-GZSL program as its own evaluation does (specs/avca.md §4.4)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avpipe import weights
+from avpipe.config.gzsl import MethodSettings, TextAlignment
+from avpipe.devices import resolve_device
+from avpipe.errors import AvpipeError
+from avpipe.gzsl import checkpoint, models, tensors
+from avpipe.gzsl.class_split import listed
+from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.evaluation import beta_grid, evaluate
+from avpipe.gzsl.import_features import summarise_tree
+from avpipe.gzsl.loop import combined_beta
+from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.models.base import Method
+from avpipe.gzsl.released_files import Released, check_widths, read_pair, supported
+from avpipe.gzsl.runtime import deterministic
+from avpipe.gzsl.stage_files import CHECKPOINT
+from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.tree_reading import read_class_vectors, read_features
+
+StrPath = str | os.PathLike[str]
+_NORMALISED_WIDTHS = (128, 4096)  # audio and video of cls_features, whose scripts set --norm_inputs (§3.2)
+_FLAGS = ("norm_inputs", "normalize_decoder_outputs")
+_FIGURES = ("seen", "unseen", "hm", "zsl")
+
+
+def evaluate_released(
+    method: str,
+    stage_a: StrPath,
+    stage_b: StrPath,
+    *,
+    features: StrPath,
+    class_split: StrPath,
+    split: str,
+    text: TextAlignment = "published",
+    flags: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Test published checkpoints as the published program does: beta from stage A on val, figures from B on test.
+
+    Args:
+        method: one of `supported()`.
+        stage_a: the first run's folder, or its *_score.pt.
+        stage_b: the second run's folder, of which the checkpoint of stage A's epoch is taken, or that file.
+        features: a feature-set folder, .../features/<feature set>.
+        class_split: the class-split folder or the one that it lies in.
+        split: such as cls_split.
+        text: which vector each class gets; the checkpoints were trained with "published".
+        flags: what a state dict cannot tell: norm_inputs (ALE, DEVISE, SJE, APN; default: true for widths 128 and
+            4096, else false) and normalize_decoder_outputs (AVGZSLNet; without effect on the figures).
+        device: "cpu", "cuda", ...
+        threads: CPU threads; None: torch's own number.
+
+    Returns:
+        What `evaluate_stage2` returns (seed is None, fingerprint has the files' digests), and "released": stage_a,
+        stage_b (file names), stage_a_sha256, stage_b_sha256, epoch (from 0), split, features, text, settings, betas,
+        validation (mode -> seen, unseen, hm, zsl, beta of stage A) and notices (sentences to read with the figures).
+
+    Raises:
+        AvpipeError: files or entries are lacking, unreadable or contradictory, or features do not fit them.
+    """
+    _check_asked(method, flags or {})
+    where, threads = resolve_device(device), threads or torch.get_num_threads()
+    first, second, sizes = read_pair(method, Path(stage_a), Path(stage_b))
+    benchmark = read_features(class_split, features, split, alignment=text)
+    for stage in (first, second):
+        check_widths(method, stage, _widths(benchmark), Path(features))
+    settings, chosen = _settings(method, sizes, flags or {}, benchmark)
+    with deterministic(where, threads):
+        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
+        model = models.make(method, settings, validation).to(where)
+        _load(model, first)
+        modes = (*model.calibration_modes, *model.extra_modes)
+        results = evaluate(model, validation, beta_grid(), modes=modes)
+        _load(model, second)
+    beta = combined_beta(results, model.calibration_modes)
+    report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
+    report["fingerprint"] = {"stage A": first.sha256, "stage B": second.sha256}
+    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
+    notices = [
+        "The weights are those of the user's two files; avpipe did not train them.",
+        _text_notice(benchmark, text, read_class_vectors(class_split, features, split)),
+        *chosen,
+        *_kept_for(first),
+        *_missing_clips(class_split, features, split),
+        *_without_clips("validation", without),
+        *_without_clips("test", report["classes_without_clips"]),
+    ]
+    return report | {
+        "released": {
+            "stage_a": first.path.name,
+            "stage_a_sha256": first.sha256,
+            "stage_b": second.path.name,
+            "stage_b_sha256": second.sha256,
+            "epoch": first.epoch,
+            "split": split,
+            "features": Path(features).name,
+            "text": text,
+            "settings": {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
+            "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
+            "validation": {mode: stacking.figures() for mode, stacking in results.items()},
+            "notices": notices,
+        }
+    }
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """What `evaluate_released` returned, in lines to be read; accuracies in %."""
+    released, mode = report["released"], report["score_mode"]
+    betas = ", ".join(f"{name} {beta:.1f}" for name, beta in released["betas"].items())
+    lines = [
+        METHODS[report["method"]].title + f", {released['features']}, {released['split']}, distances by {mode}",
+        f"stage A: {released['stage_a']}, epoch {released['epoch']} (from 0)",
+        f"stage B: {released['stage_b']}, epoch {released['epoch']} (from 0)",
+        f"beta: {report['beta']:.4g} (best of stage A on the validation clips: {betas})",
+        f"class vectors: {released['text']} alignment",
+        f"{'':22}{'S':>8}{'U':>8}{'HM':>8}{'ZSL':>8}{'beta':>8}",
+    ]
+    for name, figures in (("validation (stage A)", released["validation"]), ("test (stage B)", report["metrics"])):
+        row = figures[mode]
+        lines.append(f"{name:22}" + "".join(f"{100 * row[key]:8.2f}" for key in _FIGURES) + f"{row['beta']:8.4g}")
+    return "\n".join([*lines, *(f"note: {notice}" for notice in released["notices"])])
+
+
+def _flags_of(method: str) -> list[str]:
+    return [name for name in _FLAGS if name in METHODS[method].settings.model_fields]
+
+
+def _check_asked(method: str, flags: Mapping[str, Any]) -> None:
+    if method not in supported():
+        why = "has no such checkpoints: its program keeps none" if method in METHODS else "is unknown"
+        raise AvpipeError(f"The method {method!r} {why}. Expected one of {', '.join(supported())}.")
+    known = _flags_of(method)
+    for name, value in flags.items():
+        if name not in known:
+            raise AvpipeError(
+                f"{name} cannot be set for checkpoints of {method}; the file says it, or it has no effect on a test. "
+                f"Expected {' or '.join(known) if known else 'no setting at all'}."
+            )
+        if not isinstance(value, bool):
+            raise AvpipeError(f"{name} is {value!r}; expected true or false.")
+
+
+def _widths(benchmark: Benchmark) -> tuple[int, int]:
+    test = benchmark.subsets[tensors.TEST[0]]
+    return test.audio.shape[1], test.video.shape[1]
+
+
+def _settings(
+    method: str, sizes: Mapping[str, int], flags: Mapping[str, Any], benchmark: Benchmark
+) -> tuple[MethodSettings, list[str]]:
+    """The method's settings, and a sentence on each flag that was assumed and matters."""
+    values, notices = {**sizes, **flags}, []
+    if "norm_inputs" in _flags_of(method) and "norm_inputs" not in flags:
+        widths = _widths(benchmark)
+        values["norm_inputs"] = widths == _NORMALISED_WIDTHS
+        notices.append(
+            f"norm_inputs is {str(values['norm_inputs']).lower()} for features of widths {widths[0]} and {widths[1]}: "
+            "a checkpoint does not say it, and the published scripts set it for cls_features (128 and 4096) alone."
+        )
+    return METHODS[method].settings(**values).resolved("published"), notices
+
+
+def _load(model: Method, stage: Released) -> None:
+    try:
+        weights.load_published(model, stage.state)
+    except AvpipeError as error:
+        raise AvpipeError(f"{stage.path}: {error}") from None
+
+
+def _test(
+    benchmark: Benchmark,
+    model: Method,
+    settings: MethodSettings,
+    stage: Released,
+    beta: float,
+    *,
+    method: str,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """The test of our own checkpoints, on the model in their form."""
+    with tempfile.TemporaryDirectory() as folder:
+        content = {
+            "model": model.state_dict(),
+            "epoch": stage.epoch,
+            "beta": beta,
+            "seed": None,
+            "settings": {"method": settings.model_dump(mode="json")},
+            "fingerprint": {},
+        }
+        checkpoint.save(Path(folder) / CHECKPOINT, content)
+        return evaluate_stage2(benchmark, method, settings, stage2=Path(folder), device=device, threads=threads)
+
+
+def _text_notice(benchmark: Benchmark, text: str, correct: Any) -> str:
+    used = sorted(set().union(*(map(int, ids) for ids in benchmark.classes.values())))
+    if text != "published":
+        return (
+            f"Class vectors: {text} alignment. Checkpoints of the published code were trained with the published "
+            "one, so these are not the figures that its own evaluation gives."
+        )
+    wrong = sum(not np.array_equal(benchmark.words[i], correct[i]) for i in used)
+    return (
+        "Class vectors: published alignment, with which checkpoints of the published code were trained. It gives "
+        f"{wrong} of the {len(used)} classes of the split another class's vector."
+    )
+
+
+def _kept_for(stage: Released) -> list[str]:
+    if stage.metric in ("score", ""):
+        return []
+    return [
+        f"{stage.path.name} was kept for its {stage.metric}; the published evaluation takes the one kept for its score."
+    ]
+
+
+def _missing_clips(class_split: StrPath, features: StrPath, split: str) -> list[str]:
+    """How many clips of the split's csv files have no features; trouble there does not keep from testing."""
+    try:
+        subsets = summarise_tree(class_split, features, split)["subsets"]
+    except AvpipeError as error:
+        return [f"The clips were not checked against the split's csv files: {error}"]
+    return [
+        f"{subset}: {counts['used']} of {counts['expected']} clips have features."
+        for subset in (*tensors.VALIDATION, *tensors.TEST)
+        if (counts := subsets[subset])["used"] != counts["expected"]
+    ]
+
+
+def _without_clips(name: str, classes: list[str]) -> list[str]:
+    return [f"Classes of the {name} split without clips, left out of the means: {listed(classes)}."] if classes else []

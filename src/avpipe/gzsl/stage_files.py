@@ -1,0 +1,146 @@
+"""The files of a finished training stage: where they lie, what is in them, and whether they belong to a run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from avpipe.config.gzsl import MethodSettings, TrainingSettings
+from avpipe.errors import AvpipeError
+from avpipe.gzsl import checkpoint
+from avpipe.io import atomic
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, EPOCHS, SUMMARY, RESUME = "checkpoint.pt", "epochs.csv", "stage.json", "resume.pt"
+
+
+def stage_folder(folder: Path, seed: int, stage: int) -> Path:
+    """Where a seed's stage lies among a method's runs."""
+    return folder / f"seed{seed}" / f"stage{stage}"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage hands on; `stage.json` has the same fields.
+
+    Attributes:
+        stage: 1 or 2.
+        method: name of the method.
+        seed: of weights, dropout and pairs.
+        best_epoch: 0-based epoch of the checkpoint: stage 1's best; stage 2 repeats it.
+        beta: calibration constant for the test (mean over the method's calibration modes).
+        betas: mode -> its best beta on the validation clips (stage 1's in both stages).
+        metrics: mode -> seen, unseen, hm, zsl (0 to 1) of the checkpoint on the validation clips; in stage 2 these
+            clips are training clips.
+        learning_rates: of every epoch that ran.
+        classes: number of training classes; clips: number of training clips.
+        fingerprint: digests of data, settings and method, the seed and the stage's version.
+    """
+
+    stage: int
+    method: str
+    seed: int
+    best_epoch: int
+    beta: float
+    betas: dict[str, float]
+    metrics: dict[str, dict[str, float]]
+    learning_rates: list[float]
+    classes: int
+    clips: int
+    fingerprint: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> StageResult:
+        """Read a `stage.json`.
+
+        Raises:
+            AvpipeError: missing file, or not one of this version.
+        """
+        try:
+            return cls(**json.loads(Path(path).read_text("utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise AvpipeError(f"Cannot read {path} ({error}); train that stage again.") from error
+
+
+def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult | None:
+    """The stage's result if this very stage has been finished here before."""
+    if not (folder / SUMMARY).is_file() or not (folder / CHECKPOINT).is_file():
+        return None
+    try:
+        result = StageResult.read(folder / SUMMARY)
+        stored = checkpoint.load(folder / CHECKPOINT)
+    except AvpipeError as error:
+        log.warning("Training again: %s", error)
+        return None
+    return result if result.fingerprint == fingerprint == stored.get("fingerprint") else None
+
+
+def write_stage(
+    folder: Path,
+    model: nn.Module,
+    history: Sequence[Mapping[str, Any]],
+    result: StageResult,
+    hyperparameters: MethodSettings,
+    training: TrainingSettings,
+) -> None:
+    """Write the stage's three files, then drop the resume file. Wall-clock times are in epochs.csv alone."""
+    checkpoint.save(
+        folder / CHECKPOINT,
+        {
+            "model": model.state_dict(),
+            "epoch": result.best_epoch,
+            "beta": result.beta,
+            "betas": result.betas,
+            "seed": result.seed,
+            "metrics": result.metrics,
+            "settings": {
+                "method": hyperparameters.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
+            },
+            "fingerprint": result.fingerprint,
+        },
+    )
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    atomic.write_text(folder / EPOCHS, table.getvalue())
+    atomic.write_json(folder / SUMMARY, asdict(result))
+    (folder / RESUME).unlink(missing_ok=True)
+
+
+def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:
+    """Both stages' results of a seed and the digest of the checkpoint that is tested."""
+    stages = {
+        f"stage{stage}": asdict(StageResult.read(stage_folder(folder, seed, stage) / SUMMARY)) for stage in (1, 2)
+    }
+    return stages | {"checkpoint_sha256": _sha256(stage_folder(folder, seed, 2) / CHECKPOINT)}
+
+
+def check_seeds(training: Path, seeds: Sequence[int]) -> None:
+    """Check that the checkpoints beside a training.json are those that it lists.
+
+    Raises:
+        AvpipeError: one is not there, or another.
+    """
+    listed = json.loads(training.read_text("utf-8"))["seeds"]
+    for seed in seeds:
+        path = stage_folder(training.parent, seed, 2) / CHECKPOINT
+        if not path.is_file() or _sha256(path) != listed.get(str(seed), {}).get("checkpoint_sha256"):
+            what = "is another checkpoint than" if path.is_file() else "does not exist, though it is"
+            raise AvpipeError(f"{path} {what} the one that {training} lists; remove {training} and run again.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

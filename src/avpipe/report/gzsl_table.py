@@ -1,0 +1,302 @@
+"""results/gzsl_table.{csv,md}: all datasets side by side with the published figures, and what each cell rests on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from avpipe.io.atomic import write_text
+from avpipe.report.markdown import escape, figure, table
+from avpipe.report.notices import describe_source, used_extractors
+from avpipe.report.published import PublishedFigure, PublishedTable, find_dataset, read_published
+from avpipe.report.results import read_record
+from avpipe.report.summary import DAGGER, METRICS, chooses_on_test
+
+StrPath = str | os.PathLike[str]
+_COUNTED = ("stage_2_train", "stage_2_test_seen", "stage_2_test_unseen")
+_SHOWN = {"hm": "HM", "zsl": "ZSL"}
+_INTRODUCTION = (
+    "Accuracies in %, mean ± sample standard deviation over seeds, and in brackets what was published. The numbers "
+    "in square brackets lead to what a figure of ours rests on. gzsl_table.csv has all metrics, and the controls."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of ours, or the place of one that was published and not run: a row of the CSV.
+
+    Attributes:
+        dataset, split, features, method, form, metric: where it stands; the form is empty where it was not run.
+        mean, sd: ours in %; None where not run, and sd also with one seed.
+        n_seeds: 0 where not run.
+        published, published_source, published_confirmed: the published figure; None where none is known.
+        rests_on: where the features come from, such as "c3d random:0 weights".
+        synthetic: whether the videos were made up.
+        train_used, train_expected, test_used, test_expected: clips of stage_2_train, and of both test subsets.
+        expected_from: what told which clips to expect: "csv", or the kind of the given features where a csv is absent.
+        text: how class vectors are attached.
+        chosen_on_test: whether the epoch was chosen on the test clips.
+        control: whether it is a permuted control.
+        split_digest: of the split's contents.
+        git_commit: of avpipe.
+    """
+
+    dataset: str
+    split: str
+    features: str
+    method: str
+    form: str
+    metric: str
+    mean: float | None = None
+    sd: float | None = None
+    n_seeds: int = 0
+    published: float | None = None
+    published_source: str | None = None
+    published_confirmed: bool | None = None
+    rests_on: str | None = None
+    synthetic: bool | None = None
+    train_used: int | None = None
+    train_expected: int | None = None
+    test_used: int | None = None
+    test_expected: int | None = None
+    expected_from: str | None = None
+    text: str | None = None
+    chosen_on_test: bool | None = None
+    control: bool | None = None
+    split_digest: str | None = None
+    git_commit: str | None = None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a result of ours."""
+        return self.n_seeds > 0
+
+
+def write_gzsl_table(
+    evals: Sequence[StrPath],
+    published: StrPath,
+    csv_path: StrPath,
+    md_path: StrPath,
+    names: Sequence[str] = (),
+) -> None:
+    """Write the table of all datasets, as CSV (one row per figure) and as Markdown (methods by datasets).
+
+    Args:
+        evals: eval.json of the datasets that were run.
+        published: CSV of published figures.
+        csv_path, md_path: the files to write.
+        names: datasets that were not run; they show what was published. One that is in `evals` counts as run.
+
+    Raises:
+        AvpipeError: a file is not what it should be.
+    """
+    figures = read_published(published)
+    cells = make_cells([read_record(path) for path in evals], figures, names)
+    write_text(csv_path, _to_csv(cells))
+    write_text(md_path, _to_markdown(cells, order_methods(cells, figures)))
+
+
+def make_cells(records: Sequence[Mapping[str, Any]], published: PublishedTable, names: Sequence[str]) -> list[Cell]:
+    """All figures, ours and those published for the same datasets; sorted by dataset, benchmark, method and form."""
+    cells = []
+    for record in records:
+        is_synthetic = record["provenance"]["settings"]["synthetic"]
+        known = None if is_synthetic else find_dataset(published, record["dataset"], record["title"])
+        ours = [cell for result in record["results"] for cell in _our_cells(record, result, published, known)]
+        run = {(cell.split, cell.features, cell.method) for cell in ours if not cell.control}
+        cells += ours
+        cells += [each for each in _not_run(record["dataset"], published, known) if _place(each)[1:] not in run]
+    for name in set(names) - {record["dataset"] for record in records}:
+        cells += _not_run(name, published, find_dataset(published, name))
+    methods = order_methods(cells, published)
+    return sorted(cells, key=lambda cell: _order(cell, methods))
+
+
+def order_methods(cells: Iterable[Cell], published: PublishedTable) -> list[str]:
+    """All methods: those of the published table in its order, then the others by the alphabet."""
+    known = [method for rows in published.values() for method in rows]
+    return list(dict.fromkeys((*known, *sorted(cell.method for cell in cells))))
+
+
+def _our_cells(
+    record: Mapping[str, Any], result: Mapping[str, Any], published: PublishedTable, known: str | None
+) -> Iterator[Cell]:
+    split, features, method = result["split"], result["features"], result["method"]
+    tree = record["benchmarks"].get(f"{split}/{features}", {})
+    methods = {} if known is None or result["control"] else published.get((known, split, features), {})
+    for metric in METRICS:
+        yield Cell(
+            dataset=record["dataset"],
+            split=split,
+            features=features,
+            method=method,
+            form=result["form"],
+            metric=metric,
+            mean=result["mean"][metric],
+            sd=result["std"][metric],
+            n_seeds=result["n_seeds"],
+            **_published_fields(methods.get(method, {}).get(metric)),
+            rests_on=describe_features(record, features, tree),
+            synthetic=record["provenance"]["settings"]["synthetic"],
+            **_clip_counts(tree),
+            text=result["text"],
+            chosen_on_test=chooses_on_test(result),
+            control=result["control"],
+            split_digest=tree.get("split_digest"),
+            git_commit=record["provenance"]["git_commit"],
+        )
+
+
+def describe_features(record: Mapping[str, Any], features: str, tree: Mapping[str, Any]) -> str:
+    """Where a feature set comes from: the kind of file it was given as, or each extractor with its weights."""
+    settings = record["provenance"]["settings"]
+    if (given := describe_source(settings, tree)) is not None:
+        return given
+    weights = record["provenance"].get("weights", {})
+    extractors = used_extractors(settings, features)
+    return ", ".join(f"{each} {_describe_weights(weights.get(each))}" for each in extractors) or "unknown"
+
+
+def _describe_weights(checked: Mapping[str, Any] | None) -> str:
+    if checked is None:
+        return "with unknown weights"
+    label = str(checked["label"])
+    if label == "none":
+        return "without weights"
+    if label.startswith("random:"):
+        return f"{label} weights"
+    remarks = checked.get("remarks") or {}
+    kind = "other weights" if remarks else "published weights"
+    return f"{kind} sha256 {checked.get('sha256') or label}"
+
+
+def _clip_counts(tree: Mapping[str, Any]) -> dict[str, Any]:
+    subsets = tree.get("subsets", {})
+    counts: dict[str, Any] = {}
+    for part, names in {"train": _COUNTED[:1], "test": _COUNTED[1:]}.items():
+        for key in ("used", "expected"):
+            if all(name in subsets for name in names):
+                counts[f"{part}_{key}"] = sum(subsets[name][key] for name in names)
+    origins = {subsets[name].get("expected_from", "csv") for name in _COUNTED if name in subsets}
+    return {**counts, "expected_from": " and ".join(sorted(origins)) or None}
+
+
+def _not_run(dataset: str, published: PublishedTable, known: str | None) -> Iterator[Cell]:
+    for (name, split, features), methods in published.items():
+        if name == known:
+            for method, figures in methods.items():
+                for metric, value in figures.items():
+                    yield Cell(dataset, split, features, method, "", metric, **_published_fields(value))
+
+
+def _published_fields(value: PublishedFigure | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    return {"published": value.value, "published_source": value.source, "published_confirmed": value.confirmed}
+
+
+def _place(cell: Cell) -> tuple[str, str, str, str]:
+    return cell.dataset, cell.split, cell.features, cell.method
+
+
+def _order(cell: Cell, methods: Sequence[str]) -> tuple[Any, ...]:
+    rank, metric = methods.index(cell.method), METRICS.index(cell.metric)
+    return cell.dataset, cell.features, cell.split, rank, cell.form, metric
+
+
+def _to_csv(cells: Iterable[Cell]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [field.name for field in fields(Cell)], lineterminator="\n")
+    writer.writeheader()
+    for cell in cells:
+        row = asdict(cell)
+        for key in ("mean", "sd"):
+            row[key] = None if row[key] is None else f"{row[key]:.4f}"
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in row.items()})
+    return buffer.getvalue()
+
+
+def _to_markdown(cells: Sequence[Cell], methods: Sequence[str]) -> str:
+    shown = [cell for cell in cells if not cell.control and cell.metric in _SHOWN]
+    notes: dict[str, int] = {}
+    lines = ["# Generalised zero-shot learning on all datasets", "", _INTRODUCTION]
+    for features in sorted({cell.features for cell in shown}):
+        same = [cell for cell in shown if cell.features == features]
+        lines += ["", f"## {escape(features)}", "", *_feature_table(same, methods, notes)]
+    if notes:
+        lines += ["", "## What the figures rest on", ""]
+        lines += [f"- [{number}] {escape(note)}" for note, number in notes.items()]
+    sources = sorted({cell.published_source for cell in cells if cell.published_source})
+    if sources:
+        lines += ["", f"Published figures: {escape('; '.join(sources))}."]
+    return "\n".join(lines) + "\n"
+
+
+def _feature_table(cells: Sequence[Cell], methods: Sequence[str], notes: dict[str, int]) -> list[str]:
+    """One feature set's table: a row per method and form, two columns per dataset and split; fills `notes`."""
+    places = list(dict.fromkeys((cell.dataset, cell.split) for cell in cells))
+    header = [f"{dataset}, {split}: {name}" for dataset, split in places for name in _SHOWN.values()]
+    rows = []
+    for method in methods:
+        same = [cell for cell in cells if cell.method == method]
+        forms = sorted({cell.form for cell in same if cell.is_run})
+        for form in forms or [""] * bool(same):
+            row = _row(same, form)
+            texts = [_cell_text(row.get((*place, metric)), notes) for place in places for metric in _SHOWN]
+            rows.append([method, form or "–", *texts])
+    return table(["method", "form", *header], rows, n_text=2)
+
+
+def _row(cells: Iterable[Cell], form: str) -> dict[tuple[str, str, str], Cell]:
+    """(dataset, split, metric) -> one method's cell in a form; where another form was run, this one was not."""
+    row: dict[tuple[str, str, str], Cell] = {}
+    for cell in cells:
+        key = (cell.dataset, cell.split, cell.metric)
+        if cell.form == form:
+            row[key] = cell
+        else:
+            row.setdefault(key, replace(cell, n_seeds=0))
+    return row
+
+
+def _cell_text(cell: Cell | None, notes: dict[str, int]) -> str:
+    if cell is None:
+        return "–"
+    known = ""
+    if cell.published is not None:
+        known = f" ({cell.published:.2f}{'' if cell.published_confirmed else ', unconfirmed'})"
+    if not cell.is_run:
+        return f"not run{known}"
+    number = notes.setdefault(_note(cell), len(notes) + 1)
+    return f"{figure(cell.mean, cell.sd, mark=DAGGER if cell.chosen_on_test else '')}{known} [{number}]"
+
+
+def _note(cell: Cell) -> str:
+    """Everything a cell rests on, in one line; cells that rest on the same share it."""
+    parts = [
+        f"{cell.dataset}, {cell.split}, {cell.features}: {cell.rests_on}",
+        "SYNTHETIC DATA" if cell.synthetic else "",
+        f"clips used of those expected by the {cell.expected_from or 'split'}: "
+        f"training {_of(cell.train_used, cell.train_expected)}, test {_of(cell.test_used, cell.test_expected)}",
+        f"form {cell.form}, class vectors {cell.text}",
+        f"{cell.n_seeds} seed{'s' if cell.n_seeds != 1 else ''}",
+        f"{DAGGER} epoch chosen on the test clips" if cell.chosen_on_test else "",
+        f"split {(cell.split_digest or 'unknown')[:12]}",
+        f"avpipe {_short_commit(cell.git_commit)}",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _of(used: int | None, expected: int | None) -> str:
+    return "unknown" if used is None or expected is None else f"{used} of {expected}"
+
+
+def _short_commit(commit: str | None) -> str:
+    if commit is None:
+        return "outside a checkout"
+    name, plus, changes = commit.partition("+")
+    return name[:12] + plus + changes

@@ -1,0 +1,124 @@
+import pytest
+from made_results import make_evaluation, make_settings, make_tree
+
+from avpipe.report.notices import find_notices
+from avpipe.report.summary import summarise
+
+PLACE = "cls_split/cls_features"
+
+
+def notices(results=(), trees=None, **settings):
+    return find_notices(make_settings(**settings), {}, [summarise(each) for each in results], trees)
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "label", "words"),
+    [
+        (True, "random:3", ["SYNTHETIC", "c3d (random:3)"]),
+        (False, "random:3", ["c3d (random:3)"]),
+        (False, "x.pth", []),
+    ],
+)
+def test_made_up_data_and_random_weights(synthetic, label, words):
+    found = find_notices(make_settings(synthetic=synthetic), {"c3d": {"label": label}})
+    assert len(found) == len(words) and all(word in notice for word, notice in zip(words, found, strict=True))
+
+
+def test_networks_that_no_benchmark_uses_are_named_apart():
+    weights = {"c3d": {"label": "random:1"}, "selavi": {"label": "random:2"}, "spectrogram": {"label": "none"}}
+    used, besides = find_notices(make_settings(), weights)
+    assert "c3d (random:1)" in used and "selavi" not in used
+    assert "selavi (random:2)" in besides and "no figure here rests on them" in besides
+
+
+def test_weights_that_are_not_the_published_ones_are_named():
+    (notice,) = find_notices(make_settings(), {"c3d": {"label": "ab", "remarks": {"c3d": "not the published file"}}})
+    assert notice == "OTHER WEIGHTS: c3d is not the published file."
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("tree", "a published tree of .h5 files"),
+        ("caches", "cache files"),
+        ("feature pickle", "a published pickle"),
+        ("npz", "npz"),
+    ],
+)
+def test_features_that_were_given_say_what_they_are(kind, words):
+    (notice,) = notices(trees={PLACE: make_tree(source={"kind": kind, "path": "some/where"}, subsets={})})
+    assert notice.startswith("GIVEN FEATURES") and words in notice and "some/where" in notice and PLACE in notice
+
+
+def test_given_features_say_what_was_left_out_and_what_nobody_knows():
+    source = {"kind": "caches", "merged_duplicates": 3, "dropped_classes": {"Odd": 7}}
+    subsets = {"stage_1_train": {"expected_from": "caches", "classes": {}}, "stage_2_train": {"expected_from": "csv"}}
+    (notice,) = notices(trees={PLACE: make_tree(source=source, subsets=subsets)})
+    assert "no list has them: Odd (7 clips)" in notice and "3 repeated rows" in notice
+    assert "no csv tells which clips of stage_1_train are missing" in notice
+
+
+def test_a_published_tree_that_is_used_in_place():
+    settings = {**make_settings(), "source": {"kind": "published"}}
+    (notice,) = find_notices(settings, {}, [], {PLACE: make_tree(subsets={})})
+    assert (
+        notice
+        == f"GIVEN FEATURES: {PLACE} rests on a published tree of .h5 files; avpipe did not extract them from videos."
+    )
+
+
+def test_extracted_features_need_no_notice():
+    assert notices(trees={PLACE: make_tree(source={"kind": "extracted"}, subsets={})}) == []
+    assert notices(benchmarks=("given_by_the_user",)) == []
+
+
+def test_classes_without_clips_are_named_with_their_subset():
+    (notice,) = notices([make_evaluation([1.0])], {PLACE: make_tree()})
+    assert notice.startswith("CLASSES WITHOUT CLIPS: cls_split/cls_features: Gone in stage_2_test_seen.")
+    (notice,) = notices([make_evaluation([1.0])])
+    assert "Gone in the test." in notice
+
+
+def test_many_classes_without_clips_are_counted():
+    empty = {f"c{n:02}": {"used": 0} for n in range(23)}
+    (notice,) = notices(trees={PLACE: make_tree(subsets={"stage_1_train": {"classes": empty}})})
+    assert "c19 and 3 more in stage_1_train" in notice and "c20" not in notice
+
+
+def shared(seen, unseen):
+    subsets = {"stage_2_test_seen": seen, "stage_2_test_unseen": unseen, "stage_1_val_seen": seen}
+    return {name: {"clips": clips, "shared": n, "share": n / clips} for name, (n, clips) in subsets.items()}
+
+
+def test_clips_from_the_videos_of_training_clips():
+    tree = make_tree(subsets={}, shared_sources=shared((791, 1615), (1, 4199)))
+    (notice,) = notices(trees={PLACE: tree})
+    assert notice.startswith(f"SHARED SOURCE VIDEOS: {PLACE}")
+    assert "48.98 % of stage_2_test_seen (791 of 1615 clips), so S and HM overstate" in notice
+    assert "0.02 % of stage_2_test_unseen (1 of 4199 clips)" in notice
+    (notice,) = notices(trees={PLACE: make_tree(subsets={}, shared_sources=shared((5, 5), (0, 5)))})
+    assert "100.00 %" in notice and "unseen" not in notice
+    assert notices(trees={PLACE: make_tree(subsets={}, shared_sources=shared((0, 5), (0, 5)))}) == []
+
+
+def test_shared_videos_may_stand_in_the_evaluation_alone():
+    evaluation = make_evaluation([1.0], shared_sources=shared((5, 5), (0, 5)))
+    assert any("100.00 % of stage_2_test_seen" in notice for notice in notices([evaluation]))
+
+
+def test_the_published_form_says_what_it_switches():
+    found = "\n".join(notices([make_evaluation([1.0]), make_evaluation([1.0], form="published")]))
+    assert "differ here in: text_alignment (avca)" in found
+    assert "attached as its loader does" in found
+    assert "form" not in "\n".join(notices([make_evaluation([1.0])]))
+
+
+def test_figures_chosen_on_the_test_clips_are_named():
+    quirks = {"chooses_on_test": True}
+    found = notices([make_evaluation([1.0], "fvaegan", "published", quirks=quirks)])
+    assert any(each.startswith("CHOSEN ON TEST CLIPS: figures with † (fvaegan, published)") for each in found)
+
+
+def test_the_control_is_explained_where_there_is_one():
+    assert "chance" in notices([make_evaluation([1.0], form="permuted")])[-1]
+    assert not any("control" in each for each in notices([make_evaluation([1.0])]))

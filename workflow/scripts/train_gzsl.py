@@ -1,0 +1,20 @@
+"""Train both stages of a method on one benchmark, with every seed."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.gzsl.jobs import Experiment, train_method
+from avpipe.logs import job_logging, job_name
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    experiment = Experiment(
+        class_split=snakemake.input.class_split,
+        split=snakemake.wildcards.split,
+        tree=snakemake.input.tree,
+        method=snakemake.wildcards.method,
+        form=snakemake.wildcards.form,
+        **snakemake.params.experiment,
+    )
+    train_method(experiment, device=snakemake.params.device, threads=snakemake.threads, target=snakemake.output[0])

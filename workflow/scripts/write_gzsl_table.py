@@ -1,0 +1,18 @@
+"""Write the table of all zero-shot datasets, ours beside the published numbers."""
+
+from typing import TYPE_CHECKING
+
+from avpipe.logs import job_logging, job_name
+from avpipe.report.gzsl_table import write_gzsl_table
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    write_gzsl_table(
+        snakemake.input.evals,
+        snakemake.input.published,
+        snakemake.output.csv,
+        snakemake.output.markdown,
+        snakemake.params.not_run,
+    )
