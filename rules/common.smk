@@ -1,4 +1,5 @@
 # Helpers of all rules. What they know comes from avpipe.plan, which is tested on its own.
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -21,7 +22,8 @@ def told(function, *arguments):
 
 
 PLAN = told(Plan, config, Path(workflow.basedir))
-PUBLISHED = str(Path(workflow.basedir) / "config" / "published_gzsl.csv")
+# Relative, so that a project may be moved and has nothing to do all the same.
+PUBLISHED = os.path.relpath(Path(workflow.basedir) / "config" / "published_gzsl.csv")
 
 
 wildcard_constraints:
@@ -227,7 +229,7 @@ def get_split_probes(wildcards):
 
 def get_words(wildcards):
     """The file of class vectors, unless the published features bring them."""
-    return told(PLAN.words, wildcards.dataset) or []
+    return told(PLAN.words, wildcards.dataset, wildcards.split) or []
 
 
 def get_word_names(wildcards):
@@ -238,13 +240,6 @@ def get_word_names(wildcards):
 def get_word_model(wildcards):
     """The word2vec, GloVe or fastText file."""
     return PLAN.dataset(wildcards.dataset).gzsl.word_model
-
-
-def get_model_names(wildcards):
-    """Where the names of the class vectors to make are: a CSV, or the class-split folder that has it."""
-    split = PLAN.dataset(wildcards.dataset).gzsl.benchmarks[0].split
-    given = told(PLAN.word_names, wildcards.dataset, split)
-    return given or f"results/{wildcards.dataset}/gzsl/{split}/class-split"
 
 
 def get_published_features(wildcards):

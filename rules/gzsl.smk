@@ -76,13 +76,13 @@ rule write_class_split:
 rule make_word_vectors:
     input:
         model=get_word_model,
-        names=get_model_names,
+        class_split="<results>/{dataset}/gzsl/{split}/class-split",
     output:
-        "<results>/{dataset}/gzsl/word_embeddings_{dataset}_normed.npy",
+        "<results>/{dataset}/gzsl/{split}/word_embeddings_{dataset}_normed.npy",
     log:
-        "<logs>/make_word_vectors/{dataset}.log",
+        "<logs>/make_word_vectors/{dataset}/{split}.log",
     benchmark:
-        "<benchmarks>/make_word_vectors/{dataset}.tsv"
+        "<benchmarks>/make_word_vectors/{dataset}/{split}.tsv"
     conda:
         "../envs/avpipe.yaml"
     resources:
@@ -92,7 +92,7 @@ rule make_word_vectors:
         stage=stages.WORD_VECTORS,
         kind=get_leaf("gzsl", "word_model_kind"),
     message:
-        "Making class vectors of {wildcards.dataset} from {input.model}"
+        "Making class vectors of {wildcards.dataset}, {wildcards.split}, from {input.model}"
     script:
         "../workflow/scripts/make_word_vectors.py"
 
@@ -127,6 +127,29 @@ rule build_gzsl_tree:
         "Building the folder tree of {wildcards.dataset}, {wildcards.split}, {wildcards.features}"
     script:
         "../workflow/scripts/build_gzsl_tree.py"
+
+
+rule export_gzsl_pickles:
+    input:
+        class_split="<results>/{dataset}/gzsl/{split}/class-split",
+        tree="<results>/{dataset}/gzsl/{split}/features/{features}",
+    output:
+        directory("<results>/{dataset}/gzsl/{split}/published/{features}"),
+    log:
+        "<logs>/export_gzsl_pickles/{dataset}/{split}/{features}.log",
+    benchmark:
+        "<benchmarks>/export_gzsl_pickles/{dataset}/{split}/{features}.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    resources:
+        mem_mb=16000,
+        runtime="1h",
+    params:
+        stage=stages.GZSL_TREE,
+    message:
+        "Writing {wildcards.dataset}, {wildcards.split}, {wildcards.features} as pickles that the published code reads"
+    script:
+        "../workflow/scripts/export_gzsl_pickles.py"
 
 
 rule train_gzsl:

@@ -154,10 +154,10 @@ class Plan:
         path = self.published_features(dataset, features)
         return None if path is None else planning.listing_of(Path(path))
 
-    def words(self, dataset: str) -> str | None:
-        """The file of class vectors; None where the published features bring their own."""
+    def words(self, dataset: str, split: str) -> str | None:
+        """The file of a split's class vectors; None where the published features bring their own."""
         self.require_gzsl(dataset)
-        return planning.words_file(self.dataset(dataset), dataset)
+        return planning.words_file(self.dataset(dataset), dataset, split)
 
     def word_names(self, dataset: str, split: str) -> str | None:
         """The CSV that maps class names to names of word vectors; None where a split of one's own makes it."""

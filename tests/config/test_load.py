@@ -12,11 +12,42 @@ DATASETS = ROOT / "config" / "datasets"
 
 def test_committed_configuration_is_valid():
     config = load_config(read_yaml(ROOT / "config" / "config.yaml"), DATASETS)
-    assert set(config.datasets) >= {"demo_gzsl", "ucf_gzsl"}
-    ucf = config.dataset("ucf_gzsl").gzsl
-    # Published hyper-parameters of AVCA on UCF with C3D/VGGish features (specs/avca.md §3.1).
-    assert (ucf.methods.avca.embedding_dropout, ucf.methods.avca.momentum) == (0.2, 0.99)
-    assert (ucf.training.epochs, ucf.training.batches_per_epoch, ucf.training.batch_size) == (50, 500, 256)
+    assert set(config.datasets) >= {"demo_gzsl", *PUBLISHED}
+    for name, by_features in PUBLISHED.items():
+        gzsl = config.dataset(name).gzsl
+        for features, (*dropouts, momentum, batch_size, baseline_dropout) in by_features.items():
+            split = {"main_features": "main_split", "cls_features": "cls_split"}[features]
+            avca, training, _ = gzsl.choice("avca", split, features, "published")
+            found = [avca.embedding_dropout, avca.decoder_dropout, avca.additional_dropout, avca.momentum]
+            assert found == [*dropouts, momentum], (name, features)
+            assert (training.batch_size, training.weight_decay, training.learning_rate) == (batch_size, 1e-5, 1e-3)
+            assert (training.epochs, training.batches_per_epoch) == (50, 500)
+            for method in ("ale", "devise", "sje", "apn", "cjme"):
+                settings, training, _ = gzsl.choice(method, split, features, "published")
+                assert getattr(settings, "norm_inputs", features == "cls_features") == (features == "cls_features")
+                assert getattr(settings, "dropout", baseline_dropout) == baseline_dropout
+                assert (training.batch_size, training.weight_decay) == (256, 0.0)
+        fvaegan, training, _ = gzsl.choice("fvaegan", "main_split", "main_features", "published")
+        assert fvaegan.n_synthetic == (10_000 if name == "vggsound_gzsl" else 1000)
+        assert (training.batch_size, training.batches_per_epoch, training.learning_rate) == (64, 1, 1e-3)
+
+
+# AVCA's dropouts (embedding, decoder, additional), momentum and batch size, and the baselines' dropout, as published
+# (specs/avca.md §3.1, §3.2).
+PUBLISHED = {
+    "ucf_gzsl": {
+        "main_features": (0.2, 0.3, 0.5, 0.1, 256, 0.2),
+        "cls_features": (0.2, 0.3, 0.5, 0.99, 256, 0.2),
+    },
+    "activitynet_gzsl": {
+        "main_features": (0.2, 0.2, 0.1, 0.99, 256, 0.2),
+        "cls_features": (0.2, 0.2, 0.1, 0.99, 256, 0.2),
+    },
+    "vggsound_gzsl": {
+        "main_features": (0.0, 0.0, 0.1, 0.1, 64, 0.0),
+        "cls_features": (0.0, 0.0, 0.0, 0.99, 256, 0.0),
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -75,10 +106,13 @@ def test_a_yaml_mistake_names_the_file(tmp_path):
 def test_fidelity_decides_open_quirks_and_only_those():
     own = {"demo_gzsl": {"features": {"c3d": {"invert_colours": False}}}}
     published = load_config({"fidelity": "published", "datasets": own}, DATASETS).dataset("demo_gzsl")
-    assert published.gzsl.text_alignment == "published"
+    assert published.gzsl.forms == ["published"]
+    assert published.gzsl.choice("avca", "main_split", "cls_features", "published").text == "published"
     assert published.features.c3d.invert_colours is False
     corrected = load_config({}, DATASETS).dataset("demo_gzsl")
-    assert corrected.gzsl.text_alignment == "correct"
+    assert corrected.gzsl.forms == ["corrected"]
+    assert corrected.gzsl.choice("avca", "main_split", "cls_features", "corrected").text == "correct"
+    assert corrected.gzsl.choice("avca", "main_split", "cls_features", "permuted").text == "permuted"
     assert corrected.features.c3d.invert_colours is False
 
 
@@ -86,12 +120,20 @@ def test_no_quirk_is_left_open_after_resolution():
     def walk(model):
         for name, field in type(model).model_fields.items():
             value = getattr(model, name)
-            assert not (is_quirk(field) and value is None), name
-            if isinstance(value, Settings):
+            # None is what f-VAEGAN's batches_per_epoch says for "as gzsl.training".
+            assert not (is_quirk(field) and value is None) or name == "batches_per_epoch", name
+            if isinstance(value, Settings) and name != "gzsl":  # whose methods are decided by form
                 walk(value)
 
     for fidelity in ("published", "corrected"):
-        walk(load_config({"fidelity": fidelity}, DATASETS).dataset("demo_gzsl"))
+        dataset = load_config({"fidelity": fidelity}, DATASETS).dataset("demo_gzsl")
+        walk(dataset)
+        for experiment in dataset.gzsl.experiments():
+            split, features, method, form = experiment
+            hyperparameters, training, _ = dataset.gzsl.choice(method, split, features, form)
+            walk(hyperparameters)
+            walk(training)
+            assert training.batches_per_epoch >= 1
 
 
 def test_weights_of_a_dataset_lie_over_the_common_ones():

@@ -23,15 +23,18 @@ import torch
 from extractor_steps import extractor_steps, make_films
 
 from avpipe import stages
-from avpipe.config.gzsl import AVCASettings, TrainingSettings
+from avpipe.config.gzsl import TrainingSettings
 from avpipe.features.registry import EXTRACTORS
 from avpipe.features.types import Clip
+from avpipe.gzsl.build import make_words
+from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.methods import METHODS
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.training import train_stage1, train_stage2
 from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_features
 from avpipe.gzsl.tree_reading import read_tree
-from avpipe.gzsl.words import write_words
+from avpipe.gzsl.words import write_names, write_words
 from avpipe.inventory.probing import SCHEMA, Requirements, probe_shard
 from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
 from avpipe.inventory.shards import index_shard
@@ -130,19 +133,31 @@ def gzsl_fingerprints(folder: Path) -> dict[str, Any]:
         if path.is_file():
             digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     benchmark = read_tree(root, "f", "main_split")
-    settings = AVCASettings(embeddings_hidden_size=16, decoder_hidden_size=16).resolved("corrected")
-    training = TrainingSettings(epochs=2, batches_per_epoch=3, batch_size=16).resolved("corrected")
-    common: dict[str, Any] = {"seed": 0, "device": "cpu", "threads": 1}
-    stage1 = train_stage1(benchmark, "avca", settings, training, folder=folder / "1", **common)
-    train_stage2(benchmark, "avca", settings, training, stage1=stage1, folder=folder / "2", **common)
-    result = evaluate_stage2(benchmark, "avca", settings, stage2=folder / "2", device="cpu", threads=1)
-    state = torch.load(folder / "2" / "checkpoint.pt", weights_only=True)["model"]
-    norms = [float(state[key].double().norm()) for key in sorted(state) if key.endswith("weight")]
+    (folder / "glove.txt").write_text("red 1 2\ndisc 3 -1\nhigh 0 1\nbeat 0.5 0.5\n")
+    write_names(folder / "names.csv", {"RedDisc": "red disc", "HighBeat": "High beat"})
+    make_words(model=folder / "glove.txt", names=folder / "names.csv", kind="auto", target=folder / "made.npy")
+    runs = {name: run_method(name, benchmark, folder / name) for name in METHODS}
     return {
+        stages.WORD_VECTORS: hashlib.sha256((folder / "made.npy").read_bytes()).hexdigest(),
         stages.GZSL_TREE: digest.hexdigest(),
-        stages.GZSL_TRAIN: norms,
-        stages.GZSL_EVALUATE: [result["metrics"][result["score_mode"]][key] for key in ("seen", "unseen", "hm", "zsl")],
+        stages.GZSL_TRAIN: {name: norms for name, (norms, _) in runs.items()},
+        stages.GZSL_EVALUATE: {name: scores for name, (_, scores) in runs.items()},
     }
+
+
+def run_method(name: str, benchmark: Benchmark, folder: Path) -> tuple[list[float], list[float]]:
+    """Norms of a method's weights after two short stages, and its scores on the test clips."""
+    small = {"avca": {"embeddings_hidden_size": 16, "decoder_hidden_size": 16}, "fvaegan": {"n_synthetic": 20}}
+    settings = METHODS[name].settings(**small.get(name, {})).resolved("corrected")
+    protocol = TrainingSettings(epochs=2, batches_per_epoch=3, batch_size=16).resolved("corrected")
+    training = settings.training(protocol)
+    common: dict[str, Any] = {"seed": 0, "device": "cpu", "threads": 1}
+    stage1 = train_stage1(benchmark, name, settings, training, folder=folder / "1", **common)
+    train_stage2(benchmark, name, settings, training, stage1=stage1, folder=folder / "2", **common)
+    result = evaluate_stage2(benchmark, name, settings, stage2=folder / "2", device="cpu", threads=1)
+    state = torch.load(folder / "2" / "checkpoint.pt", weights_only=True)["model"]
+    norms = [float(value.double().norm()) for key, value in sorted(state.items()) if value.is_floating_point()]
+    return norms, [result["metrics"][result["score_mode"]][key] for key in ("seen", "unseen", "hm", "zsl")]
 
 
 def main() -> int:

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from avpipe.config.own_split import OwnSplit
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.generated_split import generate_split, spoken_name, spoken_names, write_generated_split
+from avpipe.gzsl.generated_split import generate_split, spoken_name, spoken_names
 from avpipe.gzsl.source_videos import shared_sources
-from avpipe.gzsl.splits import Split, read_split
-from avpipe.gzsl.words import read_names
+from avpipe.gzsl.splits import Split, read_split, write_class_split
 
 SEEN = ("stage_1_train", "stage_1_val_seen", "stage_2_test_seen")
 
@@ -57,7 +56,7 @@ def test_split_reads_back_equal_and_no_source_video_is_on_both_sides(tmp_path, s
     n_train = max(1, (n_classes - few) // 2)
     settings = OwnSplit(seed=seed, train_classes=n_train, val_unseen_classes=1)
     split = generate_split(clips, sources, settings, "own_split")
-    write_generated_split(split, spoken_names(split.all_classes), tmp_path / "own", dataset="mine")
+    write_class_split(split, tmp_path / "own")
     assert read_split(tmp_path / "own", "own_split") == split  # read_split checks the published relations
     assert {found["shared"] for found in shared_sources(split, sources).values()} == {0}
     assert parts(split).keys() == clips.keys()
@@ -220,16 +219,6 @@ def test_settings_are_checked():
     for wrong in ({"seen_share": 0}, {"seen_share": 0.6}, {"train_classes": 0}, {"seed": -1}, {"sead": 1}):
         with pytest.raises(ValidationError):
             OwnSplit(**wrong)
-
-
-def test_written_folder_has_the_names_of_all_classes_and_replaces_the_old_one(tmp_path):
-    split = generate_split(*videos(n_classes=5), OwnSplit(train_classes=1, test_unseen_classes=1), "s")
-    (tmp_path / "own/class-split/old").mkdir(parents=True)
-    write_generated_split(split, {label: label.title() for label in split.all_classes}, tmp_path / "own", dataset="my")
-    folder = tmp_path / "own/class-split"
-    assert sorted(path.name for path in folder.iterdir()) == ["all_class.txt", "my_w2v_class_names.csv", "s"]
-    names = read_names(folder / "my_w2v_class_names.csv")
-    assert names == {label: label.title() for label in split.all_classes}
 
 
 @pytest.mark.parametrize(

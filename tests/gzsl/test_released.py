@@ -331,12 +331,13 @@ def test_missing_clips_and_other_doubts_are_said(tmp_path: Path) -> None:
     (a / "AVCA_score.pt").unlink()
     save(a / "AVCA_loss.pt", published_state("avca", 0), BEST + 1, metric="loss")
     notices = "\n".join(evaluated("avca", a / "AVCA_loss.pt", b, tree)["released"]["notices"])
-    assert "stage_2_test_unseen: 17 of 18 clips" in notices and "stage_1_val_seen: 35 of 36 clips" in notices
+    assert "stage_2_test_unseen: features of 17 of the 18 clips that the split lists, of 0 others" in notices
+    assert "stage_1_val_seen: features of 35 of the 36 clips" in notices
     assert "stage_2_test_seen" not in notices
     assert "AVCA_loss.pt was kept for its loss" in notices
     (tree / "class-split" / "cls_split" / "stage_1_val_seen.csv").write_text("nonsense\n")
     notices = "\n".join(evaluated("avca", a / "AVCA_loss.pt", b, tree)["released"]["notices"])
-    assert "not checked against the split's csv files" in notices and "stage_1_val_seen.csv" in notices
+    assert "clips of stage_1_val_seen were not compared with the split's" in notices
 
 
 def test_a_class_without_clips_is_said(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from avpipe.logs import job_logging, job_name
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
+# Snakemake hands over an input that a dataset lacks as an empty list.
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
     build_tree(
         class_split=snakemake.input.class_split,
         split=snakemake.wildcards.split,
-        words=snakemake.input.words,
-        published=snakemake.input.published,
+        words=snakemake.input.words or None,
+        published=snakemake.input.published or None,
         inventories=snakemake.input.inventories,
         probes=snakemake.input.probes,
         statuses=snakemake.input.statuses,

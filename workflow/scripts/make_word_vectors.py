@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
     make_words(
         model=snakemake.input.model,
-        names=snakemake.input.names,
+        names=snakemake.input.class_split,
         kind=snakemake.params.kind,
         target=snakemake.output[0],
     )

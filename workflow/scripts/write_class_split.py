@@ -8,6 +8,7 @@ from avpipe.logs import job_logging, job_name
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
+# Snakemake hands over an input that a dataset lacks as an empty list.
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
     write_split(
         class_split=snakemake.params.class_split,
@@ -15,6 +16,6 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         probes=snakemake.input.probes,
         name=snakemake.wildcards.split,
         dataset=snakemake.wildcards.dataset,
-        names=snakemake.input.names,
+        names=snakemake.input.names or None,
         target=snakemake.output[0],
     )

@@ -11,6 +11,7 @@ from avpipe.report.tables import to_markdown
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
+# Snakemake hands over an input that a dataset lacks as an empty list.
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
     record = write_results(
         dataset=snakemake.wildcards.dataset,
@@ -18,7 +19,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         fidelity=snakemake.params.fidelity,
         evaluations=snakemake.input.evaluations,
         trees=snakemake.input.trees,
-        accounting=snakemake.input.accounting,
+        accounting=snakemake.input.accounting or None,
         weights=snakemake.input.weights,
         target=snakemake.output.eval,
         published=snakemake.input.published,

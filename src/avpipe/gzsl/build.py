@@ -12,17 +12,20 @@ import numpy as np
 from avpipe.config.own_split import OwnSplit
 from avpipe.features.store import read_pooled
 from avpipe.gzsl.class_split import FOLDER_NAMES
+from avpipe.gzsl.data import SUBSETS, join
 from avpipe.gzsl.generated_split import generate_split, spoken_names
 from avpipe.gzsl.import_features import import_features
+from avpipe.gzsl.published_files import NamedFeatures, write_caches, write_feature_pickle
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import Split, read_split, write_class_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, publish_class_split, whole_class_split, write_features
 from avpipe.gzsl.tree_files import only_file
-from avpipe.gzsl.words import read_names, write_names
+from avpipe.gzsl.tree_reading import read_features
+from avpipe.gzsl.words import read_names, read_words, write_names
 from avpipe.inventory.accounting import make_account, require_few_failures
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.shards import read_inventory
-from avpipe.io.atomic import write_json
+from avpipe.io.atomic import atomic_directory, write_json
 
 StrPath = str | os.PathLike[str]
 
@@ -134,6 +137,32 @@ def build_tree(
     write_json(
         summary, {**result.to_record(), "source": {"kind": "extracted"}, "shared_sources": _shared(listed, files)}
     )
+
+
+def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: StrPath) -> None:
+    """Write a feature set as pickles that the published code reads (specs/avca.md §1.5, §1.7).
+
+    Args:
+        class_split: the class-split folder.
+        split: name of the split.
+        tree: the feature set's folder.
+        target: the folder to write: training<split>.pkl, val…, train_val…, test…, which the published code expects in
+            avgzsl_benchmark_datasets/<dataset>/_features_processed/<feature set>, and features.pkl, the input of its
+            splitting scripts. It appears whole or not at all.
+    """
+    benchmark = read_features(class_split, tree, split)
+    names = read_names(_names_file(class_split))
+    words = read_words(only_file(Path(tree) / "text", "word_embeddings_*_normed.npy"))
+    stored = [benchmark.subsets[subset] for subset in SUBSETS if subset != "stage_2_train"]
+    features = NamedFeatures(
+        clip_ids=tuple(clip for subset in stored for clip in subset.clip_ids),
+        class_ids=np.concatenate([subset.class_ids for subset in stored]),
+        audio=join([subset.audio for subset in stored]),
+        video=join([subset.video for subset in stored]),
+    )
+    with atomic_directory(target) as folder:
+        write_caches(benchmark, names, words, folder, split)
+        write_feature_pickle(folder / "features.pkl", features)
 
 
 def _shared(split: Split, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:

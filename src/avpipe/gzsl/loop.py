@@ -116,7 +116,7 @@ def fit(tasks: Sequence[Task], finish: Callable[[Task, Outcome], None]) -> None:
     runtime.keep_freed_memory()
     waiting = list(tasks)
     active: list[_Run] = []
-    at_once = len(waiting) if waiting and waiting[0].device.type == "cuda" else 1
+    at_once = side_by_side(waiting[0].device, len(waiting)) if waiting else 0
     with runtime.Interrupt() as interrupt:
         while waiting or active:
             while waiting and len(active) < at_once:
@@ -131,6 +131,11 @@ def fit(tasks: Sequence[Task], finish: Callable[[Task, Outcome], None]) -> None:
             for run in [run for run in active if run.is_done]:
                 active.remove(run)
                 finish(run.task, Outcome(run.model, run.best, run.history))
+
+
+def side_by_side(device: torch.device, count: int) -> int:
+    """How many of `count` runs share a device at a time: a CPU is busy with one, a GPU is not."""
+    return count if device.type == "cuda" else 1
 
 
 class _Run:

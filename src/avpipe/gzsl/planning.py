@@ -6,10 +6,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avpipe.config.models import Dataset, PublishedFeatures, Synthetic
+from avpipe.config.zero_shot import Gzsl
 from avpipe.errors import AvpipeError
 from avpipe.sources.local import SourceClip
+
+if TYPE_CHECKING:
+    from avpipe.gzsl.splits import Split
 
 CACHE_FOLDERS = ("_features_processed", "_features_preprocessed")
 """The code that was published writes the first; its README says the second."""
@@ -56,9 +61,10 @@ def missing(settings: Dataset, name: str) -> list[str]:
 
 def _brings_words(settings: Dataset) -> bool:
     """Whether every benchmark's features are published ones, which come with class vectors."""
-    sets = [settings.gzsl.feature_sets[benchmark.features] for benchmark in settings.gzsl.benchmarks]
+    paths = [settings.gzsl.feature_sets[benchmark.features].path for benchmark in settings.gzsl.benchmarks]
     published = isinstance(settings.source, PublishedFeatures)
-    return bool(sets) and all(published or each.path is not None for each in sets)
+    # A feature pickle has none, unlike a tree and caches, which are folders.
+    return bool(paths) and all(published if path is None else not os.path.isfile(path) for path in paths)  # noqa: PTH113
 
 
 def class_split_folder(settings: Dataset) -> str | None:
@@ -99,10 +105,13 @@ def listing_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def words_file(settings: Dataset, name: str) -> str | None:
-    """The file of class vectors: given, made by a job from a word model, or None: the published features' own."""
+def words_file(settings: Dataset, name: str, split: str) -> str | None:
+    """The file of class vectors: given, made by a job from a word model, or None: the published features' own.
+
+    A word model gives each split vectors of its own, since each split has its own table of names.
+    """
     if settings.gzsl.word_model:
-        return f"results/{name}/gzsl/word_embeddings_{name}_normed.npy"
+        return f"results/{name}/gzsl/{split}/word_embeddings_{name}_normed.npy"
     return settings.gzsl.word_vectors
 
 
@@ -174,38 +183,48 @@ def _check_published(settings: Dataset, name: str, split: str, features: str) ->
     names_file(settings, name, split)
 
 
-def _check_own(settings: Dataset, split: str, clips: Mapping[str, SourceClip] | None) -> None:
-    from avpipe.gzsl.generated_split import generate_split
+def _check_own(settings: Dataset, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
+    from avpipe.gzsl.generated_split import generate_split, spoken_names
     from avpipe.gzsl.source_videos import source_videos
+    from avpipe.gzsl.words import read_names
 
-    if clips is not None:
-        sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
-        generate_split(
-            {clip: each.class_name for clip, each in clips.items()}, sources, settings.gzsl.own_splits[split], split
-        )
+    if clips is None:
+        return
+    gzsl = settings.gzsl
+    sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
+    labels = {clip: each.class_name for clip, each in clips.items()}
+    split = generate_split(labels, sources, gzsl.own_splits[split_name], split_name)
+    names = read_names(gzsl.word_names) if gzsl.word_names else spoken_names(split.all_classes)
+    _check_classes(gzsl, split, names)
 
 
 def _check_extracted(settings: Dataset, name: str, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
     from avpipe.gzsl.splits import compare_with_clips, read_split
-    from avpipe.gzsl.tree_files import safe_name
-    from avpipe.gzsl.words import class_vectors, read_names, read_words
+    from avpipe.gzsl.words import read_names
 
-    gzsl = settings.gzsl
     names = read_names(names_file(settings, name, split_name) or "")
     split = read_split(class_split_folder(settings) or ".", split_name)
     if clips is None:
         return
-    if not gzsl.allow_classes_without_clips:
+    if not settings.gzsl.allow_classes_without_clips:
         compare_with_clips(split, clips)
+    _check_classes(settings.gzsl, split, names)
+
+
+def _check_classes(gzsl: Gzsl, split: Split, names: Mapping[str, str]) -> None:
+    """Every class can name a file and has a vector, in each form that is run; vectors to be made are not known yet."""
+    from avpipe.gzsl.tree_files import safe_name
+    from avpipe.gzsl.words import class_vectors, read_words
+
     for used in split.used_classes:
         safe_name(used, ".h5")
     if gzsl.word_model:
         return
     words = read_words(gzsl.word_vectors or "")
     texts = {
-        gzsl.choice(method, split_name, features, form).text
+        gzsl.choice(method, split_of, features, form).text
         for split_of, features, method, form in gzsl.experiments()
-        if split_of == split_name
+        if split_of == split.name
     }
     for text in sorted(texts):
         class_vectors(words, names, split.all_classes, text, used=split.used_classes)

@@ -26,7 +26,7 @@ from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid
 from avpipe.gzsl.loop import Outcome, Task, combined_beta, fit
 from avpipe.gzsl.runtime import deterministic
-from avpipe.gzsl.stage_files import RESUME, StageResult, finished, stage_folder, write_stage
+from avpipe.gzsl.stage_files import RESUME, SUMMARY, StageResult, finished, stage_folder, write_stage
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,9 @@ def _train_stage(setup: _Setup, stage: int, requests: Sequence[_Request]) -> lis
         first = {request.seed: request.first for request in requests}
 
         def finish(task: Task, outcome: Outcome) -> None:
-            results[task.seed] = _finish_stage(setup, stage, task, outcome, first[task.seed])
+            _finish_stage(setup, stage, task, outcome, first[task.seed])
+            # As a later run would find it: what stage 2 writes must not depend on whether stage 1 ran just before.
+            results[task.seed] = StageResult.read(task.resume_path.parent / SUMMARY)
 
         fit(tasks, finish)
     return [results[request.seed] for request in requests]
@@ -262,7 +264,7 @@ def _task(
     )
 
 
-def _finish_stage(setup: _Setup, stage: int, task: Task, outcome: Outcome, first: StageResult | None) -> StageResult:
+def _finish_stage(setup: _Setup, stage: int, task: Task, outcome: Outcome, first: StageResult | None) -> None:
     """Choose the epoch, evaluate it and write the stage's files."""
     model, modes = outcome.model, outcome.model.calibration_modes
     chooses = first is None or setup.hyperparameters.picks_on_test
@@ -285,7 +287,6 @@ def _finish_stage(setup: _Setup, stage: int, task: Task, outcome: Outcome, first
         fingerprint=task.fingerprint,
     )
     write_stage(task.resume_path.parent, model, outcome.history, result, setup.hyperparameters, setup.training)
-    return result
 
 
 def _fingerprint(

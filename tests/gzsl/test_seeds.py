@@ -1,0 +1,252 @@
+"""Several seeds in one run, the jobs around them, and steps on a GPU."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_training import BENCHMARK, METHOD, SHORT
+
+from avpipe.config.gzsl import FVAEGANSettings, MethodSettings, TrainingSettings
+from avpipe.errors import AvpipeError
+from avpipe.gzsl import evaluation, loop, models, training
+from avpipe.gzsl.jobs import Experiment, evaluate_method, train_method
+from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.splits import Split
+from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
+from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.tree import PooledFeatures, write_tree
+from avpipe.gzsl.words import write_names, write_words
+
+SEEDS = (5, 6, 7)
+
+
+def train(folder: Path, seeds: tuple[int, ...] = SEEDS, settings: MethodSettings = METHOD, **changes: Any) -> None:
+    name = changes.pop("name", "avca")
+    protocol = changes.pop("protocol", SHORT)
+    options = {"device": "cpu", "threads": 1, "folder": folder} | changes
+    training.train_seeds(BENCHMARK, name, settings, settings.training(protocol), seeds=seeds, **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file but the epoch tables, which have a column of seconds."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "epochs.csv"
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder)
+    return folder
+
+
+def test_a_seed_is_the_same_alone_or_among_others(trained: Path, tmp_path: Path) -> None:
+    for seed in reversed(SEEDS):
+        train(tmp_path, (seed,))
+    assert files(tmp_path) == files(trained)
+    digests = {files(trained)[f"seed{seed}/stage2/checkpoint.pt"] for seed in SEEDS}
+    assert len(digests) == len(SEEDS)
+
+
+def test_side_by_side_as_on_a_gpu_gives_the_same_bits(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of several seeds in turn: each draws from generators of its own, so that none notices the others."""
+    real = loop.fit
+
+    def together(tasks: Any, finish: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "side_by_side", lambda device, count: count)
+            real(tasks, finish)
+
+    monkeypatch.setattr(training, "fit", together)
+    train(tmp_path)
+    assert files(tmp_path) == files(trained)
+
+
+def test_finished_stages_are_kept_and_others_repeated(trained: Path, tmp_path: Path) -> None:
+    train(tmp_path, SEEDS[:2])
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
+    (stage_folder(tmp_path, 6, 2) / "stage.json").unlink()
+    train(tmp_path)
+    kept = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp}
+    assert {path.parent.relative_to(tmp_path).as_posix() for path in stamps.keys() - kept} == {"seed6/stage2"}
+    assert files(tmp_path) == files(trained)
+    train(tmp_path, SEEDS[:1], protocol=SHORT.model_copy(update={"learning_rate": 0.01}))
+    assert files(tmp_path)["seed5/stage1/stage.json"] != files(trained)["seed5/stage1/stage.json"]
+
+
+def test_a_signal_saves_what_runs_and_a_second_call_goes_on(trained: Path, tmp_path: Path) -> None:
+    """SIGTERM while the second seed trains: the first is finished, the second resumes, the third begins."""
+    sent = threading.Event()
+
+    def send() -> None:
+        while not (stage_folder(tmp_path, 5, 1) / "stage.json").exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+        sent.set()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path)
+    thread.join()
+    assert stopped.value.code == loop.TERMINATED and sent.is_set()
+    assert not (stage_folder(tmp_path, 7, 2) / CHECKPOINT).exists()
+    train(tmp_path)
+    assert files(tmp_path) == files(trained)
+
+
+def test_words_of_each_seed(tmp_path: Path) -> None:
+    """The permuted control: a seed with vectors of its own gives what it gives with a benchmark of its own."""
+    words = {seed: np.roll(BENCHMARK.words, seed, axis=0) for seed in SEEDS[:2]}
+    train(tmp_path / "together", SEEDS[:2], words_of=words.__getitem__)
+    for seed in SEEDS[:2]:
+        training.train_seeds(
+            replace(BENCHMARK, words=words[seed]), "avca", METHOD, METHOD.training(SHORT),
+            seeds=[seed], device="cpu", threads=1, folder=tmp_path / "alone",
+        )  # fmt: skip
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("form", ["corrected", "published"])
+def test_every_method_runs_both_stages_and_is_tested(name: str, form: Any, tmp_path: Path) -> None:
+    small = {"fvaegan": {"n_synthetic": 20, "classifier_epochs": 3, "batch_size": 16}}
+    settings = METHODS[name].settings(**small.get(name, {})).resolved(form)
+    train(tmp_path, (0,), settings, name=name)
+    report = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
+    modes = models.implementation(name)
+    assert set(report["metrics"]) == {*modes.calibration_modes, *modes.extra_modes}
+    assert all(0 <= report["metrics"][report["score_mode"]][key] <= 1 for key in ("seen", "unseen", "hm", "zsl"))
+    assert (report["beta_curve"] is None) == (not modes.is_calibrated)
+    again = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
+    assert again == report
+
+
+def test_choosing_on_the_test_clips_is_done_when_asked_for_and_only_then(tmp_path: Path) -> None:
+    """Published f-VAEGAN-D2 keeps the epoch that does best on what is reported; corrected never looks at it."""
+    small = FVAEGANSettings(n_synthetic=20, classifier_epochs=3, batch_size=16)
+    protocol = TrainingSettings(epochs=4, batches_per_epoch=6, batch_size=16).resolved("corrected")
+    looked: list[int] = []
+    for form in ("published", "corrected"):
+        settings = small.resolved(form)  # type: ignore[arg-type]
+        train(tmp_path / form, (0,), settings, name="fvaegan", protocol=protocol)
+        with (stage_folder(tmp_path / form, 0, 2) / "epochs.csv").open(newline="") as stream:
+            looked.append(sum(row["hm"] != "" for row in csv.DictReader(stream)))
+    published = json.loads((stage_folder(tmp_path / "published", 0, 2) / "stage.json").read_text())
+    report = evaluate_stage2(
+        BENCHMARK, "fvaegan", small.resolved("published"),
+        stage2=stage_folder(tmp_path / "published", 0, 2), device="cpu", threads=1,
+    )  # fmt: skip
+    # What the stage recorded on the clips it chose on is what the test reports: they are the same clips.
+    assert report["metrics"]["both"] == published["metrics"]["both"]
+    assert looked == [4, 0]
+    corrected = json.loads((stage_folder(tmp_path / "corrected", 0, 2) / "stage.json").read_text())
+    assert corrected["metrics"] == {}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The benchmark of these tests as a published tree."""
+    root = tmp_path_factory.mktemp("tree")
+    names = BENCHMARK.class_names
+    clips = {
+        subset: {clip: names[i] for clip, i in zip(part.clip_ids, part.class_ids, strict=True)}
+        for subset, part in BENCHMARK.subsets.items()
+        if subset != "stage_2_train"
+    }
+    parts = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
+    clips["stage_2_train"] = {clip: label for part in parts for clip, label in clips[part].items()}
+    classes = {subset: tuple(names[i] for i in BENCHMARK.classes[subset]) for subset in BENCHMARK.classes}
+    split = Split("main_split", names, classes, {subset: clips[subset] for subset in BENCHMARK.subsets})
+    stored = [part for subset, part in BENCHMARK.subsets.items() if subset != "stage_2_train"]
+    ids = tuple(clip for part in stored for clip in part.clip_ids)
+    write_names(root / "own_w2v_class_names.csv", {name: f"the {name}" for name in names})
+    vectors = dict(zip((f"the {name}" for name in names), BENCHMARK.words, strict=True))
+    write_words(root / "word_embeddings_own_normed.npy", vectors)
+    write_tree(
+        root, split, "main_features",
+        PooledFeatures(ids, np.concatenate([part.audio for part in stored])),
+        PooledFeatures(ids, np.concatenate([part.video for part in stored])),
+        words_file=root / "word_embeddings_own_normed.npy", names_file=root / "own_w2v_class_names.csv",
+    )  # fmt: skip
+    return root
+
+
+def experiment(tree: Path, **changes: Any) -> Experiment:
+    values = {
+        "class_split": tree, "split": "main_split", "tree": tree / "features" / "main_features", "method": "avca",
+        "form": "corrected", "text": "correct", "hyperparameters": METHOD.model_dump(),
+        "training": METHOD.training(SHORT).model_dump(), "seeds": [1, 2],
+    }  # fmt: skip
+    return Experiment(**(values | changes))
+
+
+def run(folder: Path, task: Experiment) -> dict[str, Any]:
+    train_method(task, device="cpu", threads=1, target=folder / "training.json")
+    options = {"training": folder / "training.json", "target": folder / "evaluation.json"}
+    evaluate_method(task, device="cpu", threads=1, **options)
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_the_record_of_a_method(tree: Path, tmp_path: Path) -> None:
+    record = run(tmp_path, experiment(tree))
+    assert [seed["seed"] for seed in record["seeds"]] == [1, 2]
+    assert record["chance_zsl"] == pytest.approx(100 / 3) and not record["control"]
+    assert record["quirks"]["text_alignment"] == "correct" and record["quirks"]["stage2_schedule"] == "val"
+    seed = record["seeds"][0]
+    curve = seed["beta_curve"]
+    assert curve["betas"] == pytest.approx(evaluation.beta_grid()) and len(curve["hm"]) == 16
+    at = int(np.argmin(np.abs(np.array(curve["betas"]) - seed["beta"])))
+    assert curve["hm"][at] == pytest.approx(seed["hm"]) and seed["hm"] == seed["metrics"]["video"]["hm"]
+    assert set(seed["metrics"]) == {"video", "audio", "both"} and len(seed["per_class"]) == 12
+
+
+def test_the_permuted_control_has_other_vectors_for_each_seed(tree: Path, tmp_path: Path) -> None:
+    control = experiment(tree, form="permuted", text="permuted")
+    assert not np.array_equal(control.words(1), control.words(2))
+    assert run(tmp_path, control)["control"]
+
+
+def test_a_checkpoint_that_is_not_the_listed_one_is_refused(tree: Path, tmp_path: Path) -> None:
+    task = experiment(tree, seeds=[1])
+    run(tmp_path, task)
+    path = stage_folder(tmp_path, 1, 2) / CHECKPOINT
+    path.write_bytes(path.read_bytes() + b"x")
+    options = {"device": "cpu", "threads": 1, "training": tmp_path / "training.json", "target": tmp_path / "e.json"}
+    with pytest.raises(AvpipeError, match=r"is another checkpoint than the one that .*training\.json lists; remove"):
+        evaluate_method(task, **options)
+    path.unlink()
+    with pytest.raises(AvpipeError, match="does not exist"):
+        evaluate_method(task, **options)
+
+
+def test_a_rate_in_a_tensor_keeps_its_place(tmp_path: Path) -> None:
+    """On a GPU the recorded step reads the learning rate from a tensor: changing and resuming must not replace it."""
+    from avpipe.gzsl.optimizers import learning_rate, load_optimizer_state, optimizer_state, set_learning_rate
+
+    weight = torch.nn.Parameter(torch.ones(3))
+    rate = torch.tensor(0.5)
+    optimizer = torch.optim.SGD([weight], lr=rate)
+    set_learning_rate(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == learning_rate(optimizer) == 0.25
+    state = optimizer_state(optimizer)
+    assert state["param_groups"][0]["lr"] == 0.25 and not isinstance(state["param_groups"][0]["lr"], torch.Tensor)
+    set_learning_rate(optimizer, 1.0)
+    load_optimizer_state(optimizer, state)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.25
