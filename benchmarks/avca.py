@@ -53,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--our-batches", type=int, default=500, help="in an epoch of avpipe's (default: %(default)s)")
     parser.add_argument("--plain-batches", type=int, default=60, help="in a plain epoch (default: %(default)s)")
     parser.add_argument(
-        "--seed-batches", type=int, default=50, help="in an epoch of the CPU's seeds; a GPU's have ten times as many "
+        "--seed-batches", type=int, default=50, help="in an epoch of the CPU's seeds; a GPU's have four times as many "
         "(default: %(default)s)",
     )  # fmt: skip
     return parser.parse_args()
@@ -107,7 +107,7 @@ def report(chosen: argparse.Namespace, parts: list[str], tree: Path, features: s
         )  # fmt: skip
     if "seeds" in parts:
         report_seeds_on_cpu(tree, features, epochs=2, batches=chosen.seed_batches, threads=chosen.threads)
-        report_seeds_on_gpu(tree, features, batches=10 * chosen.seed_batches)
+        report_seeds_on_gpu(tree, features, batches=4 * chosen.seed_batches)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from avpipe.gzsl.stage_files import EPOCHS, stage_folder
 from avpipe.gzsl.training import train_seeds
 from avpipe.gzsl.tree_reading import read_tree
 
-_ON_GPU, _ON_CPU = (1, 2, 4, 8), 4
+_ON_CPU = 4
+_ON_GPU = {True: (1, 2, 4, 8), False: (1, 4)}  # by whether steps are recorded; call by call they are slow
+_EPOCHS_ON_GPU = 3  # steps are recorded in the first
 _MATRIX = 8192  # rows and columns of the product that stands for the GPU's peak
 
 
@@ -44,7 +46,7 @@ def report_seeds_on_cpu(tree: Path, features: str, *, epochs: int, batches: int,
 
 
 def report_seeds_on_gpu(tree: Path, features: str, *, batches: int) -> None:
-    """Print the time of an epoch with 1, 2, 4, 8 seeds side by side, recorded and call by call, or that it was skipped.
+    """Print the time of an epoch with several seeds side by side, recorded and call by call, or that it was skipped.
 
     The share of the peak counts the matrix products of the steps against a large float32 product on the same GPU,
     both as torch is set here.
@@ -53,13 +55,13 @@ def report_seeds_on_gpu(tree: Path, features: str, *, batches: int) -> None:
         print("  seeds on a GPU  skipped: torch finds no CUDA device")
         return
     benchmark = read_tree(tree, KINDS[features].name, KINDS[features].split)
-    operations = _step_operations(benchmark, features)
+    operations = _step_operations(benchmark, features, batches, torch.device("cuda"))
     peak = _peak_operations_per_second()
     print(f"  {torch.cuda.get_device_name()}: {peak / 1e12:.1f} TFLOP/s in a product of {_MATRIX} x {_MATRIX} float32;")
     print(f"    a step has {operations / 1e9:.2f} GFLOP in matrix products")
-    for is_captured in (True, False):
+    for is_captured, numbers in _ON_GPU.items():
         alone = None
-        for n_seeds in _ON_GPU:
+        for n_seeds in numbers:
             with _steps(is_captured):
                 epoch = _epoch_on_gpu(tree, features, n_seeds, batches)
             alone = alone or epoch
@@ -97,7 +99,7 @@ def _train(tree: Path, features: str, n_seeds: int, epochs: int, batches: int, d
 
 def _epoch_on_gpu(tree: Path, features: str, n_seeds: int, batches: int) -> float:
     """Seconds of an epoch of all seeds: they take turns batch by batch, so that each one's epoch lasts as long."""
-    return _train(tree, features, n_seeds, 4, batches, "cuda", torch.get_num_threads())
+    return _train(tree, features, n_seeds, _EPOCHS_ON_GPU, batches, "cuda", torch.get_num_threads())
 
 
 def _epoch_seconds(path: Path) -> list[float]:
@@ -105,20 +107,23 @@ def _epoch_seconds(path: Path) -> list[float]:
         return [float(row["seconds"]) for row in csv.DictReader(stream)]
 
 
-def _step_operations(benchmark: Benchmark, features: str) -> float:
-    """Floating-point operations in the matrix products of a mean step of an epoch of 500."""
+def _step_operations(benchmark: Benchmark, features: str, batches: int, device: torch.device) -> float:
+    """Floating-point operations in the matrix products of a step, the mean over an epoch.
+
+    On a CPU there is nothing to count: products go through an operator of oneDNN that torch's counter does not know.
+    """
     hyperparameters, training, _ = avca_on_ucf(features)
-    train = tensors.training_set(benchmark, tensors.STAGE1_TRAINING, torch.device("cpu"))
-    model = models.make("avca", hyperparameters, train).train()
+    train = tensors.training_set(benchmark, tensors.STAGE1_TRAINING, device)
+    model = models.make("avca", hyperparameters, train).to(device).train()
     optimizers = model.optimizers(training)
-    positive, negative = PairSampler(train.labels).draw(1, training.batch_size, torch.Generator())
+    positive, negative = PairSampler(train.labels).draw(1, training.batch_size, torch.Generator(device))
     batch = train.batch(positive[0], negative[0])
     counts = []
     for track in (True, False):
         with FlopCounterMode(display=False) as counter:
             model.training_step(batch, optimizers, index=0, track_statistics=track)
         counts.append(counter.get_total_flops())
-    tracked = min(model.statistics_horizon() or 500, 500) / 500
+    tracked = min(model.statistics_horizon() or batches, batches) / batches
     return tracked * counts[0] + (1 - tracked) * counts[1]
 
 

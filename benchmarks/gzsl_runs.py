@@ -25,6 +25,9 @@ _CONFIGURED = {"UCF": "ucf_gzsl", "ActivityNet": "activitynet_gzsl"}
 _CONFIG = "run.yaml"
 _SHOWN_LINES = 80  # of the log of a run that failed
 
+Experiment = tuple[str, str, str, str]
+"""Dataset, features, method, form."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -94,8 +97,8 @@ def run_workflow(project: Path, choice: Choice, *, cores: int, threads: int) -> 
     return time.perf_counter() - began
 
 
-def collect(project: Path, choice: Choice) -> tuple[dict[tuple[str, ...], Measured], float]:
-    """(dataset, features, method, form) -> what was measured, and the largest job's resident memory in MB."""
+def collect(project: Path, choice: Choice) -> tuple[dict[Experiment, Measured], float]:
+    """What was measured in each experiment, and the largest job's resident memory in MB."""
     found = {
         (dataset, features, method, form): _measured(project, choice, dataset, features, method, form)
         for dataset in choice.datasets
@@ -111,13 +114,8 @@ def _settings(tree: Path, dataset: str, choice: Choice) -> dict[str, Any]:
     """The dataset's settings that differ from config/datasets: the source, and what is run for how long."""
     configured = yaml.safe_load((_ROOT / "config" / "datasets" / f"{_CONFIGURED[dataset]}.yaml").read_text("utf-8"))
     wanted = {KINDS[features].name for features in choice.features}
-    benchmarks = [each for each in configured["gzsl"]["benchmarks"] if each["features"] in wanted]
-    own = [
-        {**each, "methods": {name: value for name, value in each.get("methods", {}).items() if name in choice.methods}}
-        for each in benchmarks
-    ]
     gzsl = {
-        "benchmarks": own,
+        "benchmarks": [each for each in configured["gzsl"]["benchmarks"] if each["features"] in wanted],
         "seeds": list(range(choice.seeds)),
         "forms": list(choice.forms),
         "training": {"epochs": choice.epochs, "batches_per_epoch": choice.batches},
@@ -135,7 +133,7 @@ def _measured(project: Path, choice: Choice, dataset: str, features: str, method
         [_epoch_seconds(stage_folder(runs, seed, stage) / EPOCHS) for seed in range(choice.seeds)] for stage in (1, 2)
     ]
     epochs = [seconds for seed in stages[0] for seconds in seed[1:] or seed]
-    own = METHODS[method].settings().resolved(form).batches_per_epoch  # type: ignore[arg-type]
+    own = METHODS[method].settings().resolved(form).batches_per_epoch
     return Measured(
         batches=own or choice.batches,
         has_own_batches=own is not None,

@@ -7,7 +7,7 @@ be learned about classes that were not trained on, but not all, and the same arg
 
 The folder with the real files has <dataset>/class-split and w2v_features/word_embeddings_*_normed.npy.
 
-example: python benchmarks/made_tree.py path/to/gzsl /tmp/made --dataset UCF --features cls
+example: python benchmarks/made_tree.py path/to/gzsl made --dataset UCF --features cls
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class PlainEpochs:
         self.train_loader, self.val_loader = (
             DataLoader(
                 PlainPairs(data, is_fixed=data is validation),
-                batch_sampler=BalancedBatches(data.labels, batches, batch_size),  # type: ignore[arg-type]
+                batch_sampler=BalancedBatches(data.labels, batches, batch_size),
                 num_workers=WORKERS,
                 multiprocessing_context="fork",  # Linux's default, also below a process that was not forked
             )

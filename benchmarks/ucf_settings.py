@@ -15,4 +15,4 @@ _CONFIG = Path(__file__).resolve().parents[1] / "config" / "datasets" / "ucf_gzs
 def avca_on_ucf(features: str) -> Choice:
     """Hyper-parameters and protocol, corrected form, for "main" or "cls" features."""
     gzsl = Gzsl.model_validate(yaml.safe_load(_CONFIG.read_text("utf-8"))["gzsl"])
-    return gzsl.choice("avca", KINDS[features].split, KINDS[features].name, "corrected")
+    return gzsl.choice("avca", KINDS[features].name, "corrected")

@@ -314,9 +314,7 @@ def get_accounting(name):
 
 def get_experiment(wildcards):
     """A method's settings in one form on one benchmark, with the seeds."""
-    return told(
-        PLAN.experiment, wildcards.dataset, wildcards.split, wildcards.features, wildcards.method, wildcards.form
-    )
+    return told(PLAN.experiment, wildcards.dataset, wildcards.features, wildcards.method, wildcards.form)
 
 
 def get_table_evals(wildcards):

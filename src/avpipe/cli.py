@@ -34,7 +34,7 @@ def _add_demo(commands: Any) -> None:
         "demo",
         help="run the whole chain on the embedded dataset",
         description="Make a small dataset, extract the features of all extractors with random weights, train and "
-        "evaluate AVCA with five seeds and a permuted control on two feature sets, and print the result.",
+        "evaluate eight zero-shot methods with five seeds on two feature sets, and print the result.",
     )
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="CPU cores to use (default: all)")
     parser.set_defaults(run=_run_demo)

@@ -173,8 +173,8 @@ class Plan:
         """The class-split folder, or the one that it lies in."""
         return planning.class_split_folder(self.dataset(dataset))
 
-    def experiment(self, dataset: str, split: str, features: str, method: str, form: str) -> dict[str, Any]:
-        """A method's settings in one form on one benchmark, with the seeds, as plain values.
+    def experiment(self, dataset: str, features: str, method: str, form: str) -> dict[str, Any]:
+        """A method's settings in one form on a feature set, with the seeds, as plain values.
 
         Raises:
             AvpipeError: the dataset does not run that method.
@@ -182,7 +182,7 @@ class Plan:
         gzsl = self.dataset(dataset).gzsl
         if getattr(gzsl.methods, method) is None:
             raise AvpipeError(f"datasets.{dataset}.gzsl.methods.{method} is null, so {method} is not run.")
-        chosen = gzsl.choice(method, split, features, form)
+        chosen = gzsl.choice(method, features, form)
         return {
             "text": chosen.text,
             "hyperparameters": chosen.hyperparameters.model_dump(),
@@ -236,7 +236,17 @@ class Plan:
                 f"{dataset} cannot run yet: {len(problems)} thing(s) are missing or do not fit.\n"
                 + "\n".join(f"  - {problem}" for problem in problems)
                 + "\nSet them in config/config.yaml, or in a file of yours given with --configfile."
+                + self._other_ways(dataset)
             )
+
+    def _other_ways(self, dataset: str) -> str:
+        """What to do where features are at hand instead of videos and networks."""
+        if not self.dataset(dataset).gzsl.benchmarks or not self.uses_videos(dataset) or self.is_synthetic(dataset):
+            return ""
+        return (
+            "\nWith the published features instead of videos and networks, set "
+            f"datasets.{dataset}.source: {{kind: published, path: ...}} (docs/datasets.md)."
+        )
 
     def _missing_source(self, dataset: str) -> list[str]:
         source = self.dataset(dataset).source

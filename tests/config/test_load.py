@@ -16,18 +16,17 @@ def test_committed_configuration_is_valid():
     for name, by_features in PUBLISHED.items():
         gzsl = config.dataset(name).gzsl
         for features, (*dropouts, momentum, batch_size, baseline_dropout) in by_features.items():
-            split = {"main_features": "main_split", "cls_features": "cls_split"}[features]
-            avca, training, _ = gzsl.choice("avca", split, features, "published")
+            avca, training, _ = gzsl.choice("avca", features, "published")
             found = [avca.embedding_dropout, avca.decoder_dropout, avca.additional_dropout, avca.momentum]
             assert found == [*dropouts, momentum], (name, features)
             assert (training.batch_size, training.weight_decay, training.learning_rate) == (batch_size, 1e-5, 1e-3)
             assert (training.epochs, training.batches_per_epoch) == (50, 500)
             for method in ("ale", "devise", "sje", "apn", "cjme"):
-                settings, training, _ = gzsl.choice(method, split, features, "published")
+                settings, training, _ = gzsl.choice(method, features, "published")
                 assert getattr(settings, "norm_inputs", features == "cls_features") == (features == "cls_features")
                 assert getattr(settings, "dropout", baseline_dropout) == baseline_dropout
                 assert (training.batch_size, training.weight_decay) == (256, 0.0)
-        fvaegan, training, _ = gzsl.choice("fvaegan", "main_split", "main_features", "published")
+        fvaegan, training, _ = gzsl.choice("fvaegan", "main_features", "published")
         assert fvaegan.n_synthetic == (10_000 if name == "vggsound_gzsl" else 1000)
         assert (training.batch_size, training.batches_per_epoch, training.learning_rate) == (64, 1, 1e-3)
 
@@ -107,12 +106,12 @@ def test_fidelity_decides_open_quirks_and_only_those():
     own = {"demo_gzsl": {"features": {"c3d": {"invert_colours": False}}}}
     published = load_config({"fidelity": "published", "datasets": own}, DATASETS).dataset("demo_gzsl")
     assert published.gzsl.forms == ["published"]
-    assert published.gzsl.choice("avca", "main_split", "cls_features", "published").text == "published"
+    assert published.gzsl.choice("avca", "cls_features", "published").text == "published"
     assert published.features.c3d.invert_colours is False
     corrected = load_config({}, DATASETS).dataset("demo_gzsl")
     assert corrected.gzsl.forms == ["corrected"]
-    assert corrected.gzsl.choice("avca", "main_split", "cls_features", "corrected").text == "correct"
-    assert corrected.gzsl.choice("avca", "main_split", "cls_features", "permuted").text == "permuted"
+    assert corrected.gzsl.choice("avca", "cls_features", "corrected").text == "correct"
+    assert corrected.gzsl.choice("avca", "cls_features", "permuted").text == "permuted"
     assert corrected.features.c3d.invert_colours is False
 
 
@@ -129,8 +128,8 @@ def test_no_quirk_is_left_open_after_resolution():
         dataset = load_config({"fidelity": fidelity}, DATASETS).dataset("demo_gzsl")
         walk(dataset)
         for experiment in dataset.gzsl.experiments():
-            split, features, method, form = experiment
-            hyperparameters, training, _ = dataset.gzsl.choice(method, split, features, form)
+            _, features, method, form = experiment
+            hyperparameters, training, _ = dataset.gzsl.choice(method, features, form)
             walk(hyperparameters)
             walk(training)
             assert training.batches_per_epoch >= 1

@@ -55,7 +55,7 @@ PROGRAM = textwrap.dedent("""
     from test_training import make_benchmark
 
     gzsl = load_config(yaml.safe_load(configuration), Path(datasets)).dataset("demo_gzsl").gzsl
-    choice = gzsl.choice(name, "main_split", "cls_features", "corrected")
+    choice = gzsl.choice(name, "cls_features", "corrected")
     benchmark, folder = make_benchmark(), Path(folder)
     setting = {"seed": 5, "device": "cpu", "threads": 1}
     arguments = benchmark, name, choice.hyperparameters, choice.training

@@ -24,15 +24,11 @@ TINY_TRAINING = {"epochs": 2, "batches_per_epoch": 2, "batch_size": 8}
 
 
 def published_settings(**gzsl) -> dict:
-    """Settings of a dataset of given features that trains at once."""
-    settings = small_settings(**{
-        "class_split": None,
-        "word_vectors": None,
-        "benchmarks": [{"split": "main_split"}],
-        "training": TINY_TRAINING,
-        **gzsl,
-    })
-    settings["gzsl"]["methods"] = settings["gzsl"]["methods"] | {"avca": TINY_AVCA} | gzsl.get("methods", {})
+    """Settings of a dataset of given features that trains at once; `methods` come on top of tiny AVCA and ALE."""
+    defaults = {"class_split": None, "word_vectors": None, "benchmarks": [{"split": "main_split"}]}
+    settings = small_settings(**defaults, training=TINY_TRAINING)
+    methods = settings["gzsl"]["methods"] | {"avca": TINY_AVCA} | gzsl.get("methods", {})
+    settings["gzsl"] |= gzsl | {"methods": methods}
     return settings | {"source": {"kind": "published", "path": "UCF"}, "weights": {}}
 
 

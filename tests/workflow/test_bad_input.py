@@ -1,12 +1,16 @@
 """One clear message for each kind of bad input, before work is wasted, and an exit status that is not zero."""
 
+import json
 import shutil
 
 import pytest
 import torch
 import yaml
 from conftest import build
-from project import TARGET
+from project import TARGET, jobs_in
+from published_source import published_project, tree_words, write_pickle
+
+from avpipe.gzsl.splits import read_split
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +111,91 @@ def test_a_pca_file_that_is_none(project):
     set_keys(project, weights=settings, features={"vggish": {"postprocess": True}})
     assert "pca.npz cannot be read as VGGish's PCA file" in refusal(project)
     assert_nothing_ran(project)
+
+
+# What is said of the zero-shot part: (changes of datasets.small.gzsl, words of the message).
+BENCHMARK = {"split": "main_split"}
+GZSL_FAULTS = {
+    "an unknown method": ({"methods": {"avac": {}}}, "gzsl.methods.avac: unknown key; did you mean avca?"),
+    "an unknown method in a feature set": (
+        {"feature_sets": {"cls_features": {"methods": {"avac": {}}}}},
+        "there is no method 'avac'; known: avca,",
+    ),
+    "an unknown setting in a feature set": (
+        {"feature_sets": {"cls_features": {"methods": {"avca": {"momentun": 1}}}}},
+        "momentun: unknown key",
+    ),
+    "a control of an unknown method": ({"permuted_control": ["avac"]}, "there is no method 'avac'; known: avca,"),
+    "two sources of class vectors": (
+        {"word_vectors": "words.npy", "word_model": "glove.txt"},
+        "datasets.small.gzsl.word_vectors and datasets.small.gzsl.word_model are both set",
+    ),
+    "features that the source lacks": (
+        {"benchmarks": [BENCHMARK | {"features": "main_features"}]},
+        "UCF has no features of the set 'main_features'; looked for UCF/features/main_features",
+    ),
+    "a split of one's own for given features": (
+        {"own_splits": {"main_split": {}}},
+        "the split main_split is drawn from videos, but the feature set cls_features is published",
+    ),
+    "a split that is not there": ({"benchmarks": [{"split": "nope"}]}, "has no split 'nope'; there are: main_split"),
+    "no method": ({"methods": {"avca": None, "ale": None}}, "a method: datasets.small.gzsl.methods"),
+    "given features that are not there": (
+        {"feature_sets": {"cls_features": {"path": "nope.pkl"}}},
+        "nope.pkl; put it there or set datasets.small.gzsl.feature_sets.cls_features.path",
+    ),
+    "a pickle without class vectors": (
+        {"feature_sets": {"cls_features": {"path": "features.pkl"}}},
+        "the class vectors: no path is set; set datasets.small.gzsl.word_vectors",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A project with given features in which nothing has run."""
+    project = published_project(tmp_path_factory.mktemp("given") / "project")
+    write_pickle(project.folder / "features.pkl", read_split(project.folder / "UCF", "main_split"), shift=1)
+    for name in ("words.npy", "glove.txt"):
+        (project.folder / name).touch()
+    return project
+
+
+@pytest.mark.parametrize("fault", GZSL_FAULTS)
+def test_a_fault_of_the_zero_shot_part(given, tmp_path, fault):
+    project = given.copy(tmp_path / "given")
+    changes, words = GZSL_FAULTS[fault]
+    gzsl = project.settings()["datasets"]["small"]["gzsl"]
+    project.change_settings(**changes | {"methods": gzsl["methods"] | changes.get("methods", {})})
+    done = project.snakemake(TARGET, "--cores", "1", check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1 and words in output and output.count(words) == 1
+    assert "Traceback (most recent call last)" not in output and not jobs_in(output)
+
+
+def test_a_pickle_with_the_labels_of_others(given, tmp_path):
+    """Only its own job opens it; nothing is trained on it."""
+    project = given.copy(tmp_path / "given")
+    tree_words(project.folder / "UCF").rename(project.folder / "words_normed.npy")
+    sets = {"cls_features": {"path": "features.pkl"}}
+    project.change_settings(feature_sets=sets, word_vectors="words_normed.npy")
+    done = project.snakemake(TARGET, "--cores", "1", check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1 and "features.pkl has labels that are not the class ids of main_split" in output
+    assert not list((project.folder / "results/small").rglob("cls_features.json"))
+    assert not any("Training" in job for job in jobs_in(output))
+
+
+def test_a_class_that_no_clip_has_may_be_left_out(finished, tmp_path):
+    project = finished.copy(tmp_path / "finished")
+    absent = sorted((project.folder / "videos").iterdir())[-1]
+    shutil.rmtree(absent)
+    methods = project.settings()["datasets"]["small"]["gzsl"]["methods"] | {"avca": None}
+    changes = {"benchmarks": [{"split": "main_split"}], "methods": methods}
+    project.change_settings(**changes, allow_classes_without_clips=True)
+    project.run()
+    record = json.loads((project.folder / TARGET).read_text())
+    (notice,) = (each for each in record["notices"] if each.startswith("CLASSES WITHOUT CLIPS"))
+    assert f"{absent.name} in stage_2_test_unseen" in notice
+    assert record["results"][0]["seeds"][0]["classes_without_clips"] == [absent.name]
+    assert absent.name not in [each["clip_id"] for each in record["clips"]["failed"]]

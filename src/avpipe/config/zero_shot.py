@@ -30,6 +30,10 @@ class FeatureSet(Settings):
         "of caches (training<split>.pkl, ...), or a .pkl of features. Unset: extracted, or the published source's.",
     )
 
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="Hyper-parameters that differ with these features, by method, such as {avca: {momentum: 0.99}}."
+    )
+
     _check_input = field_validator("path")(check_input)
 
 
@@ -163,10 +167,11 @@ class Gzsl(Settings):
                     f"benchmark on split {benchmark.split!r} wants the feature set {benchmark.features!r}, "
                     f"which feature_sets does not define; it has {sorted(self.feature_sets)}"
                 )
-            for method in benchmark.methods:
+        for name, features in self.feature_sets.items():
+            for method in features.methods:
                 _check_method(method)
                 if getattr(self.methods, method) is not None:
-                    self._hyperparameters(method, benchmark)
+                    self._hyperparameters(method, name)
         pairs = [(b.split, b.features) for b in self.benchmarks]
         if len(set(pairs)) < len(pairs):
             raise ValueError(f"a benchmark is listed twice: {pairs}")
@@ -175,11 +180,7 @@ class Gzsl(Settings):
                 _check_method(method)
         return self
 
-    def benchmark(self, split: str, features: str) -> GzslBenchmark | None:
-        """The benchmark of a split and a feature set, if it is listed."""
-        return next((b for b in self.benchmarks if (b.split, b.features) == (split, features)), None)
-
-    def choice(self, method: str, split: str, features: str, form: str) -> Choice:
+    def choice(self, method: str, features: str, form: str) -> Choice:
         """What a method is run with; the control, form "permuted", has the settings of the first form.
 
         Raises:
@@ -188,8 +189,7 @@ class Gzsl(Settings):
         word = self._forms()[0] if form == "permuted" else form
         if getattr(self.methods, method) is None:
             raise ValueError(f"method {method} is switched off")
-        benchmark = self.benchmark(split, features) or GzslBenchmark(split=split, features=features)
-        settings = self._hyperparameters(method, benchmark).resolved(word)  # type: ignore[arg-type]
+        settings = self._hyperparameters(method, features).resolved(word)  # type: ignore[arg-type]
         own: Any = self.resolved(word)  # type: ignore[arg-type]
         text: TextAlignment = "permuted" if form == "permuted" else own.text_alignment
         return Choice(settings, settings.training(own.training), text)
@@ -207,9 +207,10 @@ class Gzsl(Settings):
             raise ValueError("take the dataset from Config.dataset, which decides the forms")
         return self.forms
 
-    def _hyperparameters(self, method: str, benchmark: GzslBenchmark) -> MethodSettings:
+    def _hyperparameters(self, method: str, features: str) -> MethodSettings:
         common: MethodSettings = getattr(self.methods, method)
-        return type(common).model_validate(common.model_dump() | benchmark.methods.get(method, {}))
+        own = self.feature_sets[features].methods if features in self.feature_sets else {}
+        return type(common).model_validate(common.model_dump() | own.get(method, {}))
 
 
 def _check_method(name: str) -> None:

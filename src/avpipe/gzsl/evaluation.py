@@ -112,9 +112,9 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
     d, y, is_seen, b = _checked(distances, labels, seen, betas)
     seen_columns, unseen_columns = is_seen.nonzero()[:, 0], (~is_seen).nonzero()[:, 0]
 
-    nearest_unseen, unseen_at = _first_minimum(d[:, unseen_columns])
+    nearest_unseen, unseen_at = _first_minimum(d.index_select(1, unseen_columns))
     zsl_prediction = unseen_columns[unseen_at]
-    shifted, seen_prediction = _nearest_seen(d[:, seen_columns], b)
+    shifted, seen_prediction = _nearest_seen(d.index_select(1, seen_columns), b)
     seen_prediction = seen_columns[seen_prediction]
     is_tie_for_seen = (shifted == nearest_unseen) & (seen_prediction < zsl_prediction)
     prediction = torch.where((shifted < nearest_unseen) | is_tie_for_seen, seen_prediction, zsl_prediction)

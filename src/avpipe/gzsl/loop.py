@@ -194,6 +194,8 @@ class _Run:
                 if not self.is_done and time.monotonic() - self.saved_at >= self.task.save_every_seconds:
                     self.save()
             self._report_progress()
+        if self.is_done and self._stream is not None:
+            self._stream.synchronize()  # what follows reads the model on another stream
 
     def _start_epoch(self) -> None:
         """Draw the epoch's pairs; when resuming inside an epoch, the same again."""

@@ -34,7 +34,9 @@ def missing(settings: Dataset, name: str) -> list[str]:
     """All that a dataset's benchmarks need and that is not there, one problem each."""
     gzsl, key = settings.gzsl, f"datasets.{name}.gzsl"
     problems = []
-    if any(benchmark.split not in gzsl.own_splits for benchmark in gzsl.benchmarks) or not gzsl.benchmarks:
+    is_read = any(benchmark.split not in gzsl.own_splits for benchmark in gzsl.benchmarks) or not gzsl.benchmarks
+    # Where a published source brings it, it is asked for with the source.
+    if is_read and (gzsl.class_split or not isinstance(settings.source, PublishedFeatures)):
         problems += missing_path(
             "the class-split folder", class_split_folder(settings), f"{key}.class_split", gzsl.obtain
         )
@@ -64,7 +66,8 @@ def _brings_words(settings: Dataset) -> bool:
     paths = [settings.gzsl.feature_sets[benchmark.features].path for benchmark in settings.gzsl.benchmarks]
     published = isinstance(settings.source, PublishedFeatures)
     # A feature pickle has none, unlike a tree and caches, which are folders.
-    return bool(paths) and all(published if path is None else not os.path.isfile(path) for path in paths)  # noqa: PTH113
+    brings = [published if path is None else not os.path.isfile(path) for path in paths]  # noqa: PTH113
+    return all(brings) if brings else published
 
 
 def class_split_folder(settings: Dataset) -> str | None:
@@ -96,8 +99,9 @@ def find_features(settings: Dataset, name: str, features: str) -> str | None:
 
 
 def listing_of(path: Path) -> str:
-    """A digest of names, sizes and time stamps of a file, or of all files below a folder."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    """A digest of names, sizes and time stamps of a file, or of all files below a folder, links followed."""
+    below = (Path(folder) / file for folder, _, names in os.walk(path, followlinks=True) for file in names)
+    files = [path] if path.is_file() else sorted(each for each in below if each.is_file())
     digest = hashlib.sha256()
     for each in files:
         status = each.stat()
@@ -222,7 +226,7 @@ def _check_classes(gzsl: Gzsl, split: Split, names: Mapping[str, str]) -> None:
         return
     words = read_words(gzsl.word_vectors or "")
     texts = {
-        gzsl.choice(method, split_of, features, form).text
+        gzsl.choice(method, features, form).text
         for split_of, features, method, form in gzsl.experiments()
         if split_of == split.name
     }
