@@ -192,14 +192,19 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def table_datasets(self) -> tuple[list[str], list[str]]:
-        """Zero-shot datasets for the table of all: those whose data are at hand, and the others."""
+        """Zero-shot datasets for the table of all: those whose data are at hand, and the others.
+
+        The embedded dataset is among them only where it is all there is.
+        """
         with_benchmarks = [name for name in self.datasets if self.dataset(name).gzsl.benchmarks]
         ready = [
             name
             for name in with_benchmarks
             if not (self._missing_source(name) or self._missing_weights(name) or self._missing_gzsl(name))
         ]
-        return ready, [name for name in with_benchmarks if name not in ready]
+        real = [name for name in ready if not self.is_synthetic(name)]
+        not_run = [name for name in with_benchmarks if name not in ready]
+        return real or ready, not_run
 
     @functools.cache  # noqa: B019
     def require(self, dataset: str) -> None:

@@ -102,6 +102,7 @@ def test_settings_of_a_method_that_is_off_may_stay_in_a_feature_set():
         ({"feature_sets": {"cls_features": {"methods": {"avac": {}}}, "main_features": {}}}, "avac"),
         ({"feature_sets": {"cls_features": {"methods": {"avca": {"momentun": 0.1}}}, "main_features": {}}}, "momentun"),
         ({"feature_sets": {"cls_features": {"methods": {"avca": {"momentum": 2}}}, "main_features": {}}}, "momentum"),
+        ({"benchmarks": [{"split": "a", "methods": {"avca": {}}}]}, "methods"),
         ({"permuted_control": ["avac"]}, "'avac'"),
         ({"benchmarks": [{"split": "a"}, {"split": "a"}]}, "twice"),
         ({"benchmarks": [{"split": "a", "features": "none"}]}, "'none'"),

@@ -222,3 +222,12 @@ def test_planning_loads_no_torch():
         "import sys, avpipe.plan, avpipe.gzsl.generated_split, avpipe.gzsl.tree_files; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_vectors_of_another_length_are_refused_before_any_work(tmp_path):
+    write_words(tmp_path / "words.npy", {"a": np.ones(100, np.float32)})
+    (tmp_path / "glove.txt").write_text("a " + " ".join(["0.5"] * 50) + "\n")
+    for values, length in (({"word_vectors": "words.npy"}, 100), ({"word_model": "glove.txt"}, 50)):
+        settings = dataset(**{key: str(tmp_path / name) for key, name in values.items()}, benchmarks=[])
+        with pytest.raises(AvpipeError, match=f"vectors of {length} numbers; avca, .* need 300"):
+            planning.check_splits(settings, "mine", None)

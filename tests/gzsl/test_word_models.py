@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.word_models import class_vectors_from_model, model_kind, write_class_vectors
+from avpipe.gzsl.word_models import class_vectors_from_model, model_kind, vector_length, write_class_vectors
 from avpipe.gzsl.words import read_words, write_names
 
 SENTENCES = [
@@ -90,7 +90,7 @@ def test_every_format_gives_gensims_vectors(models, file, kind):
 
     kwargs = {"binary": kind == "word2vec_binary", "no_header": kind == "glove"}
     by_gensim = KeyedVectors.load_word2vec_format(str(models[file]), **kwargs)
-    assert model_kind(models[file]) == kind
+    assert model_kind(models[file]) == kind and vector_length(models[file]) == 12
     found = class_vectors_from_model(models[file], NAMES)
     assert found.keys() == set(NAMES.values())
     for name, tokens in TOKENS.items():
@@ -101,6 +101,7 @@ def test_every_format_gives_gensims_vectors(models, file, kind):
 
 def test_fasttext_gives_gensims_vector_of_the_whole_name(fasttext):
     path, by_gensim = fasttext
+    assert vector_length(path) == by_gensim.vector_size
     names = {"a": "guitar", "b": "Playing Guitar", "c": "Éclair", "d": "zz", "e": "éclair"}
     assert "guitar" in by_gensim.key_to_index and "Playing Guitar" not in by_gensim.key_to_index
     found = class_vectors_from_model(path, names)

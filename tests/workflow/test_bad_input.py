@@ -123,7 +123,7 @@ GZSL_FAULTS = {
     ),
     "an unknown setting in a feature set": (
         {"feature_sets": {"cls_features": {"methods": {"avca": {"momentun": 1}}}}},
-        "momentun: unknown key",
+        "gzsl.feature_sets.cls_features.methods.avca.momentun: unknown key",
     ),
     "a control of an unknown method": ({"permuted_control": ["avac"]}, "there is no method 'avac'; known: avca,"),
     "two sources of class vectors": (

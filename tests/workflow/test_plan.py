@@ -5,6 +5,7 @@ import pytest
 from project import new_project, small_settings, write_split, write_words
 
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.methods import METHODS
 from avpipe.plan import Plan
 
 ROLES = {"a": "train", "b": "val_unseen", "c": "test_unseen"}
@@ -67,7 +68,7 @@ def test_a_class_that_cannot_name_a_file(project):
 
 
 def test_no_method(project):
-    project.change_settings(methods={"avca": None})
+    project.change_settings(methods=dict.fromkeys(METHODS))
     assert "a method: datasets.small.gzsl.methods" in refusal(project)
 
 

@@ -17,26 +17,6 @@ from avpipe.gzsl.methods import METHODS
 Form = Literal["corrected", "published"]
 
 
-class FeatureSet(Settings):
-    """What gives a benchmark its video and audio features: a pair of extractors, or published features."""
-
-    video: Literal["c3d", "selavi", "resnet152", "resnext101"] = Field(
-        "c3d", description="Extractor of the video features."
-    )
-    audio: Literal["vggish", "selavi", "spectrogram"] = Field("vggish", description="Extractor of the audio features.")
-    path: str | None = Field(
-        None,
-        description="Published features to use instead: a folder of .h5 files (.../features/<feature set>), a folder "
-        "of caches (training<split>.pkl, ...), or a .pkl of features. Unset: extracted, or the published source's.",
-    )
-
-    methods: dict[str, dict[str, Any]] = Field(
-        {}, description="Hyper-parameters that differ with these features, by method, such as {avca: {momentum: 0.99}}."
-    )
-
-    _check_input = field_validator("path")(check_input)
-
-
 class MethodChoice(Settings):
     """Base of `Methods`, which has a field for every method."""
 
@@ -62,15 +42,39 @@ else:
     )
 
 
+class FeatureSet(Settings):
+    """What gives a benchmark its video and audio features: a pair of extractors, or published features."""
+
+    video: Literal["c3d", "selavi", "resnet152", "resnext101"] = Field(
+        "c3d", description="Extractor of the video features."
+    )
+    audio: Literal["vggish", "selavi", "spectrogram"] = Field("vggish", description="Extractor of the audio features.")
+    path: str | None = Field(
+        None,
+        description="Published features to use instead: a folder of .h5 files (.../features/<feature set>), a folder "
+        "of caches (training<split>.pkl, ...), or a .pkl of features. Unset: extracted, or the published source's.",
+    )
+
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="Hyper-parameters that differ with these features, by method, such as {avca: {momentum: 0.99}}."
+    )
+
+    _check_input = field_validator("path")(check_input)
+
+    @field_validator("methods")
+    @classmethod
+    def _settings_exist(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for method in value:
+            _check_method(method)
+        Methods.model_validate(value)  # its errors name method and setting below this key
+        return value
+
+
 class GzslBenchmark(Settings):
     """One benchmark: a split with a feature set."""
 
     split: str = Field(pattern=f"^{NAME}$", description="Name of the split, a folder in class-split.")
     features: str = Field("cls_features", pattern=f"^{NAME}$", description="Name of the feature set.")
-    methods: dict[str, dict[str, Any]] = Field(
-        {},
-        description="Hyper-parameters that differ here from gzsl.methods, by method, such as {avca: {momentum: 0.99}}.",
-    )
 
 
 class Choice(NamedTuple):
@@ -167,11 +171,6 @@ class Gzsl(Settings):
                     f"benchmark on split {benchmark.split!r} wants the feature set {benchmark.features!r}, "
                     f"which feature_sets does not define; it has {sorted(self.feature_sets)}"
                 )
-        for name, features in self.feature_sets.items():
-            for method in features.methods:
-                _check_method(method)
-                if getattr(self.methods, method) is not None:
-                    self._hyperparameters(method, name)
         pairs = [(b.split, b.features) for b in self.benchmarks]
         if len(set(pairs)) < len(pairs):
             raise ValueError(f"a benchmark is listed twice: {pairs}")

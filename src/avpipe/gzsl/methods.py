@@ -24,12 +24,14 @@ class MethodEntry:
         settings: its hyper-parameters; `MethodSettings` where it has none of its own.
         title: for tables and documentation.
         is_default: whether a dataset runs it without being asked.
+        word_dim: length of the class vectors it needs.
     """
 
     implementation: str
     settings: type[MethodSettings]
     title: str
     is_default: bool = True
+    word_dim: int = 300
 
 
 METHODS = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from avpipe.config.models import Dataset, PublishedFeatures, Synthetic
 from avpipe.config.zero_shot import Gzsl
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.methods import METHODS
 from avpipe.sources.local import SourceClip
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def check_splits(settings: Dataset, name: str, clips: Mapping[str, SourceClip] |
         AvpipeError: a split is not in order, has no clip at all of a class, or a class has no vector.
     """
     gzsl = settings.gzsl
+    _check_vector_length(gzsl)
     for benchmark in gzsl.benchmarks:
         if find_features(settings, name, benchmark.features) is not None:
             _check_published(settings, name, benchmark.split, benchmark.features)
@@ -213,6 +215,23 @@ def _check_extracted(settings: Dataset, name: str, split_name: str, clips: Mappi
     if not settings.gzsl.allow_classes_without_clips:
         compare_with_clips(split, clips)
     _check_classes(settings.gzsl, split, names)
+
+
+def _check_vector_length(gzsl: Gzsl) -> None:
+    """Methods are made for class vectors of one length; another would be refused only after all extraction."""
+    from avpipe.gzsl.word_models import vector_length
+    from avpipe.gzsl.words import read_words
+
+    path = gzsl.word_model or gzsl.word_vectors
+    if path is None or not Path(path).exists():  # the embedded dataset's are made by a job
+        return
+    length = vector_length(path) if gzsl.word_model else len(next(iter(read_words(path).values())))
+    unfit = [name for name in gzsl.methods.enabled() if METHODS[name].word_dim != length]
+    if unfit:
+        raise AvpipeError(
+            f"{path} has vectors of {length} numbers; {', '.join(unfit)} need {METHODS[unfit[0]].word_dim}. Take "
+            "vectors of that length, or switch these methods off (gzsl.methods.<name>: null)."
+        )
 
 
 def _check_classes(gzsl: Gzsl, split: Split, names: Mapping[str, str]) -> None:

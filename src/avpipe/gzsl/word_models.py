@@ -106,6 +106,20 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
     raise AvpipeError(f"{path} starts with {first[:40]!r}, which is no known format of word vectors. {_EXPECTED}.")
 
 
+def vector_length(path: str | os.PathLike[str]) -> int:
+    """How many numbers a vector of a word-vector file has, by its first bytes.
+
+    Raises:
+        AvpipeError: as `model_kind`.
+    """
+    kind = model_kind(path)
+    with _open(Path(path)) as stream:
+        if kind == "fasttext":
+            return int(np.frombuffer(stream.read(12), "<i4")[2])  # after the magic number and the version
+        fields = stream.readline(_CHUNK_BYTES).split()
+    return len(fields) - 1 if kind == "glove" else int(fields[1])
+
+
 def _make(path: Path, names: Mapping[str, str], kind: ModelKind) -> tuple[dict[str, Vector], dict[str, Any]]:
     """The vectors and the account of how each was made."""
     found_kind = model_kind(path)
