@@ -115,6 +115,18 @@ def test_fidelity_decides_open_quirks_and_only_those():
     assert corrected.features.c3d.invert_colours is False
 
 
+def test_what_a_person_sets_for_a_method_comes_before_the_committed_feature_sets():
+    """UCF's cls_features come with momentum 0.99: it must not win over a momentum that somebody asks for."""
+    own = {"gzsl": {"methods": {"avca": {"momentum": 0.5}}}}
+    gzsl = load_config({"datasets": {"ucf_gzsl": own}}, DATASETS).dataset("ucf_gzsl").gzsl
+    for features in ("main_features", "cls_features"):
+        assert gzsl.choice("avca", features, "corrected").hyperparameters.momentum == 0.5
+    assert gzsl.choice("ale", "cls_features", "corrected").hyperparameters.norm_inputs is True
+    own["gzsl"]["feature_sets"] = {"cls_features": {"methods": {"avca": {"momentum": 0.7}}}}
+    gzsl = load_config({"datasets": {"ucf_gzsl": own}}, DATASETS).dataset("ucf_gzsl").gzsl
+    assert gzsl.choice("avca", "cls_features", "corrected").hyperparameters.momentum == 0.7
+
+
 def test_no_quirk_is_left_open_after_resolution():
     def walk(model):
         for name, field in type(model).model_fields.items():

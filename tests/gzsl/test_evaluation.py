@@ -151,3 +151,19 @@ def test_whole_number_distances_keep_the_betas() -> None:
 def test_betas_must_be_finite(beta: float) -> None:
     with pytest.raises(AvpipeError, match="must be finite"):
         calibrated_stacking(np.eye(4, dtype=np.float32), [0, 1, 2, 3], SEEN, [0.0, beta])
+
+
+def test_what_could_be_mistaken_is_refused():
+    distances, labels, seen = np.random.default_rng(0).random((4, 3)), [0, 1, 2, 0], [True, True, False]
+    good = calibrated_stacking(distances, labels, seen, [0.0])
+    with pytest.raises(AvpipeError, match="whole numbers"):
+        calibrated_stacking(distances, [0.0, 1.9, 2.0, 0.0], seen, [0.0])
+    with pytest.raises(AvpipeError, match="seen must say"):
+        calibrated_stacking(distances, labels, [0, 1, 2], [0.0])
+    with pytest.raises(AvpipeError, match="real numbers"):
+        calibrated_stacking(distances + 0j, labels, seen, [0.0])
+    backwards = distances[::-1].copy()[::-1].astype(">f8")
+    again = calibrated_stacking(backwards, np.array(labels, ">i4"), seen, [0.0])
+    assert (again.seen, again.unseen) == (good.seen, good.unseen)
+    grown = torch.tensor(distances, requires_grad=True)
+    assert calibrated_stacking(grown, labels, seen, [0.0]).hm == good.hm

@@ -250,3 +250,61 @@ def test_a_rate_in_a_tensor_keeps_its_place(tmp_path: Path) -> None:
     set_learning_rate(optimizer, 1.0)
     load_optimizer_state(optimizer, state)
     assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.25
+
+
+def test_a_signal_while_the_last_seed_is_finished_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage 1 is written whole, and stage 2 does not begin."""
+    real = training.write_stage
+
+    def signalled(*arguments: Any) -> None:
+        real(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_stage", signalled)
+        with pytest.raises(SystemExit):
+            train(tmp_path, (5,))
+    assert (stage_folder(tmp_path, 5, 1) / "stage.json").exists() and not stage_folder(tmp_path, 5, 2).exists()
+
+
+def test_a_checkpoint_of_another_method_stage_or_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    """ALE, DEVISE and SJE have equal weights and settings: only the checkpoint itself can tell them apart."""
+    settings = METHODS["ale"].settings().resolved("corrected")
+    train(tmp_path, (0,), settings, name="ale")
+    where: dict[str, Any] = {"device": "cpu", "threads": 1}
+    with pytest.raises(AvpipeError, match="is of stage 2 of ale; expected stage 2 of devise"):
+        evaluate_stage2(BENCHMARK, "devise", settings, stage2=stage_folder(tmp_path, 0, 2), **where)
+    with pytest.raises(AvpipeError, match="is of stage 1 of ale"):
+        evaluate_stage2(BENCHMARK, "ale", settings, stage2=stage_folder(tmp_path, 0, 1), **where)
+    path = stage_folder(tmp_path, 0, 2) / CHECKPOINT
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0x40
+    path.write_bytes(raw)
+    with pytest.raises(AvpipeError, match="checksum"):
+        evaluate_stage2(BENCHMARK, "ale", settings, stage2=stage_folder(tmp_path, 0, 2), **where)
+    train(tmp_path, (0,), settings, name="ale")  # trains the damaged stage again
+    evaluate_stage2(BENCHMARK, "ale", settings, stage2=stage_folder(tmp_path, 0, 2), **where)
+
+
+@pytest.mark.parametrize("change", [{"beta": None}, {"best_epoch": -1}, {"best_epoch": "1"}, {"learning_rates": None}])
+def test_a_stage_file_that_was_tampered_with_is_not_believed(change: dict[str, Any], tmp_path: Path) -> None:
+    train(tmp_path, (5,))
+    path = stage_folder(tmp_path, 5, 1) / "stage.json"
+    good = path.read_bytes()
+    path.write_text(json.dumps(json.loads(good) | change))
+    train(tmp_path, (5,))
+    assert path.read_bytes() == good
+
+
+def test_stage_2_wants_stage_1_of_its_own_seed_and_settings(tmp_path: Path) -> None:
+    train(tmp_path, (5,))
+    options: dict[str, Any] = {"stage1": stage_folder(tmp_path, 5, 1) / "stage.json", "device": "cpu", "threads": 1}
+    with pytest.raises(AvpipeError, match="found one of seed 5\\."):
+        training.train_stage2(
+            BENCHMARK, "avca", METHOD, METHOD.training(SHORT), seed=6, folder=tmp_path / "x", **options
+        )
+    other = METHOD.model_copy(update={"momentum": 0.9})
+    with pytest.raises(AvpipeError, match="and other settings"):
+        training.train_stage2(BENCHMARK, "avca", other, other.training(SHORT), seed=5, folder=tmp_path / "x", **options)
+    with pytest.raises(AvpipeError, match="listed twice"):
+        train(tmp_path / "y", (5, 5))

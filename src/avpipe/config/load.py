@@ -35,7 +35,10 @@ def load_config(values: Mapping[str, Any], datasets_folder: Path) -> Config:
             raise AvpipeError(f"config: datasets.{name} must map keys to values, found {values_of_dataset!r}")
     definitions = {path.stem: read_yaml(path) for path in sorted(datasets_folder.glob("*.yaml"))}
     names = [*definitions, *(name for name in overrides if name not in definitions)]
-    merged["datasets"] = {name: merge(definitions.get(name, {}), overrides.get(name) or {}) for name in names}
+    merged["datasets"] = {
+        name: merge(_yielding(definitions.get(name, {}), overrides.get(name) or {}), overrides.get(name) or {})
+        for name in names
+    }
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -51,6 +54,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values or {}, dict):
         raise AvpipeError(f"{path} must hold keys and values, found {type(values).__name__}.")
     return values or {}
+
+
+def _yielding(definition: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A committed definition without the hyper-parameters of its feature sets that a person sets for all features."""
+    own = _mapping(_mapping(over.get("gzsl")).get("methods"))
+    gzsl = _mapping(definition.get("gzsl"))
+    sets = {name: dict(_mapping(values)) for name, values in _mapping(gzsl.get("feature_sets")).items()}
+    for values in sets.values():
+        values["methods"] = {
+            method: {key: value for key, value in _mapping(settings).items() if key not in _mapping(own.get(method))}
+            for method, settings in _mapping(values.get("methods")).items()
+        }
+    return {**definition, "gzsl": {**gzsl, "feature_sets": sets}} if sets and own else definition
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +96,8 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown key{_nearest(place)}")
         else:
-            lines.append(f"  {key}: {problem['msg']} (found {_short(problem['input'])})")
+            found = "" if isinstance(problem["input"], Mapping) else f" (found {_short(problem['input'])})"
+            lines.append(f"  {key}: {problem['msg']}{found}")
     lines.append("docs/config.md lists every key.")
     return "\n".join(lines)
 

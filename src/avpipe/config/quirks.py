@@ -22,7 +22,7 @@ def quirk(*, published: Any, corrected: Any, description: str) -> Any:
 class Settings(BaseModel):
     """Base of all config sections: unknown keys are refused, values cannot be changed after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     def resolved(self, fidelity: Fidelity) -> Self:
         """A copy in which every quirk left open has the value that `fidelity` gives it."""

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,13 @@ def load(path: Path) -> dict[str, Any]:
         AvpipeError: missing or unreadable file.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise AvpipeError(f"{path} is damaged: the checksum of {damaged} is wrong. Remove it and run again.")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except AvpipeError:
+        raise
     except FileNotFoundError as error:
         raise AvpipeError(f"No checkpoint at {path}: train that stage first.") from error
     except Exception as error:  # torch raises whatever its unpickler meets
@@ -85,7 +92,10 @@ def load_resume(path: Path, fingerprint: Fingerprint) -> dict[str, Any] | None:
     except AvpipeError as error:
         log.warning("Starting over: %s", error)
         return None
-    found = state.get("fingerprint", {})
+    found = state.get("fingerprint")
+    if not isinstance(found, dict):
+        log.warning("Starting over: %s does not say what run it belongs to.", path)
+        return None
     different = sorted(k for k in {*found, *fingerprint} if found.get(k) != fingerprint.get(k))
     if different:
         log.warning("Starting over: %s belongs to a run with other %s.", path, ", ".join(different))

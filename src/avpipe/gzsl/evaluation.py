@@ -127,12 +127,18 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
 
 
 def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    d = torch.as_tensor(distances)
+    d = _tensor(distances)
+    if d.is_complex():
+        raise AvpipeError(f"Distances are {d.dtype}; expected real numbers.")
     if not d.is_floating_point():  # whole numbers would cut off the betas
         d = d.double()
-    y = torch.as_tensor(labels, device=d.device).long()
-    is_seen = torch.as_tensor(seen, device=d.device).bool()
-    b = torch.as_tensor(betas, device=d.device).to(d.dtype).reshape(-1)
+    given_labels, given_seen = _tensor(labels).to(d.device), _tensor(seen).to(d.device)
+    y, is_seen = given_labels.long(), given_seen.bool()
+    if not torch.equal(y.to(given_labels.dtype), given_labels):
+        raise AvpipeError("Labels must be whole numbers, the column of each sample's class.")
+    if not torch.equal(is_seen.to(given_seen.dtype), given_seen):
+        raise AvpipeError("seen must say for each class whether it is seen: bool [C], not the seen classes' columns.")
+    b = _tensor(betas).to(d.device, d.dtype).reshape(-1)
     if d.ndim != 2 or y.shape != d.shape[:1] or is_seen.shape != d.shape[1:] or not len(b):
         raise AvpipeError(
             f"Calibrated stacking needs distances [N, C], labels [N], seen [C] and at least one beta; found "
@@ -155,6 +161,14 @@ def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor
                 "harmonic mean is undefined. Check which clips of the split have features."
             )
     return d, y, is_seen, b
+
+
+def _tensor(values: Any) -> Tensor:
+    """A tensor of any array, also of one that torch cannot share: other byte order, steps backwards."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    array = np.ascontiguousarray(values)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
 
 
 def _first_minimum(values: Tensor) -> tuple[Tensor, Tensor]:

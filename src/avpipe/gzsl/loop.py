@@ -131,6 +131,8 @@ def fit(tasks: Sequence[Task], finish: Callable[[Task, Outcome], None]) -> None:
             for run in [run for run in active if run.is_done]:
                 active.remove(run)
                 finish(run.task, Outcome(run.model, run.best, run.history))
+        if interrupt.requested:  # while the last one was being finished: its files are there, nothing else is to do
+            raise SystemExit(TERMINATED)
 
 
 def side_by_side(device: torch.device, count: int) -> int:
@@ -281,13 +283,17 @@ class _Run:
         if state is None:
             return
         device = self.task.device
+        epoch, batch = state["epoch"], state["batch"]
+        if not (0 <= epoch <= self.task.epochs and 0 <= batch < self.task.settings.batches_per_epoch):
+            log.warning("Starting over: %s stands at epoch %s, batch %s.", self.task.resume_path, epoch, batch)
+            return
         self.model.load_state_dict(state["model"], strict=True)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             load_optimizer_state(optimizer, saved)
         self.scheduler.load_state_dict(state["scheduler"])
         self.draws["dropout"].set_state(state["dropout_draws"])
         self.epoch_draws = state["epoch_draws"]
-        self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
+        self.epoch, self.batch, self.seconds = epoch, batch, state["seconds"]
         self.sums = {
             int(kind): _Sums(each["terms"], each["values"].to(device), each["batches"].to(device))
             for kind, each in state["sums"].items()
@@ -317,7 +323,11 @@ class _Run:
         return means
 
     def _log_epoch(self, row: Row) -> None:
-        self.logged_at = time.monotonic()
+        """A line for the last epoch, and for others every 20 seconds; epochs.csv has them all."""
+        now = time.monotonic()
+        if row["epoch"] + 1 < self.task.epochs and now - self.logged_at < _LOG_EVERY_SECONDS:
+            return
+        self.logged_at = now
         scores = "not evaluated"
         if row["hm"] is not None:
             figures = (100 * (row[name] or 0) for name in ("seen", "unseen", "hm", "zsl"))

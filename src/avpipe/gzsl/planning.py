@@ -17,6 +17,7 @@ from avpipe.sources.local import SourceClip
 if TYPE_CHECKING:
     from avpipe.gzsl.splits import Split
 
+WORDS_FILES = "word_embeddings_*_normed.npy"
 CACHE_FOLDERS = ("_features_processed", "_features_preprocessed")
 """The code that was published writes the first; its README says the second."""
 
@@ -54,7 +55,9 @@ def missing(settings: Dataset, name: str) -> list[str]:
     if not gzsl.methods.enabled():
         problems.append(f"a method: {key}.methods switches every one off")
     if not gzsl.benchmarks:
-        problems.append(f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split}}]")
+        problems.append(
+            f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split, features: main_features}}]"
+        )
     for benchmark in gzsl.benchmarks:
         if gzsl.feature_sets[benchmark.features].path is not None:
             path = gzsl.feature_sets[benchmark.features].path
@@ -92,8 +95,10 @@ def find_features(settings: Dataset, name: str, features: str) -> str | None:
     for place in places:
         if place.is_dir():
             return str(place)
+    there = sorted({path.name for place in places for path in place.parent.glob("*") if path.is_dir()})
     raise AvpipeError(
-        f"{root} has no features of the set {features!r}; looked for {', '.join(map(str, places))}. Unpack the "
+        f"{root} has no features of the set {features!r}; looked for {', '.join(map(str, places))}; there are "
+        f"{', '.join(there) or 'none'}. Unpack the "
         f"benchmark's features there, set datasets.{name}.gzsl.feature_sets.{features}.path, or remove the benchmark "
         f"from datasets.{name}.gzsl.benchmarks."
     )
@@ -186,6 +191,13 @@ def _check_published(settings: Dataset, name: str, split: str, features: str) ->
         )
     root = class_split_folder(settings) or "."
     read_classes(root, split, read_all_classes(root))
+    path = Path(find_features(settings, name, features) or ".")
+    is_tree = (path / "audio").is_dir() and (path / "video").is_dir()
+    if is_tree and words_file(settings, name, split) is None and not list((path / "text").glob(WORDS_FILES)):
+        raise AvpipeError(
+            f"{path} brings no class vectors: there is no text/{WORDS_FILES}. Fetch it as well, or set "
+            f"datasets.{name}.gzsl.word_vectors."
+        )
     names_file(settings, name, split)
 
 

@@ -193,6 +193,8 @@ def _test(
     """The test of our own checkpoints, on the model in their form."""
     with tempfile.TemporaryDirectory() as folder:
         content = {
+            "stage": 2,
+            "method": method,
             "model": model.state_dict(),
             "epoch": stage.epoch,
             "beta": beta,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
 from torch import nn
 
 from avpipe.config.gzsl import MethodSettings, TrainingSettings
@@ -47,6 +48,8 @@ class StageResult:
         fingerprint: digests of data, settings and method, the seed and the stage's version.
     """
 
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
+
     stage: int
     method: str
     seed: int
@@ -67,9 +70,15 @@ class StageResult:
             AvpipeError: missing file, or not one of this version.
         """
         try:
-            return cls(**json.loads(Path(path).read_text("utf-8")))
-        except (OSError, TypeError, ValueError) as error:
-            raise AvpipeError(f"Cannot read {path} ({error}); train that stage again.") from error
+            result = TypeAdapter(cls).validate_json(Path(path).read_bytes(), strict=True)
+        except (OSError, ValueError) as error:
+            raise AvpipeError(f"Cannot read {path} ({error}); remove it and train that stage again.") from error
+        if not 0 <= result.best_epoch < len(result.learning_rates):
+            raise AvpipeError(
+                f"{path} says that epoch {result.best_epoch} of {len(result.learning_rates)} was the best; remove it "
+                "and train that stage again."
+            )
+        return result
 
 
 def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult | None:
@@ -98,6 +107,8 @@ def write_stage(
         folder / CHECKPOINT,
         {
             "model": model.state_dict(),
+            "stage": result.stage,
+            "method": result.method,
             "epoch": result.best_epoch,
             "beta": result.beta,
             "betas": result.betas,

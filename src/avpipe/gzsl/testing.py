@@ -51,6 +51,11 @@ def evaluate_stage2(
         train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, where)
         model = models.make(model_name, hyperparameters, test).to(where)
         stored = checkpoint.load_model(stage2 / CHECKPOINT, model)
+        if (stored.get("stage"), stored.get("method")) != (2, model_name):
+            raise AvpipeError(
+                f"{stage2 / CHECKPOINT} is of stage {stored.get('stage')} of {stored.get('method')}; expected stage 2 "
+                f"of {model_name}."
+            )
         if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
             raise AvpipeError(f"{stage2 / CHECKPOINT} was trained with other hyper-parameters; train stage 2 again.")
         modes = (*model.calibration_modes, *model.extra_modes)

@@ -8,6 +8,7 @@ Every stage leaves three files in its folder: `checkpoint.pt`, `epochs.csv` and 
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,6 +140,7 @@ def train_seeds(
         SystemExit: code 143 after SIGTERM.
     """
     setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
+    seeds = [operator.index(seed) for seed in seeds]
     words = {seed: words_of(seed) if words_of else None for seed in seeds}
     first = _train_stage(setup, 1, [_Request(seed, stage_folder(folder, seed, 1), words=words[seed]) for seed in seeds])
     _train_stage(
@@ -175,8 +177,11 @@ class _Request:
 
 def _train_stage(setup: _Setup, stage: int, requests: Sequence[_Request]) -> list[StageResult]:
     """A stage with every requested seed; results in the order of the requests."""
+    seeds = [request.seed for request in requests]
+    if len(set(seeds)) < len(seeds):
+        raise AvpipeError(f"A seed is listed twice: {seeds}; each is trained once.")
     for request in requests:
-        _check_first(setup.method, stage, request.first)
+        _check_first(setup, stage, request)
     where = resolve_device(setup.device)
     results: dict[int, StageResult] = {}
     with deterministic(where, setup.threads):
@@ -189,6 +194,7 @@ def _train_stage(setup: _Setup, stage: int, requests: Sequence[_Request]) -> lis
                 tasks.append(task)
             else:
                 log.info("Stage %d with seed %d is finished already.", stage, request.seed)
+                task.resume_path.unlink(missing_ok=True)  # of a run with other settings that was given up
                 results[request.seed] = done
         first = {request.seed: request.first for request in requests}
 
@@ -201,10 +207,26 @@ def _train_stage(setup: _Setup, stage: int, requests: Sequence[_Request]) -> lis
     return [results[request.seed] for request in requests]
 
 
-def _check_first(method: str, stage: int, first: StageResult | None) -> None:
-    if stage == 2 and (first is None or first.stage != 1 or first.method != method):
+def _check_first(setup: _Setup, stage: int, request: _Request) -> None:
+    """Stage 2 goes on from stage 1 of the same method, settings and seed."""
+    first = request.first
+    if stage == 1:
+        return
+    if first is None or first.stage != 1 or first.method != setup.method:
         found = "none" if first is None else f"stage {first.stage} of {first.method}"
-        raise AvpipeError(f"Stage 2 of {method} needs its stage 1, found {found}.")
+        raise AvpipeError(f"Stage 2 of {setup.method} needs its stage 1, found {found}.")
+    if first.seed != request.seed or first.fingerprint.get("settings") != _settings_digest(setup, 1):
+        raise AvpipeError(
+            f"Stage 2 of {setup.method} with seed {request.seed} needs a stage 1 of the same seed and settings; found "
+            f"one of seed {first.seed}" + ("." if first.seed != request.seed else " and other settings.")
+        )
+
+
+def _settings_digest(setup: _Setup, stage: int) -> str:
+    """Of all settings that decide a stage's result."""
+    of_stage2 = {"stage2_schedule"} if stage == 1 else set()
+    training = setup.training.model_dump(mode="json", exclude=of_stage2)
+    return checkpoint.digest_json([setup.hyperparameters.model_dump(mode="json"), training])
 
 
 @dataclass(frozen=True)
@@ -294,12 +316,11 @@ def _fingerprint(
 ) -> checkpoint.Fingerprint:
     first = request.first
     handed_on = None if first is None else [first.best_epoch, first.beta, first.learning_rates]
-    settings = [setup.hyperparameters.model_dump(mode="json"), setup.training.model_dump(mode="json")]
     words = checkpoint.digest_tensors({"words": train.words, "val_words": validation.words})
     return {
         "stage 1 result": checkpoint.digest_json(handed_on),
         "method": setup.method,
-        "settings": checkpoint.digest_json(settings),
+        "settings": _settings_digest(setup, 1 if first is None else 2),
         "seed": str(request.seed),
         "data": checkpoint.digest_json([data_digest, words]),
         "stage version": stages.GZSL_TRAIN,

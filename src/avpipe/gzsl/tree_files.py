@@ -65,7 +65,7 @@ def list_class_file(path: Path) -> tuple[tuple[str, ...], int]:
         if values.ndim != 2 or urls.shape != values.shape[:1] or values.dtype.kind not in "fiu":
             raise AvpipeError(
                 f"{path} has data {values.dtype} {values.shape} and video_urls {urls.shape}; expected numbers "
-                "[n, d] and [n]."
+                "[n, d] and [n]. Build or fetch the tree again."
             )
         width = values.shape[1]
     try:
@@ -83,8 +83,12 @@ def read_class_values(path: Path, out: npt.NDArray[np.float32]) -> None:
     with _opened(path) as file:
         if len(out):
             file["data"].read_direct(out)
-    if not np.isfinite(out).all():
-        raise AvpipeError(f"{path} has features that are not finite; extract them again, and check the weights.")
+    finite = np.isfinite(out).all(axis=1)
+    if not finite.all():
+        raise AvpipeError(
+            f"{path} has features that are not finite in {int((~finite).sum())} rows, the first of them row "
+            f"{int(np.argmin(finite))}; extract them again, and check the weights, or fetch the file again."
+        )
 
 
 @contextmanager

@@ -164,7 +164,8 @@ def read_modality(listings: dict[str, list[ClassFiles]], modality: str) -> npt.N
     widths = sorted({each.widths[modality] for each in files if each.clip_ids})
     if len(widths) != 1:
         raise AvpipeError(
-            f"{modality} features of the widths {widths} in one tree; expected one feature set. Build it again."
+            f"{modality} features of the widths {widths} in one tree; expected one feature set. Build or fetch it "
+            "again."
         )
     values = np.empty((sum(len(each.clip_ids) for each in files), widths[0]), np.float32)
     start = 0

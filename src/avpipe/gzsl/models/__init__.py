@@ -34,8 +34,7 @@ def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) 
     Raises:
         AvpipeError: unknown method, a length below 1, or a hyper-parameter it does not have or allow.
     """
-    if name not in METHODS:
-        raise AvpipeError(f"Unknown zero-shot method {name!r}; known: {', '.join(names())}.")
+    method = implementation(name)
     for kind, length in (("audio", audio_dim), ("video", video_dim)):
         if not isinstance(length, int | np.integer) or length < 1:
             raise AvpipeError(f"{kind}_dim of {name} is {length!r}; expected the length of a vector, at least 1.")
@@ -44,7 +43,7 @@ def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) 
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise AvpipeError(f"Hyper-parameters of {name} are not valid: {found}.") from error
-    return implementation(name)(int(audio_dim), int(video_dim), settings)
+    return method(int(audio_dim), int(video_dim), settings)
 
 
 def make(name: str, settings: MethodSettings, data: TrainingSet | EvaluationSet) -> Method:
@@ -63,7 +62,13 @@ def make(name: str, settings: MethodSettings, data: TrainingSet | EvaluationSet)
 
 
 def implementation(name: str) -> type[Method]:
-    """The class of a method."""
+    """The class of a method.
+
+    Raises:
+        AvpipeError: there is no such method.
+    """
+    if name not in METHODS:
+        raise AvpipeError(f"Unknown zero-shot method {name!r}; known: {', '.join(names())}.")
     module, _, class_name = METHODS[name].implementation.partition(":")
     method: type[Method] = getattr(importlib.import_module(module), class_name)
     return method

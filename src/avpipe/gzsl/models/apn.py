@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avpipe.config.gzsl import APNSettings
-from avpipe.gzsl.models.base import Batch, Losses, Method, required
+from avpipe.gzsl.models.base import Batch, Losses, Method, ranked
 from avpipe.gzsl.models.compatibility import clip_vectors
 from avpipe.gzsl.models.layers import affine
 
@@ -58,7 +58,7 @@ class APN(Method):
         Raises:
             AvpipeError: labels or words are missing.
         """
-        labels, words = required(batch, "labels", "words")
+        labels, words = ranked(batch)
         clips = clip_vectors(batch["audio"], batch["video"], norm_inputs=self.settings.norm_inputs)
         terms = {}
         for name, matrix in (("base", self.ALE_vector), ("proto", self.prototype_vectors["layer4"])):

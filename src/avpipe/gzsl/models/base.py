@@ -32,15 +32,33 @@ def required(batch: Batch, *names: str) -> tuple[Tensor, ...]:
     missing = [name for name in names if name not in batch]
     if missing:
         raise AvpipeError(
-            f"The batch has {', '.join(sorted(batch)) or 'nothing'}, but lacks {', '.join(missing)}. This method ranks "
-            "or projects all training classes: pass labels int64 [B] (rows of words) and words [C, d_w]."
+            f"The batch has {', '.join(sorted(batch)) or 'nothing'}, but lacks {', '.join(missing)}; see "
+            "avpipe.gzsl.models.base.Batch for what each is."
         )
     return tuple(batch[name] for name in names)
 
 
 def pair(batch: Batch, name: str) -> Tensor:
     """Positives and negatives of one modality as two groups: [B, 2, d]."""
-    return torch.stack((batch[name], batch[f"{name}_neg"]), 1)
+    return torch.stack(required(batch, name, f"{name}_neg"), 1)
+
+
+def ranked(batch: Batch) -> tuple[Tensor, Tensor]:
+    """labels int64 [B] and words [C, d_w] of a batch.
+
+    Raises:
+        AvpipeError: one is missing or does not fit. Values are looked at on a CPU only: a GPU would have to wait.
+    """
+    audio, labels, words = required(batch, "audio", "labels", "words")
+    if labels.shape != audio.shape[:1] or labels.is_floating_point():
+        raise AvpipeError(
+            f"labels are {labels.dtype} {tuple(labels.shape)}; expected a whole number for each of {len(audio)} clips."
+        )
+    if labels.device.type == "cpu" and not (int(labels.min()) >= 0 and int(labels.max()) < len(words)):
+        raise AvpipeError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}; expected rows of words, 0 to {len(words) - 1}."
+        )
+    return labels, words
 
 
 class Method(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avpipe.config.gzsl import CompatibilitySettings
-from avpipe.gzsl.models.base import Batch, Losses, Method, required
+from avpipe.gzsl.models.base import Batch, Losses, Method, ranked
 from avpipe.gzsl.models.layers import dropout, linear
 
 
@@ -58,7 +58,7 @@ class Compatibility(Method):
         Raises:
             AvpipeError: labels or words are missing.
         """
-        labels, words = required(batch, "labels", "words")
+        labels, words = ranked(batch)
         projected, _, classes = self.embed(batch["audio"], batch["video"], words)
         violations = margin_violations(projected @ classes.t(), labels, self.settings.margin)
         ranking = self.clip_losses(violations).mean()

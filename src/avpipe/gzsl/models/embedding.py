@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.errors import AvpipeError
 from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.layers import block_layer, linear
 
@@ -59,11 +58,6 @@ class EmbeddingNet(nn.Module):
     def _hidden(self, x: Tensor, track_statistics: bool) -> Tensor:
         layer, norm = self.fc[0], self.fc[1]
         assert isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
-        if self.training and len(x) < 2:
-            raise AvpipeError(
-                f"An embedding network got {len(x)} row(s) of length {layer.in_features} in training; BatchNorm needs "
-                "at least 2. Use a batch_size of 2 or more and 2 or more training classes, or call eval() first."
-            )
         return block_layer(x, layer, norm, self.dropout, training=self.training, track_statistics=track_statistics)
 
 

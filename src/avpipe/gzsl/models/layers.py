@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from avpipe.errors import AvpipeError
+
 _HALF_RANGE = 1 << 15  # of the signed 16-bit numbers that decide dropout
 _ONEDNN_LINEAR = "_linear_pointwise"
 
@@ -76,6 +78,11 @@ def linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b for x [..., in], weight [out, in] -> [..., out]; once differentiable."""
+    if x.shape[-1] != weight.shape[1] or x.dtype != weight.dtype:
+        raise AvpipeError(
+            f"A linear layer got {x.dtype} rows of length {x.shape[-1]}; its weights are {weight.dtype} for rows of "
+            f"length {weight.shape[1]}. Pass features of the widths and the type that the method was built for."
+        )
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     return _Linear.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
 
@@ -87,7 +94,7 @@ def _keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     Bernoulli draws. p is rounded to a multiple of 1/65536 (0.2 becomes 0.199997) and the scale follows the
     rounded value, so the expectation is exact.
     """
-    drop = round(p * 2 * _HALF_RANGE)
+    drop = min(round(p * 2 * _HALF_RANGE), 2 * _HALF_RANGE - 1)
     count = like.numel()
     draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
     draws.random_(-(2**63), None, generator=_generator)
@@ -161,6 +168,11 @@ def block_layer(
     In training every call is normalised by its own statistics, and the running statistics take them one after the
     other, in the order of the groups, unless `track_statistics` is False.
     """
+    if training and len(x) < 2:
+        raise AvpipeError(
+            f"A layer with BatchNorm got {len(x)} row(s) of length {layer.in_features} in training and needs at least "
+            "2. Use a batch_size of 2 or more and 2 or more training classes, or call eval() first."
+        )
     if not training:
         return norm(linear(x, layer).flatten(0, 1)).unflatten(0, x.shape[:2]).relu()
     groups = x.shape[1]
