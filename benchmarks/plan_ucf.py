@@ -31,7 +31,7 @@ def main() -> None:
         folder = Path(temporary)
         n_clips = make_videos(chosen.class_split, folder / "UCF-101")
         settings = {
-            "weights": {"c3d": "random:0", "vggish": "random:0"},
+            "weights": {"c3d": "random:0", "vggish": "random:0", "selavi": "random:0"},
             "datasets": {
                 "ucf_gzsl": {
                     "source": {"path": str(folder / "UCF-101")},
