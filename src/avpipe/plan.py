@@ -256,7 +256,9 @@ class Plan:
     def _missing_source(self, dataset: str) -> list[str]:
         source = self.dataset(dataset).source
         if isinstance(source, PublishedFeatures):
-            return missing_path("the published features", source.path, f"datasets.{dataset}.source.path", source.obtain)
+            # Not source.obtain: in the committed datasets that says where the videos are.
+            obtain = self.dataset(dataset).gzsl.obtain or source.obtain
+            return missing_path("the published features", source.path, f"datasets.{dataset}.source.path", obtain)
         if not isinstance(source, ClassFolders | ClipTable) or not self.uses_videos(dataset):
             return []
         key = f"datasets.{dataset}.source.path"

@@ -97,23 +97,14 @@ def _with_published(
 
 
 def _quirks(settings: Mapping[str, Any], extractors: Sequence[str]) -> dict[str, Any]:
-    """Every switch that `fidelity` decides, with its value; those of extractors that did not run are left out."""
+    """Every switch of the extractors that ran, with its value; the zero-shot methods' are in each result, by form."""
     from avpipe.config.models import Dataset
-    from avpipe.config.quirks import Settings, is_quirk
 
-    def collect(model: Settings, place: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, field in type(model).model_fields.items():
-            value = getattr(model, name)
-            if isinstance(value, Settings):
-                found |= collect(value, f"{place}{name}.")
-            elif is_quirk(field):
-                found[place + name] = value
-        return found
-
-    found = collect(Dataset.model_validate(dict(settings)), "")
+    features = Dataset.model_validate(dict(settings)).features
     return {
-        key: value for key, value in found.items() if not key.startswith("features.") or key.split(".")[1] in extractors
+        f"features.{extractor}.{name}": value
+        for extractor in extractors
+        for name, value in getattr(features, extractor).quirks().items()
     }
 
 
