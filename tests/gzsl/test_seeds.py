@@ -131,6 +131,7 @@ def test_every_method_runs_both_stages_and_is_tested(name: str, form: Any, tmp_p
     train(tmp_path, (0,), settings, name=name)
     report = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
     modes = models.implementation(name)
+    assert modes.word_dim == METHODS[name].word_dim  # which planning checks, without torch
     assert set(report["metrics"]) == {*modes.calibration_modes, *modes.extra_modes}
     assert all(0 <= report["metrics"][report["score_mode"]][key] <= 1 for key in ("seen", "unseen", "hm", "zsl"))
     assert (report["beta_curve"] is None) == (not modes.is_calibrated)
