@@ -31,7 +31,7 @@ from avca_startup import report_startup
 from avca_step import compare_evaluation, compare_step
 from made_tree import KINDS, make_tree
 
-from avpipe.gzsl.runtime import keep_freed_memory
+from avpipe.training.runtime import keep_freed_memory
 
 PARTS = ("step", "metric", "epoch", "startup", "seeds")
 _NEED_TREE = ("epoch", "startup", "seeds")

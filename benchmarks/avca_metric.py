@@ -15,8 +15,8 @@ from new_process import in_new_process
 from plain_avca import plain_metric
 
 from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking
-from avpipe.gzsl.runtime import keep_freed_memory
 from avpipe.gzsl.tensors import EvaluationSet
+from avpipe.training.runtime import keep_freed_memory
 
 SIZES = {
     "UCF, test clips": (1822, 42, 9, 101),

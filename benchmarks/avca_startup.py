@@ -10,10 +10,11 @@ import torch
 from made_tree import KINDS
 from new_process import in_new_process
 
-from avpipe.gzsl import checkpoint, tensors
+from avpipe.gzsl import tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.tree_files import MODALITIES
 from avpipe.gzsl.tree_reading import read_tree
+from avpipe.training import checkpoint
 
 
 class StartUp(NamedTuple):

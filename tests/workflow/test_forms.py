@@ -9,7 +9,7 @@ import yaml
 from project import Project
 from published_source import published_project
 
-from avpipe.gzsl import checkpoint
+from avpipe.training import checkpoint
 
 PLACE = "small, main_split, cls_features"
 RUNS = "results/small/runs/main_split/cls_features"

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from avpipe.config.gzsl import TrainingSettings
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import checkpoint, runtime
 from avpipe.gzsl.capture import CapturedSteps
 from avpipe.gzsl.evaluation import CalibratedStacking
 from avpipe.gzsl.models.base import Method
@@ -26,6 +25,7 @@ from avpipe.gzsl.models.layers import draws_from
 from avpipe.gzsl.optimizers import learning_rate, load_optimizer_state, optimizer_state, set_learning_rate
 from avpipe.gzsl.sampler import PairSampler
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+from avpipe.training import checkpoint, runtime
 
 log = logging.getLogger(__name__)
 

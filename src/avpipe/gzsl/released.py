@@ -15,7 +15,7 @@ from avpipe import weights
 from avpipe.config.gzsl import MethodSettings, TextAlignment
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import checkpoint, models, tensors
+from avpipe.gzsl import models, tensors
 from avpipe.gzsl.class_split import find_folder, listed, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid, evaluate
@@ -23,10 +23,11 @@ from avpipe.gzsl.loop import combined_beta
 from avpipe.gzsl.methods import METHODS
 from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.released_files import Released, check_widths, read_pair, supported
-from avpipe.gzsl.runtime import deterministic
 from avpipe.gzsl.stage_files import CHECKPOINT
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
+from avpipe.training import checkpoint
+from avpipe.training.runtime import deterministic
 
 StrPath = str | os.PathLike[str]
 _NORMALISED_WIDTHS = (128, 4096)  # audio and video of cls_features, whose scripts set --norm_inputs (§3.2)

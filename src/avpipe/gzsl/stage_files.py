@@ -17,8 +17,8 @@ from torch import nn
 
 from avpipe.config.gzsl import MethodSettings, TrainingSettings
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import checkpoint
 from avpipe.io import atomic
+from avpipe.training import checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,14 @@ from avpipe import stages
 from avpipe.config.gzsl import MethodSettings, TrainingSettings
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import checkpoint, models, tensors
+from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid
 from avpipe.gzsl.loop import Outcome, Task, combined_beta, fit
-from avpipe.gzsl.runtime import deterministic
 from avpipe.gzsl.stage_files import RESUME, SUMMARY, StageResult, finished, stage_folder, write_stage
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+from avpipe.training import checkpoint
+from avpipe.training.runtime import deterministic
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Files of a training stage: checkpoints, fingerprints and the resume file. All load with `weights_only=True`."""
+"""Files of a training run: checkpoints, fingerprints and the resume file. All load with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.models.base import Method
 from avpipe.io import atomic
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def load(path: Path) -> dict[str, Any]:
     except AvpipeError:
         raise
     except FileNotFoundError as error:
-        raise AvpipeError(f"No checkpoint at {path}: train that stage first.") from error
+        raise AvpipeError(f"No checkpoint at {path}: run the training first.") from error
     except Exception as error:  # torch raises whatever its unpickler meets
         raise AvpipeError(f"{path} is not a checkpoint that can be read ({error}); remove it and run again.") from error
     if not isinstance(content, dict):
@@ -69,8 +68,8 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_model(path: Path, model: Method) -> dict[str, Any]:
-    """Load the weights of a stage's checkpoint into `model`, strictly; returns the rest of the checkpoint.
+def load_model(path: Path, model: torch.nn.Module) -> dict[str, Any]:
+    """Load the weights of a checkpoint into `model`, strictly; returns the rest of the checkpoint.
 
     Raises:
         AvpipeError: the weights do not fit the model.
