@@ -20,10 +20,12 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/common_retrieval.smk"
 include: "rules/inventory.smk"
 include: "rules/media.smk"
 include: "rules/features.smk"
 include: "rules/gzsl.smk"
+include: "rules/retrieval.smk"
 
 
 rule all:

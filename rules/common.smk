@@ -11,6 +11,7 @@ from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
 from avpipe.features.registry import EXTRACTORS
 from avpipe.plan import DEMO_VIDEOS, DEMO_WORDS, Plan
+from avpipe.retrieval.planning import DEMO_FOLDER
 
 
 def told(function, *arguments):
@@ -45,8 +46,13 @@ def get_shards(path):
 
 
 def get_made_videos(wildcards):
-    """The embedded dataset's videos, where the dataset is that one."""
-    return DEMO_VIDEOS if PLAN.is_synthetic(wildcards.dataset) else []
+    """An embedded dataset's videos, where the dataset is one."""
+    return PLAN.made_folder(wildcards.dataset) if PLAN.is_synthetic(wildcards.dataset) else []
+
+
+def get_made_folder(wildcards):
+    """Where an embedded dataset lies; without a meaning for others."""
+    return PLAN.made_folder(wildcards.dataset)
 
 
 def get_listing(wildcards):

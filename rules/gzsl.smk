@@ -209,6 +209,8 @@ rule evaluate_gzsl:
 
 
 rule write_eval:
+    wildcard_constraints:
+        dataset=GZSL_DATASET,
     input:
         evaluations=get_evaluations,
         trees=get_trees,

@@ -23,6 +23,27 @@ rule make_demo:
         "../workflow/scripts/make_demo.py"
 
 
+rule make_retrieval_demo:
+    output:
+        directory(DEMO_FOLDER),
+    log:
+        "<logs>/make_retrieval_demo.log",
+    benchmark:
+        "<benchmarks>/make_retrieval_demo.tsv"
+    conda:
+        "../envs/avpipe.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime="20m",
+    params:
+        stage=stages.MAKE_RETRIEVAL_DEMO,
+    message:
+        "Making the films of the embedded dataset for retrieval"
+    script:
+        "../workflow/scripts/make_retrieval_demo.py"
+
+
 rule index_source:
     input:
         made=get_made_videos,
@@ -42,7 +63,7 @@ rule index_source:
         source=get_source,
         n_shards=get_leaf("n_shards"),
         listing=get_listing,
-        made_folder=DEMO_VIDEOS,
+        made_folder=get_made_folder,
     message:
         "Listing the clips of {wildcards.dataset}, shard {wildcards.shard}"
     script:

@@ -20,6 +20,7 @@ from avpipe.features.registry import EXTRACTORS
 from avpipe.gzsl import planning
 from avpipe.gzsl.planning import missing_path
 from avpipe.inventory.shards import list_source, split_into_shards
+from avpipe.retrieval import planning as retrieval_planning
 from avpipe.sources.local import SourceClip, listing_digest
 
 DEMO_VIDEOS = "resources/demo_gzsl/videos"
@@ -63,7 +64,7 @@ class Plan:
     def shard_listings(self, dataset: str) -> list[list[SourceClip]]:
         """The clips of every shard, as the source lists them now."""
         settings = self.dataset(dataset)
-        return split_into_shards(list_source(settings.source, DEMO_VIDEOS), settings.n_shards)
+        return split_into_shards(list_source(settings.source, self.made_folder(dataset)), settings.n_shards)
 
     def listing(self, dataset: str, shard: str) -> str | None:
         """A digest of a shard's clips and files; None for data that the pipeline makes itself.
@@ -82,19 +83,27 @@ class Plan:
         """Whether the pipeline makes the dataset's videos."""
         return isinstance(self.dataset(dataset).source, Synthetic)
 
+    def made_folder(self, dataset: str) -> str:
+        """Where an embedded dataset lies."""
+        source = self.dataset(dataset).source
+        is_retrieval = isinstance(source, Synthetic) and source.dataset != "gzsl"
+        return retrieval_planning.DEMO_FOLDER if is_retrieval else DEMO_VIDEOS
+
     def is_trimmed(self, dataset: str) -> bool:
         """Whether clips are cut out of their files before conversion (file mode; stream mode cuts while decoding)."""
         settings = self.dataset(dataset)
         return settings.frame_rate.mode == "file" and isinstance(settings.source, ClipTable)
 
     def extractors(self, dataset: str) -> list[str]:
-        """The extractors whose features the dataset's benchmarks use, and those asked for besides."""
+        """The extractors whose features the dataset's benchmarks and packs use, and those asked for besides."""
         settings = self.dataset(dataset)
         if isinstance(settings.source, PublishedFeatures):
             return []
         sets = [settings.gzsl.feature_sets[benchmark.features] for benchmark in settings.gzsl.benchmarks]
         used = {name for each in sets if each.path is None for name in (each.video, each.audio)}
         used |= set(settings.extract_also)
+        if retrieval_planning.reads_videos(settings):
+            used |= set(retrieval_planning.EXTRACTORS.values())
         return [name for name in EXTRACTORS if name in used]
 
     def reads_converted(self, dataset: str, extractor: str) -> bool:
@@ -118,17 +127,17 @@ class Plan:
     def weights(self, dataset: str, extractor: str) -> str | None:
         """Weights of an extractor: a path or random:<seed>; None for one without a network."""
         self.require(dataset)
-        return self._weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
+        return self.weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
 
     def pca(self, dataset: str, extractor: str) -> str | None:
         """VGGish's PCA file where its settings use one."""
-        return self._weights_file(dataset, "vggish_pca") if self._uses_pca(dataset, extractor) else None
+        return self.weights_file(dataset, "vggish_pca") if self._uses_pca(dataset, extractor) else None
 
     def _uses_pca(self, dataset: str, extractor: str) -> bool:
         return EXTRACTORS[extractor].uses_pca and self.dataset(dataset).features.vggish.postprocess
 
-    def _weights_file(self, dataset: str, key: str) -> str:
-        """What the configuration names, or the place where the catalogue expects the published file."""
+    def weights_file(self, dataset: str, key: str) -> str:
+        """A weights file by its key: what the configuration names, or where the catalogue expects the published one."""
         return getattr(self.dataset(dataset).weights, key) or self.catalogue[key].path
 
     def digests(self, extractor: str) -> dict[str, list[str]]:
@@ -218,13 +227,17 @@ class Plan:
         """
         problems = [*self._missing_source(dataset), *self._missing_weights(dataset)]
         settings = self.dataset(dataset)
-        has_gzsl = bool(settings.gzsl.benchmarks) or not settings.extract_also
+        has_retrieval = retrieval_planning.is_used(settings)
+        has_gzsl = bool(settings.gzsl.benchmarks) or not (settings.extract_also or has_retrieval)
         problems += self._missing_gzsl(dataset) if has_gzsl else []
+        problems += retrieval_planning.missing(self, dataset) if has_retrieval else []
         if not problems:
             problems = self._unfit_weights(dataset)
         self._refuse(dataset, problems)
         if has_gzsl:
             self._check_splits(dataset)
+        if has_retrieval:
+            retrieval_planning.check_subsets(self, dataset)
 
     def require_gzsl(self, dataset: str) -> None:
         """Check that a dataset has what a zero-shot benchmark needs, too.
@@ -259,22 +272,22 @@ class Plan:
             # Not source.obtain: in the committed datasets that says where the videos are.
             obtain = self.dataset(dataset).gzsl.obtain or source.obtain
             return missing_path("the published features", source.path, f"datasets.{dataset}.source.path", obtain)
+        key = f"datasets.{dataset}.source.path"
         if not isinstance(source, ClassFolders | ClipTable) or not self.uses_videos(dataset):
             return []
-        key = f"datasets.{dataset}.source.path"
         return missing_path("the videos", source.path, key, source.obtain)
 
     def _missing_weights(self, dataset: str) -> list[str]:
         problems = []
         for extractor in self.extractors(dataset):
             if EXTRACTORS[extractor].has_weights:
-                spec = self._weights_file(dataset, extractor)
+                spec = self.weights_file(dataset, extractor)
                 if not spec.startswith("random:"):
                     hint = f"{self.catalogue[extractor].url}; or random:<seed> to try the chain without them"
                     problems += missing_path(f"the weights of {extractor}", spec, f"weights.{extractor}", hint)
             if self._uses_pca(dataset, extractor):
                 hint = f"{self.catalogue['vggish_pca'].url}; or set features.vggish.postprocess: false"
-                spec = self._weights_file(dataset, "vggish_pca")
+                spec = self.weights_file(dataset, "vggish_pca")
                 problems += missing_path("VGGish's PCA", spec, "weights.vggish_pca", hint)
         return problems
 
@@ -282,7 +295,7 @@ class Plan:
         """Weight files that are not those of their networks; known before anything is decoded."""
         requests = []
         for extractor in self.extractors(dataset):
-            weights = self._weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
+            weights = self.weights_file(dataset, extractor) if EXTRACTORS[extractor].has_weights else None
             pca = self.pca(dataset, extractor)
             if pca is not None or (weights is not None and not weights.startswith("random:")):
                 # Random weights need no check; beside them the PCA file does.
@@ -299,6 +312,10 @@ class Plan:
 
     def _check_splits(self, dataset: str) -> None:
         listings = self.shard_listings(dataset) if self._lists_videos(dataset) else None
+        if listings and any(not clip.class_name for shard in listings for clip in shard):
+            raise AvpipeError(
+                f"{self.dataset(dataset).source.path} lacks the column class, which zero-shot learning needs. Add it."  # type: ignore[union-attr]
+            )
         clips = None if listings is None else {clip.clip_id: clip for shard in listings for clip in shard}
         planning.check_splits(self.dataset(dataset), dataset, clips)
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.local import list_class_folders, list_table, listing_digest, shard_of
+from avpipe.sources.local import describe_table, list_class_folders, list_table, listing_digest, shard_of
 
 
 def make(folder, *names):
@@ -51,7 +51,7 @@ def test_table_with_stretches(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,class\n", "clip_id"),
+        ("clip_id,class\n", "lacks.*path"),
         ("clip_id,path,class\n", "no clip"),
         ("clip_id,path,class,start_seconds,end_seconds\na,x,X,3,2\n", "line 2.*not after"),
         ("clip_id,path,class,start_seconds\na,x,X,soon\n", "line 2.*'soon'"),
@@ -72,6 +72,28 @@ def test_a_table_that_is_not_in_order(tmp_path, text, message):
     table.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(AvpipeError, match=message):
         list_table(table)
+
+
+def test_a_table_of_ones_own_needs_no_more_than_paths(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,start_seconds,end_seconds\nfilm.mp4,,\nfilm.mp4,1.50,3\nfilm.mp4,2,\n")
+    assert [clip.clip_id for clip in list_table(table)] == ["film", "film_1.5_3", "film_2_end"]
+    assert {each.subset for each in describe_table(table)} == {None}
+
+
+def test_two_stretches_that_start_alike_are_told_apart_and_equal_ones_refused(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,start_seconds,end_seconds\na/film.mp4,1,2\nb/film.mp4,1,2\n")
+    with pytest.raises(AvpipeError, match="more than once.*film_1_2"):
+        list_table(table)
+
+
+def test_subset_and_captions_of_a_table(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("clip_id,path,subset,caption,caption2\nb,b.mp4,test, 玉ねぎを切る ,\na,a.mp4,train,stir,fold\n")
+    first, second = describe_table(table)
+    assert (first.clip_id, first.subset, first.captions) == ("a", "train", ("stir", "fold"))
+    assert (second.clip_id, second.subset, second.captions) == ("b", "test", ("玉ねぎを切る",))
 
 
 def test_a_folder_where_a_table_was_meant_and_the_other_way_round(tmp_path):

@@ -82,16 +82,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-_BRANCHES = ("class_folders", "table", "published", "synthetic")
+_BRANCHES = ("class_folders", "table", "published", "packs", "howto100m", "synthetic")
 
 
 def _explain(error: ValidationError) -> str:
     lines = [f"The configuration has {error.error_count()} problem(s):"]
     for problem in error.errors():
         # Pydantic names the chosen branch of a union in the location; a person wrote no such key.
-        place = [
-            str(part) for part in problem["loc"] if part not in ("class_folders", "table", "published", "synthetic")
-        ]
+        place = [str(part) for part in problem["loc"] if part not in _BRANCHES]
         key = ".".join(place) or "config"
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown key{_nearest(place)}")

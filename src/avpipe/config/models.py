@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from avpipe.config.features import (
     C3DSettings,
@@ -17,6 +17,7 @@ from avpipe.config.features import (
 )
 from avpipe.config.paths import NAME, check_input, expand_home
 from avpipe.config.quirks import Fidelity, Settings
+from avpipe.config.retrieval import Retrieval
 from avpipe.config.zero_shot import Gzsl
 
 ExtractorName = Literal["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
@@ -40,8 +41,9 @@ class ClipTable(Settings):
     kind: Literal["table"] = Field("table", description="A CSV table of clips.")
     path: str | None = Field(
         None,
-        description="CSV with the columns clip_id, path and class, and optionally start_seconds and end_seconds. "
-        "Relative paths start at the table's folder.",
+        description="CSV with the column path and optionally clip_id (unset: the file's name and the stretch), "
+        "start_seconds, end_seconds, class (for zero-shot learning), subset and caption (for retrieval; further "
+        "captions in columns caption2, caption3, …). Relative paths start at the table's folder.",
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
 
@@ -62,13 +64,40 @@ class PublishedFeatures(Settings):
     _check_input = field_validator("path")(check_input)
 
 
+class Packs(Settings):
+    """Clips for retrieval that come as packs or clip pickles: no videos are read and no network runs."""
+
+    kind: Literal["packs"] = Field("packs", description="Every subset has a file of its own (retrieval.subsets).")
+
+
+class HowTo100M(Settings):
+    """Features of whole videos as AVLnet's pre-training reads them."""
+
+    kind: Literal["howto100m"] = Field("howto100m", description="Features in HowTo100M's published layout.")
+    path: str | None = Field(
+        None, description="Folder with <row>/<video>_2d.npz and _3d.npz, 1 and 1.5 rows a second (parsed_videos)."
+    )
+    audio_path: str | None = Field(None, description="Folder with <row>/<video>_spec.npz. Unset: as path.")
+    videos: str | None = Field(
+        None, description="The list of videos, one row each under the header `path` (HowTo100M_1166_videopaths.txt)."
+    )
+    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
+
+    _check_input = field_validator("path", "audio_path", "videos")(check_input)
+
+
 class Synthetic(Settings):
-    """The embedded dataset, made by the pipeline itself."""
+    """An embedded dataset, made by the pipeline itself."""
 
-    kind: Literal["synthetic"] = Field("synthetic", description="The embedded dataset.")
+    kind: Literal["synthetic"] = Field("synthetic", description="An embedded dataset.")
+    dataset: Literal["gzsl", "retrieval_clips", "retrieval_films"] = Field(
+        "gzsl", description="Which: videos in classes, clips of films with captions, or those films whole."
+    )
 
 
-Source = Annotated[ClassFolders | ClipTable | PublishedFeatures | Synthetic, Field(discriminator="kind")]
+Source = Annotated[
+    ClassFolders | ClipTable | PublishedFeatures | Packs | HowTo100M | Synthetic, Field(discriminator="kind")
+]
 
 
 class FrameRate(Settings):
@@ -92,14 +121,19 @@ class Weights(Settings):
     vggish: str | None = Field(None, description="pytorch_vggish.pth of VGGish, or random:<seed>.")
     vggish_pca: str | None = Field(None, description="vggish_pca_params.npz, needed where vggish.postprocess is on.")
     selavi: str | None = Field(None, description="selavi_vgg_sound.pth of SeLaVi (VGGSound), or random:<seed>.")
+    avlnet: str | None = Field(None, description="AVLnet_release.pth (HowTo100M), or random:<seed>.")
+    avlnet_text_tri: str | None = Field(None, description="AVLnet_Text_Tri_release.pth, or random:<seed>.")
+    avlnet_text_fused: str | None = Field(None, description="AVLnet_Text_Fused_release.pth, or random:<seed>.")
 
     _check_input = field_validator("*")(check_input)
 
-    @field_validator("resnet152", "resnext101", "c3d", "vggish", "selavi")
+    @field_validator("*")
     @classmethod
-    def _random_has_a_seed(cls, value: str | None) -> str | None:
+    def _random_has_a_seed(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None or not value.startswith("random:"):
             return value
+        if info.field_name == "vggish_pca":
+            raise ValueError("the PCA has no random stand-in; set features.vggish.postprocess: false instead")
         if not re.fullmatch(r"random:[0-9]+", value):
             raise ValueError(f"{value!r} is not random:<seed> with a whole number, such as random:0")
         return f"random:{int(value.removeprefix('random:'))}"
@@ -141,6 +175,13 @@ class Dataset(Settings):
     )
     weights: Weights = Field(Weights(), description="Weights for this dataset; unset ones as at the top level.")
     gzsl: Gzsl = Field(Gzsl(), description="Generalised zero-shot learning.")
+    retrieval: Retrieval = Field(Retrieval(), description="Audio-video retrieval.")
+
+    @model_validator(mode="after")
+    def _has_one_task(self) -> Dataset:
+        if self.gzsl.benchmarks and self.retrieval.runs:
+            raise ValueError("both gzsl.benchmarks and retrieval.runs are set; make two datasets of one source of it")
+        return self
 
 
 class Config(Settings):

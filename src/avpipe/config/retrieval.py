@@ -168,10 +168,15 @@ class Retrieval(Settings):
         "GoogleNews-vectors-negative300.bin.",
     )
     max_words: int = Field(20, ge=1, description="Known words of a caption that are read.")
-    runs: dict[str, Run] = Field({}, description="What to train and test, by name.")
+    runs: dict[str, Run] = Field({}, description="What to train and test, by name; one that is set to null is not run.")
     seeds: list[int] = Field([1], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
 
     _check_input = field_validator("captions", "word_vectors")(check_input)
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _leave_out_null(cls, value: object) -> object:
+        return {name: run for name, run in value.items() if run is not None} if isinstance(value, dict) else value
 
     @field_validator("seeds")
     @classmethod

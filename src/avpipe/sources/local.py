@@ -15,9 +15,10 @@ from pathlib import Path
 from avpipe.config.models import VIDEO_SUFFIXES
 from avpipe.errors import AvpipeError
 
-TABLE_COLUMNS = ("clip_id", "path", "class")
-OPTIONAL_TABLE_COLUMNS = ("start_seconds", "end_seconds")
-_COLUMNS = (*TABLE_COLUMNS, *OPTIONAL_TABLE_COLUMNS)
+PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
+TIME_COLUMNS = ("start_seconds", "end_seconds")
+SUBSET, CAPTION = "subset", "caption"
+_NAMES = (CLIP_ID, PATH, CLASS)
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +27,7 @@ class SourceClip:
 
     Attributes:
         clip_id: unique in the dataset; for class folders the file's name without suffix.
-        class_name: the folder's name, or the table's `class`.
+        class_name: the folder's name, or the table's `class`; empty where a table has none.
         path: the file.
         start_seconds, end_seconds: the stretch wanted; None: the whole file.
         size_bytes, modified_ns: of the file, -1 where it is missing; they tell a replaced file.
@@ -70,34 +71,70 @@ def list_class_folders(folder: Path) -> list[SourceClip]:
     return _checked(clips, str(folder))
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a table says of a clip besides its place in a file.
+
+    Attributes:
+        clip_id: the clip.
+        subset: where it belongs; None where the table has no such column.
+        captions: every cell of a column whose name begins with `caption`, empty ones left out.
+    """
+
+    clip_id: str
+    subset: str | None
+    captions: tuple[str, ...]
+
+
 def list_table(path: Path) -> list[SourceClip]:
     """The clips of a CSV table, sorted by clip id; files that do not exist are listed with size -1.
 
     Raises:
         AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
     """
+    return _checked([_from_row(row, place, path.parent) for row, place in _rows(path)], str(path))
+
+
+def describe_table(path: Path) -> list[Described]:
+    """Subset and captions of a table's clips, sorted by clip id.
+
+    Raises:
+        AvpipeError: as `list_table`.
+    """
+    described = []
+    for row, place in _rows(path):
+        captions = [text.strip() for column, text in row.items() if column.startswith(CAPTION) and text]
+        clip_id = _from_row(row, place, path.parent).clip_id
+        subset = row[SUBSET].strip() if SUBSET in row else None
+        described.append(Described(clip_id, subset, tuple(filter(None, captions))))
+    return sorted(described, key=lambda each: each.clip_id)
+
+
+def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
+    """The rows of a table and where each stands, for messages."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             _check_columns(path, reader.fieldnames or [])
-            clips = [_from_row(row, f"{path}, line {reader.line_num}", path.parent) for row in reader]
+            rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AvpipeError(f"{path} was not read: {error}. Expected a table of clips, CSV in UTF-8.") from error
-    if not clips:
+    if not rows:
         raise AvpipeError(f"{path} has a header but no clip.")
-    return _checked(clips, str(path))
+    return rows
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     """Other columns are allowed, but not ones that were meant to be a time: the whole file would be used instead."""
-    missing = [column for column in TABLE_COLUMNS if column not in columns]
-    misspelt = [column for column in columns if column not in _COLUMNS and _meant_time(column)]
+    missing = [column for column in (PATH,) if column not in columns]
+    misspelt = [column for column in columns if column not in TIME_COLUMNS and _meant_time(column)]
     twice = sorted({column for column in columns if columns.count(column) > 1})
     for problem, offenders in (("lacks", missing), ("has, perhaps misspelt,", misspelt), ("has twice", twice)):
         if offenders:
             raise AvpipeError(
                 f"{path} {problem} the column(s) {', '.join(offenders)}; found {list(columns)}. "
-                f"Expected {', '.join(TABLE_COLUMNS)} and optionally {', '.join(OPTIONAL_TABLE_COLUMNS)}."
+                f"Expected {PATH} and optionally {CLIP_ID}, {', '.join(TIME_COLUMNS)}, {CLASS} (zero-shot learning "
+                f"needs it), {SUBSET} and {CAPTION} (retrieval)."
             )
 
 
@@ -122,13 +159,21 @@ def _from_file(file: os.DirEntry[str], class_name: str) -> SourceClip:
 
 
 def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
-    if not all(row[column] for column in TABLE_COLUMNS) or None in row:
+    if not all(row[column] for column in _NAMES if column in row) or None in row:
         raise AvpipeError(f"{place}: clip_id, path and class must not be empty, nor cells follow them; found {row}.")
-    start, end = (_seconds(row.get(column), place) for column in OPTIONAL_TABLE_COLUMNS)
+    start, end = (_seconds(row.get(column), place) for column in TIME_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
-    path = str(folder / Path(row["path"]).expanduser())
-    return SourceClip(row["clip_id"], row["class"], path, start, end, *_size_and_time(path))
+    path = str(folder / Path(row[PATH]).expanduser())
+    clip_id = row.get(CLIP_ID) or _id_of(path, start, end)
+    return SourceClip(clip_id, row.get(CLASS, ""), path, start, end, *_size_and_time(path))
+
+
+def _id_of(path: str, start: float | None, end: float | None) -> str:
+    """The id of a clip whose table gives none: the file's name without suffix, and the stretch if there is one."""
+    if start is None and end is None:
+        return Path(path).stem
+    return f"{Path(path).stem}_{start or 0.0:.10g}_{'end' if end is None else f'{end:.10g}'}"
 
 
 def _seconds(text: str | None, place: str) -> float | None:

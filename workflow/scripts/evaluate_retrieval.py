@@ -1,0 +1,26 @@
+"""Test a retrieval run on every gallery."""
+
+from typing import TYPE_CHECKING
+
+
+from avpipe.logs import job_logging, job_name
+from avpipe.retrieval.jobs import RunJob, evaluate_run
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+    names = list(snakemake.params.tests)
+    # Snakemake hands over an input that a run lacks as an empty list.
+    words = dict(zip(names, snakemake.input.words, strict=True)) if snakemake.input.words else {}
+    evaluate_run(
+        RunJob(**snakemake.params.job),
+        packs=dict(zip(names, snakemake.input.packs, strict=True)),
+        tests=snakemake.params.tests,
+        words=words,
+        start=snakemake.params.start,
+        training=snakemake.input.training or None,
+        device=snakemake.params.device,
+        threads=snakemake.threads,
+        target=snakemake.output[0],
+    )
