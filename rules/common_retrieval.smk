@@ -69,14 +69,13 @@ def get_expected(wildcards):
     return RETRIEVAL.subset(get_place(wildcards)).expected
 
 
-def get_word_vectors(wildcards):
-    """The word2vec, GloVe or fastText file."""
-    return RETRIEVAL.settings(wildcards.dataset).word_vectors or []
+def get_file(key):
+    """A file of the retrieval settings as an input; those of an embedded dataset come with its folder."""
 
+    def file(wildcards):
+        return [] if PLAN.is_synthetic(wildcards.dataset) else get_retrieval_leaf(key)(wildcards) or []
 
-def get_captions(wildcards):
-    """Captions with times."""
-    return RETRIEVAL.settings(wildcards.dataset).captions or []
+    return file
 
 
 def get_run(wildcards):
@@ -117,7 +116,13 @@ def get_window_stores(stream):
 def get_window_captions(wildcards):
     """Captions with times, where windows are drawn around them."""
     windows = get_run(wildcards).windows
-    return get_captions(wildcards) if windows is not None and windows.drawn == "captions" else []
+    return get_file("captions")(wildcards) if windows is not None and windows.drawn == "captions" else []
+
+
+def get_captions_path(wildcards):
+    """Where those are; None where none are needed."""
+    windows = get_run(wildcards).windows
+    return get_retrieval_leaf("captions")(wildcards) if windows is not None and windows.drawn == "captions" else None
 
 
 def get_video_list(wildcards):
@@ -209,5 +214,7 @@ def get_retrieval_evaluations(wildcards):
 
 def get_pack_summaries(wildcards):
     """The summaries of every subset that a run is trained or tested on."""
-    places = [place for run, _ in RETRIEVAL.runs(wildcards.dataset) for place in RETRIEVAL.places(wildcards.dataset, run)]
+    places = [
+        place for run, _ in RETRIEVAL.runs(wildcards.dataset) for place in RETRIEVAL.places(wildcards.dataset, run)
+    ]
     return list(dict.fromkeys(place.pack.removesuffix(".h5") + ".json" for place in places))

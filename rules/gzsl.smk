@@ -209,8 +209,6 @@ rule evaluate_gzsl:
 
 
 rule write_eval:
-    wildcard_constraints:
-        dataset=GZSL_DATASET,
     input:
         evaluations=get_evaluations,
         trees=get_trees,
@@ -227,6 +225,8 @@ rule write_eval:
         "<logs>/write_eval/{dataset}.log",
     benchmark:
         "<benchmarks>/write_eval/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=GZSL_DATASET,
     localrule: True
     conda:
         "../envs/avpipe.yaml"

@@ -61,7 +61,7 @@ rule export_clip_pickle:
 rule select_words:
     input:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
-        model=get_word_vectors,
+        model=get_file("word_vectors"),
         made=get_made_videos,
     output:
         "<results>/{dataset}/retrieval/words/{subset}.h5",
@@ -76,6 +76,7 @@ rule select_words:
         runtime="1h",
     params:
         stage=stages.CAPTION_WORDS,
+        model=get_retrieval_leaf("word_vectors"),
     message:
         "Selecting word vectors for the captions of {wildcards.dataset}, {wildcards.subset}"
     script:
@@ -84,8 +85,8 @@ rule select_words:
 
 rule select_window_words:
     input:
-        captions=get_captions,
-        model=get_word_vectors,
+        captions=get_file("captions"),
+        model=get_file("word_vectors"),
         made=get_made_videos,
     output:
         "<results>/{dataset}/retrieval/window_words.h5",
@@ -100,6 +101,8 @@ rule select_window_words:
         runtime="4h",
     params:
         stage=stages.CAPTION_WORDS,
+        model=get_retrieval_leaf("word_vectors"),
+        captions=get_retrieval_leaf("captions"),
     message:
         "Selecting word vectors for the captions of whole videos of {wildcards.dataset}"
     script:
@@ -136,6 +139,7 @@ rule train_retrieval:
         job=get_training_job,
         start=get_start,
         whole_videos=get_whole_videos,
+        captions=get_captions_path,
         device=get_device,
     message:
         "Training {wildcards.run} ({wildcards.variant}) for retrieval on {wildcards.dataset}"
@@ -204,8 +208,6 @@ rule index_pack:
 
 
 rule write_retrieval_eval:
-    wildcard_constraints:
-        dataset=RETRIEVAL_DATASET,
     input:
         evaluations=get_retrieval_evaluations,
         packs=get_pack_summaries,
@@ -221,6 +223,8 @@ rule write_retrieval_eval:
         "<logs>/write_retrieval_eval/{dataset}.log",
     benchmark:
         "<benchmarks>/write_retrieval_eval/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=RETRIEVAL_DATASET,
     localrule: True
     conda:
         "../envs/avpipe.yaml"

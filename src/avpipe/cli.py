@@ -1,4 +1,7 @@
-"""The command line: the demonstration, features of one file, results, and tests of published checkpoints."""
+"""The command line: the demonstration, features of one file, results, and tests of published checkpoints.
+
+The commands of retrieval are in `avpipe.cli_retrieval`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avpipe.cli_retrieval import add_retrieval_commands
 from avpipe.errors import AvpipeError, ClipFailure
 
 
@@ -21,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_show(commands)
     _add_extract(commands)
     _add_evaluate_released(commands)
+    add_retrieval_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen)
@@ -61,13 +66,16 @@ def show_result(path: Path) -> int:
     """Print notices, result tables and account of clips of an eval.json."""
     from rich.console import Console
 
-    from avpipe.report.results import read_record
+    from avpipe.report.results import RETRIEVAL, kind_of, read_record
+    from avpipe.report.retrieval_terminal import print_retrieval
     from avpipe.report.terminal import WIDTH, print_result
 
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    print_result(read_record(path), console)
+    record = read_record(path, None)
+    show = print_retrieval if kind_of(record) == RETRIEVAL else print_result
+    show(record, console)
     console.print(f"The result and all it rests on: {path}", highlight=False)
     return 0
 

@@ -1,25 +1,22 @@
-"""Pack the clips of a subset: from feature stores, or from a clip pickle or pack that was given."""
+"""Pack the clips of a subset: of the source, or of a clip pickle or pack that was given."""
 
 from typing import TYPE_CHECKING
 
 from avpipe.config.models import validate_source
 from avpipe.logs import job_logging, job_name
-from avpipe.retrieval.pack_jobs import pack_extracted, pack_given
+from avpipe.retrieval.build_pack import import_pack
+from avpipe.retrieval.pack_jobs import pack_subset
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    common = {
-        "pack": snakemake.output.pack,
-        "summary": snakemake.output.summary,
-        "expected": snakemake.params.expected,
-        "audio_frames": snakemake.params.audio_frames,
-    }
+    made, window = snakemake.output, snakemake.params.audio_frames
     if snakemake.input.given:
-        pack_given(snakemake.input.given, **common)
+        expected = snakemake.params.expected
+        import_pack(snakemake.input.given, window=window, target=made.pack, summary=made.summary, expected=expected)
     else:
-        pack_extracted(
+        pack_subset(
             source=validate_source(snakemake.params.source),
             made_folder=snakemake.params.made_folder,
             subset=snakemake.wildcards.subset,
@@ -28,5 +25,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
             probes=snakemake.input.probes,
             statuses=snakemake.input.statuses,
             min_audio_frames=snakemake.params.min_audio_frames,
-            **common,
+            window=window,
+            pack=made.pack,
+            summary=made.summary,
         )

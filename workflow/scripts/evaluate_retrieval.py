@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-
 from avpipe.logs import job_logging, job_name
 from avpipe.retrieval.jobs import RunJob, evaluate_run
 

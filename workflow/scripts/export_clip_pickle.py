@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-
 from avpipe.logs import job_logging, job_name
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.published_packs import write_clip_pickle

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-
 from avpipe.logs import job_logging, job_name
 from avpipe.sources.synthetic_retrieval import make_retrieval_demo
 

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-
 from avpipe.logs import job_logging, job_name
 from avpipe.retrieval.jobs import RunJob, train_run
 
@@ -19,7 +18,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
     # Snakemake hands over an input that a run lacks as an empty list.
     train_run(
         RunJob(**snakemake.params.job),
-        source={**source, "captions": snakemake.input.captions or None},
+        source={**source, "captions": snakemake.params.captions},
         words=snakemake.input.words or None,
         start=snakemake.params.start,
         device=snakemake.params.device,

@@ -34,8 +34,8 @@ def plot_results(record: Mapping[str, Any], target: str | os.PathLike[str]) -> N
     """
     groups = by_benchmark(record["results"])
     widest = max((len(group) for group in groups.values()), default=1)
-    with _figure(target, 2.0 + 0.85 * max(widest, 4), 0.7 + 3.2 * max(len(groups), 1)) as figure:
-        figure.suptitle(_title(record), fontsize="medium")
+    with new_figure(target, 2.0 + 0.85 * max(widest, 4), 0.7 + 3.2 * max(len(groups), 1)) as figure:
+        figure.suptitle(title_of(record), fontsize="medium")
         panels = figure.subplots(max(len(groups), 1), 1, squeeze=False)[:, 0]
         for axes, ((split, features), results) in zip(panels, groups.items(), strict=False):
             _draw_bars(axes, results)
@@ -52,7 +52,7 @@ def plot_beta_curves(record: Mapping[str, Any], target: str | os.PathLike[str]) 
     """
     rows = _curve_rows(record["results"])
     columns = max((len(row) for row in rows.values()), default=1)
-    with _figure(target, 1.0 + 1.9 * max(columns, 3), 1.0 + 1.8 * max(len(rows), 1)) as figure:
+    with new_figure(target, 1.0 + 1.9 * max(columns, 3), 1.0 + 1.8 * max(len(rows), 1)) as figure:
         figure.suptitle(f"{record['dataset']}: accuracy in % on test clips over beta", fontsize="medium")
         grid = figure.subplots(max(len(rows), 1), columns, squeeze=False, sharey="row")
         for axes in grid.flat:
@@ -68,7 +68,7 @@ def plot_beta_curves(record: Mapping[str, Any], target: str | os.PathLike[str]) 
 
 
 @contextmanager
-def _figure(target: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
+def new_figure(target: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
     """A figure of a size in inches that is written to `target` at the end."""
     import matplotlib
 
@@ -85,7 +85,7 @@ def _figure(target: str | os.PathLike[str], width: float, height: float) -> Iter
             pyplot.close(figure)
 
 
-def _title(record: Mapping[str, Any]) -> str:
+def title_of(record: Mapping[str, Any]) -> str:
     """The dataset and the warnings, which begin in capitals, by their subjects."""
     subjects = [notice.partition(":")[0].partition(",")[0] for notice in record["notices"]]
     warnings = dict.fromkeys(each for each in subjects if each.isupper())

@@ -19,6 +19,11 @@ from avpipe.report.notices import find_notices
 from avpipe.report.published import as_records, find_dataset, read_published
 from avpipe.report.summary import summarise
 
+GZSL, RETRIEVAL = "gzsl", "retrieval"
+_NEEDED = {
+    GZSL: {"dataset", "notices", "results", "comparisons", "benchmarks", "provenance"},
+    RETRIEVAL: {"dataset", "notices", "results", "packs", "provenance"},
+}
 _LIBRARIES = ("avpipe", "torch", "numpy", "av", "h5py", "librosa", "pandas", "pyarrow", "snakemake", "imageio-ffmpeg")
 
 
@@ -53,25 +58,26 @@ def write_results(
     Raises:
         AvpipeError: an evaluation is another version's, or the published figures are malformed.
     """
-    results = [summarise(_read(path), path) for path in evaluations]
-    benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": _read(path) for path in trees}
-    checked = {Path(path).stem: _read(path) for path in weights}
+    results = [summarise(read_json(path), path) for path in evaluations]
+    benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": read_json(path) for path in trees}
+    checked = {Path(path).stem: read_json(path) for path in weights}
     record = {
         "dataset": dataset,
         "title": settings["title"],
         "notices": find_notices(settings, checked, results, benchmarks),
-        "fidelity": {"word": fidelity, **_quirks(settings, list(checked))},
+        "fidelity": {"word": fidelity, **extractor_quirks(settings, list(checked))},
         "results": _with_published(results, dataset, settings, published),
         "comparisons": {"note": NOTE, "pairs": compare_methods(results)},
         "benchmarks": benchmarks,
-        **({"clips": _read(accounting)} if accounting else {}),
-        "provenance": {**_provenance(checked, has_videos=bool(accounting)), "settings": dict(settings)},
+        **({"clips": read_json(accounting)} if accounting else {}),
+        "provenance": {**provenance(checked, has_videos=bool(accounting)), "settings": dict(settings)},
     }
     write_json(target, record)
     return record
 
 
-def _provenance(weights: Mapping[str, Any], *, has_videos: bool) -> dict[str, Any]:
+def provenance(weights: Mapping[str, Any], *, has_videos: bool) -> dict[str, Any]:
+    """Versions of stages and libraries, and the git commit; with the weights and ffmpeg's where videos were read."""
     return {
         "stages": {name: value for name, value in vars(stages).items() if name.isupper()},
         "libraries": {name: version(name) for name in _LIBRARIES},
@@ -96,8 +102,8 @@ def _with_published(
     return [{**result, "published": figures(result)} for result in results]
 
 
-def _quirks(settings: Mapping[str, Any], extractors: Sequence[str]) -> dict[str, Any]:
-    """Every switch of the extractors that ran, with its value; the zero-shot methods' are in each result, by form."""
+def extractor_quirks(settings: Mapping[str, Any], extractors: Sequence[str]) -> dict[str, Any]:
+    """Every switch of the extractors that ran, with its value; those of methods and runs are in each result."""
     from avpipe.config.models import Dataset
 
     features = Dataset.model_validate(dict(settings)).features
@@ -108,8 +114,12 @@ def _quirks(settings: Mapping[str, Any], extractors: Sequence[str]) -> dict[str,
     }
 
 
-def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_record(path: str | os.PathLike[str], kind: str | None = GZSL) -> dict[str, Any]:
     """An eval.json of this version.
+
+    Args:
+        path: of the file.
+        kind: "gzsl" or "retrieval", which it should be; None: either.
 
     Raises:
         AvpipeError: it is not readable as one.
@@ -118,17 +128,26 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AvpipeError(f"{path} was not read as JSON: {error}. Expected an eval.json.") from None
-    needed = {"dataset", "notices", "results", "comparisons", "benchmarks", "provenance"}
-    if not isinstance(record, dict) or not needed <= record.keys():
+    found = kind_of(record) if isinstance(record, dict) else GZSL
+    needed = _NEEDED.get(found, set())
+    if not isinstance(record, dict) or not needed or not needed <= record.keys():
         lacks = f" (it lacks {', '.join(sorted(needed - record.keys()))})" if isinstance(record, dict) else ""
         raise AvpipeError(
             f"{path} is not a result of this version of avpipe{lacks}. Expected an eval.json, as in "
             "results/<dataset>/; make it again with Snakemake."
         )
+    if kind not in (None, found):
+        raise AvpipeError(f"{path} is a result of the kind {found!r}; expected {kind!r}. Give another eval.json.")
     return record
 
 
-def _read(path: str) -> dict[str, Any]:
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Which kind of result a record is, "gzsl" or "retrieval"."""
+    return str(record.get("kind", GZSL))
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A JSON file that avpipe wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 

@@ -27,7 +27,7 @@ def to_markdown(record: Mapping[str, Any]) -> str:
         lines += _mode_table(results)
         lines += _per_class_table(results, record["benchmarks"].get(f"{split}/{features}", {}))
         lines += _comparison_tables(results, record["comparisons"]["note"])
-    lines += _clips(record)
+    lines += clip_tables(record)
     return "\n".join(lines) + "\n"
 
 
@@ -152,7 +152,7 @@ def _difference(figures: Mapping[str, Any] | None) -> tuple[str, str, str]:
     )
 
 
-def _clips(record: Mapping[str, Any]) -> list[str]:
+def clip_tables(record: Mapping[str, Any]) -> list[str]:
     rows = clip_rows(record)
     lines = ["", "## Clips"] if rows or record["benchmarks"] else []
     if rows:

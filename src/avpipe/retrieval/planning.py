@@ -59,21 +59,21 @@ def reads_videos(settings: Dataset) -> bool:
     return trains_on_windows or any(subset.path is None for subset in retrieval.subsets.values())
 
 
-def describe_clips(settings: Dataset) -> list[Described]:
+def describe_clips(source: Source, made_folder: str = DEMO_FOLDER) -> list[Described]:
     """Subset and captions of every clip of a source; a source that is no table has neither."""
-    table = source_table(settings.source, DEMO_FOLDER)
+    table = source_table(source, made_folder)
     if table is not None:
         return describe_table(table)
-    return [Described(clip.clip_id, None, ()) for clip in list_source(settings.source, DEMO_FOLDER)]
+    return [Described(clip.clip_id, None, ()) for clip in list_source(source, made_folder)]
 
 
-def clips_of(settings: Dataset, subset: str) -> list[Described]:
+def clips_of(source: Source, subset: str, made_folder: str = DEMO_FOLDER) -> list[Described]:
     """The clips of a subset that is made of the source's clips.
 
     Raises:
         AvpipeError: there are none.
     """
-    described = describe_clips(settings)
+    described = describe_clips(source, made_folder)
     chosen = [clip for clip in described if clip.subset in (None, subset)]
     if not chosen:
         names = sorted({str(clip.subset) for clip in described})
@@ -152,7 +152,7 @@ class RetrievalPlan:
         """`digest_of` a subset's clips as the table lists them now; None where it is given or not made yet."""
         if self.given(place) is not None or self.plan.is_synthetic(place.dataset):
             return None
-        return digest_of(clips_of(self.plan.dataset(place.dataset), place.subset))
+        return digest_of(clips_of(self.plan.dataset(place.dataset).source, place.subset))
 
     def tests(self, dataset: str, run: str) -> dict[str, Place]:
         """What a run is tested on, by the names that the configuration uses."""
@@ -328,14 +328,14 @@ def check_subsets(plan: Plan, dataset: str) -> None:
     made = [name for name, subset in settings.retrieval.subsets.items() if subset.path is None]
     if not made or not reads_videos(settings) or isinstance(settings.source, Synthetic):
         return
-    described = describe_clips(settings)
+    described = describe_clips(settings.source)
     if len(made) > 1 and all(clip.subset is None for clip in described):
         raise AvpipeError(
             f"{dataset}: the source does not say which clips are in {' and which in '.join(made)}. Add a column "
             f"`subset` to the table of clips."
         )
     for name in made:
-        clips_of(settings, name)
+        clips_of(settings.source, name)
     for name, run in settings.retrieval.runs.items():
         tests = [settings.retrieval.tests if run.tests is None else run.tests]
         _check_captions(settings, dataset, name, run, [test for each in tests for test in each if "/" not in test])
@@ -347,7 +347,7 @@ def _check_captions(settings: Dataset, dataset: str, name: str, run: Run, tests:
         return
     for subset in [*trained, *tests]:
         if settings.retrieval.subsets[subset].path is None:
-            without = [clip.clip_id for clip in clips_of(settings, subset) if not clip.captions]
+            without = [clip.clip_id for clip in clips_of(settings.source, subset) if not clip.captions]
             if without:
                 raise AvpipeError(
                     f"{dataset}: the run {name} reads captions, and {len(without)} clip(s) of {subset} have none, such "
