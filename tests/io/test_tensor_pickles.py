@@ -18,7 +18,8 @@ import torch
 
 from avpipe.errors import AvpipeError
 from avpipe.io import tensor_pickles
-from avpipe.io.tensor_pickles import read_tensor_pickle, write_tensor_pickle
+from avpipe.io.tensor_pickle_writing import MAGIC_NUMBER, write_tensor_pickle
+from avpipe.io.tensor_pickles import read_tensor_pickle
 
 BASE = torch.arange(24.0).reshape(4, 6)
 KINDS = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -122,7 +123,7 @@ def test_a_hidden_call_is_refused_by_name_and_not_made(tmp_path, where):
 
 def legacy(main: bytes, keys: object = ("0",), tail: bytes = struct.pack("<q2f", 2, 1.5, 2.5), system=None) -> bytes:
     system = {"little_endian": True} if system is None else system
-    plain = [pickle.dumps(part, 2) for part in (tensor_pickles._MAGIC_NUMBER, 1001, system)]
+    plain = [pickle.dumps(part, 2) for part in (MAGIC_NUMBER, 1001, system)]
     return b"".join([*plain, main, pickle.dumps(list(keys), 2), tail])
 
 

@@ -101,7 +101,7 @@ def test_a_model_that_reads_text_needs_captions(table, tmp_path):
     words.touch()
     table.write_text(TABLE.replace("cut", ""))
     runs = {"text": {"model": "avlnet_text_tri", "weights": "random:0"}}
-    with pytest.raises(AvpipeError, match="1 clip.s. of test have none, such as c"):
+    with pytest.raises(AvpipeError, match=r"1 clip\(s\) of test have none, such as c"):
         plan_of(mine=own(table, runs=runs, word_vectors=str(words))).runs("mine")
 
 

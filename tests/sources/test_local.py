@@ -84,7 +84,7 @@ def test_a_table_of_ones_own_needs_no_more_than_paths(tmp_path):
 def test_two_stretches_that_start_alike_are_told_apart_and_equal_ones_refused(tmp_path):
     table = tmp_path / "clips.csv"
     table.write_text("path,start_seconds,end_seconds\na/film.mp4,1,2\nb/film.mp4,1,2\n")
-    with pytest.raises(AvpipeError, match="more than once.*film_1_2"):
+    with pytest.raises(AvpipeError, match=r"more than once.*film_1_2"):
         list_table(table)
 
 

@@ -7,7 +7,6 @@ the other rows. A clip's features are therefore the same bits whatever clips sur
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from avpipe.config.features import Precision
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.decoding import Collected, Decoder
 from avpipe.features.types import Clip, Extractor, Features, Rows, Window
+from avpipe.io.memory import release_memory
 
 Outcome = dict[str, Features] | ClipFailure
 SECONDS_BETWEEN_TICKS = 5.0
@@ -256,17 +256,6 @@ def _tf32(device: torch.device, is_wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
-
-
-def release_memory() -> None:
-    """Give freed memory back to the system, where the C library can.
-
-    Rows that are kept lie between the large buffers of windows that are not; the C library would hold on to those,
-    by some hundred megabytes an hour of video.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 class _Batches:

@@ -8,10 +8,8 @@ on, and `written_by`, the library versions. Clips are sorted by id, so that the 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 from avpipe.features.types import Features
 from avpipe.io.atomic import atomic_path
+from avpipe.io.space import require_space
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def write_store(
         OSError: the disk is full.
     """
     ordered = sorted(clips, key=lambda clip: clip.clip_id)
-    _require_space(Path(target).parent, clips)
+    arrays = (array for clip in clips for each in clip.streams.values() for array in vars(each).values())
+    require_space(Path(target).parent, sum(array.nbytes for array in arrays), "features")
     with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         file.attrs["provenance"] = _json(provenance)
         file.attrs["written_by"] = _json(written_by)
@@ -86,17 +86,6 @@ def write_store(
                 times[row : row + len(each.values)] = each.times
                 pooled[index] = each.pooled
                 row += len(each.values)
-
-
-def _require_space(folder: Path, clips: list[StoredClip]) -> None:
-    """Raise OSError ENOSPC before HDF5 meets a full disk, which ends the process with a segmentation fault."""
-    arrays = (array for clip in clips for each in clip.streams.values() for array in vars(each).values())
-    needed = sum(array.nbytes for array in arrays)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        found = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes of features, {free:,} bytes free"
-        raise OSError(errno.ENOSPC, found, str(folder))
 
 
 def read_provenance(source: str | os.PathLike[str]) -> dict[str, Any]:

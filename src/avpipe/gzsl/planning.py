@@ -231,8 +231,8 @@ def _check_extracted(settings: Dataset, name: str, split_name: str, clips: Mappi
 
 def _check_vector_length(gzsl: Gzsl) -> None:
     """Methods are made for class vectors of one length; another would be refused only after all extraction."""
-    from avpipe.gzsl.word_models import vector_length
     from avpipe.gzsl.words import read_words
+    from avpipe.io.word_files import vector_length
 
     path = gzsl.word_model or gzsl.word_vectors
     if path is None or not Path(path).exists():  # the embedded dataset's are made by a job

@@ -22,7 +22,8 @@ from avpipe.gzsl.data import Benchmark, join
 from avpipe.gzsl.splits import STAGE_2_PARTS
 from avpipe.gzsl.tree_files import MODALITIES, safe_name
 from avpipe.gzsl.words import correct_keys, published_keys
-from avpipe.io.tensor_pickles import read_tensor_pickle, write_tensor_pickle
+from avpipe.io.tensor_pickle_writing import write_tensor_pickle
+from avpipe.io.tensor_pickles import read_tensor_pickle
 
 StrPath = str | os.PathLike[str]
 CACHE_PARTS = {

@@ -1,4 +1,4 @@
-"""Pickles with torch tensors in them, read without torch as numpy arrays and written so that torch reads tensors.
+"""Pickles with torch tensors in them, read without torch as numpy arrays (`tensor_pickle_writing` writes them).
 
 A tensor that is pickled names `torch.storage._load_from_bytes` on bytes that are a torch.save file of their own,
 which torch unpickles in turn without any restriction: `pickle.load` of such a file may run anything. Here both
@@ -6,9 +6,6 @@ levels go through `avpipe.io.pickles.RestrictedUnpickler` with stand-ins for the
 tensor needs. `torch.load(weights_only=True)` was not used for the inner level: it is safe against calls, but it
 allocates what sizes and strides promise, inflates compressed zip members, knows no bound, and has had holes of its
 own; what a storage of numbers needs is little enough to be read here in full.
-
-Writing goes the other way with the same few opcodes. torch itself would write the address of the storage into
-the file, so that equal tensors give different bytes; here equal values give equal bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +17,11 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.errors import AvpipeError
-from avpipe.io.atomic import atomic_path
 from avpipe.io.pickles import (
     Budget,
     Part,
@@ -37,32 +32,13 @@ from avpipe.io.pickles import (
     read_bounded,
     resolve,
 )
+from avpipe.io.tensor_pickle_writing import LEGACY_START, LEGACY_VERSION, MAGIC_NUMBER, STORAGES
 
 MAX_BYTES = 16 << 30
 """Largest file read, and the most that its contents may add up to; VGGSound's largest cache has about 1.5 GB."""
 
 _EXPECTED = "a pickle or torch.save file of plain containers, text, numbers, numpy arrays and CPU tensors"
-_STORAGES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "<u1",  # bytes other than 0 and 1 are no booleans to numpy, so they are compared with 0 later
-}
-_STORAGE_NAMES = {dtype: name for name, dtype in _STORAGES.items() if name != "BoolStorage"} | {"|b1": "BoolStorage"}
 _ZIP_START = b"PK\x03\x04"
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch's format before 1.6, which storages inside pickles still have
-_LEGACY_VERSION = 1001
-_LEGACY_START = pickle.dumps(_MAGIC_NUMBER, 2)
-_SYSTEM = {
-    "protocol_version": _LEGACY_VERSION,
-    "little_endian": True,
-    "type_sizes": {"short": 2, "int": 4, "long": 4},
-}
 _PERSISTENT = frozenset({"BINPERSID"})
 _MAX_DIMENSIONS = 32  # numpy 1's limit
 
@@ -71,7 +47,7 @@ def read_tensor_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYT
     """The object in a pickle or torch.save file (zip or legacy), with a numpy array in place of each CPU tensor.
 
     Read are tensors of bool, 8 to 64 bit integers and 16 to 64 bit floats. Tensors that share a storage become
-    separate arrays. Reading takes about three times the size of the file in memory.
+    separate arrays. Reading takes about twice the size of the file in memory, three times for numpy arrays.
 
     Args:
         path: the file.
@@ -83,31 +59,23 @@ def read_tensor_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYT
     """
     data = read_bounded(path, max_bytes)
     with malformed_refused(path, _EXPECTED):
-        budget = Budget(max_bytes)
-        if data.startswith(_ZIP_START):
-            value = _read_zip(data, budget, _TensorUnpickler)
-        elif data.startswith(_LEGACY_START):
-            value = _read_legacy(data, budget, _TensorUnpickler)
-        else:
-            stream = io.BytesIO(data)
-            check_opcodes(stream, len(data))
-            value = _TensorUnpickler(stream, budget).load()
+        value = _unpickle(data, Budget(max_bytes))
+        del data  # before the tensors are made, or there would be a third copy of their numbers
         return resolve(value, {})
 
 
-def write_tensor_pickle(path: str | os.PathLike[str], value: Any) -> None:
-    """Write dicts, lists, str and int, with numpy arrays of numbers as CPU tensors; equal values, equal bytes.
-
-    The file is a pickle of protocol 4 that `pickle.load` reads where torch 1.6 or later is installed. Arrays
-    of text are written as numpy arrays, readable by numpy 1 and 2.
-
-    Raises:
-        AvpipeError: a value is of another type.
-    """
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        stream.write(b"\x80\x04")
-        _write_value(stream, value)
-        stream.write(b".")
+def _unpickle(data: bytes, budget: Budget) -> Any:
+    """The object with stand-ins for its arrays."""
+    if data.startswith(_ZIP_START):
+        return _read_zip(data, budget, _TensorUnpickler)
+    if data.startswith(LEGACY_START):
+        return _read_legacy(data, budget, _TensorUnpickler)
+    stream = io.BytesIO(data)
+    check_opcodes(stream, len(data))
+    unpickler = _TensorUnpickler(stream, budget)
+    value = unpickler.load()
+    unpickler.memo.clear()  # it refers to the unpickler, and would keep the file's bytes until the next collection
+    return value
 
 
 class _StorageType(Part):
@@ -120,7 +88,7 @@ class _StorageType(Part):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(_STORAGES[self.name])
+        return np.dtype(STORAGES[self.name])
 
 
 class _Storage(Part):
@@ -183,7 +151,7 @@ class _StorageUnpickler(RestrictedUnpickler):
 
     def stands(self) -> dict[tuple[str, str], Any]:
         """The classes of storages."""
-        return {("torch", name): _StorageType(name) for name in _STORAGES}
+        return {("torch", name): _StorageType(name) for name in STORAGES}
 
     def persistent_load(self, pid: Any) -> _Storage:
         """The storage that a torch.save file refers to by its key."""
@@ -249,7 +217,7 @@ def _read_legacy(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]
         check_opcodes(stream, len(data), _PERSISTENT if find else frozenset())
         return (unpickler if find else _StorageUnpickler)(stream, budget, find).load()
 
-    if load() != _MAGIC_NUMBER or load() != _LEGACY_VERSION:
+    if load() != MAGIC_NUMBER or load() != LEGACY_VERSION:
         raise pickle.UnpicklingError("the bytes of a tensor that are not in a format of torch.save")
     system = load()
     if not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -295,101 +263,3 @@ def _read_zip(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -
         return unpickler(stream, budget, find).load()
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise pickle.UnpicklingError(f"a torch.save file that is a damaged zip archive ({error})") from error
-
-
-def _write_value(stream: IO[bytes], value: Any) -> None:
-    if isinstance(value, np.ndarray):
-        (_write_text_array if value.dtype.kind == "U" else _write_tensor)(stream, value)
-    elif isinstance(value, dict):
-        stream.write(b"}(")
-        for key, item in value.items():
-            _write_value(stream, key)
-            _write_value(stream, item)
-        stream.write(b"u")
-    elif isinstance(value, list | tuple):
-        stream.write(b"](" if isinstance(value, list) else b"(")
-        for item in value:
-            _write_value(stream, item)
-        stream.write(b"e" if isinstance(value, list) else b"t")
-    elif isinstance(value, str):
-        text = value.encode("utf-8", "surrogatepass")
-        stream.write(b"X" + struct.pack("<I", len(text)) + text)
-    elif value is None or isinstance(value, bool):
-        stream.write({None: b"N", True: b"\x88", False: b"\x89"}[value])
-    elif isinstance(value, int):
-        encoded = pickle.encode_long(value)
-        stream.write(b"\x8a" + struct.pack("<B", len(encoded)) + encoded)
-    else:
-        raise AvpipeError(
-            f"A {type(value).__name__} cannot be written; expected containers, str, int and numpy arrays."
-        )
-
-
-def _write_global(stream: IO[bytes], module: str, name: str) -> None:
-    _write_value(stream, module)
-    _write_value(stream, name)
-    stream.write(b"\x93")
-
-
-def _write_bytes(stream: IO[bytes], *parts: bytes | memoryview) -> None:
-    stream.write(b"\x8e" + struct.pack("<Q", sum(map(len, parts))))
-    for part in parts:
-        stream.write(part)
-
-
-def _as_bytes(values: npt.NDArray[Any]) -> bytes | memoryview:
-    """The memory of contiguous values, not copied (memoryview cannot cast what is empty)."""
-    return values.reshape(-1).view(np.uint8).data if values.size else b""
-
-
-def _write_tensor(stream: IO[bytes], values: npt.NDArray[Any]) -> None:
-    name = _STORAGE_NAMES.get(values.dtype.newbyteorder("<").str.replace("|i", "<i").replace("|u", "<u"))
-    if name is None:
-        raise AvpipeError(f"An array of {values.dtype} cannot be written as a tensor; expected bool, int or float.")
-    shape = values.shape
-    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    strides = [math.prod(max(size, 1) for size in shape[i + 1 :]) for i in range(len(shape))]
-    _write_global(stream, "torch._utils", "_rebuild_tensor_v2")
-    stream.write(b"(")
-    _write_global(stream, "torch.storage", "_load_from_bytes")
-    _write_bytes(stream, _legacy_header(name, values.size), struct.pack("<q", values.size), _as_bytes(values))
-    stream.write(b"\x85R")
-    _write_value(stream, 0)
-    _write_value(stream, shape)
-    _write_value(stream, tuple(strides))
-    _write_value(stream, False)
-    _write_global(stream, "collections", "OrderedDict")
-    stream.write(b")RtR")
-
-
-def _legacy_header(name: str, length: int) -> bytes:
-    """All of a legacy torch.save file of one storage but its length and numbers."""
-    body = io.BytesIO()
-    body.write(b"\x80\x02(")
-    _write_value(body, "storage")
-    body.write(f"ctorch\n{name}\n".encode())
-    for item in ("0", "cpu", length, None):
-        _write_value(body, item)
-    body.write(b"tQ.")
-    plain = [pickle.dumps(part, 2) for part in (_LEGACY_VERSION, _SYSTEM)]
-    return b"".join([_LEGACY_START, *plain, body.getvalue(), pickle.dumps(["0"], 2)])
-
-
-def _write_text_array(stream: IO[bytes], values: npt.NDArray[np.str_]) -> None:
-    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    _write_global(stream, "numpy.core.multiarray", "_reconstruct")  # numpy 1 does not know numpy._core
-    stream.write(b"(")
-    _write_global(stream, "numpy", "ndarray")
-    _write_value(stream, (0,))
-    _write_bytes(stream, b"b")
-    stream.write(b"tR(")
-    for item in (1, values.shape):
-        _write_value(stream, item)
-    _write_global(stream, "numpy", "dtype")
-    _write_value(stream, (f"U{values.dtype.itemsize // 4}", False, True))
-    stream.write(b"R")
-    _write_value(stream, (3, "<", None, None, None, values.dtype.itemsize, 4, 8))
-    stream.write(b"b")
-    _write_value(stream, False)
-    _write_bytes(stream, _as_bytes(values))
-    stream.write(b"tb")

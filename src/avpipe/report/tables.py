@@ -153,6 +153,7 @@ def _difference(figures: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 
 def clip_tables(record: Mapping[str, Any]) -> list[str]:
+    """The account of clips: in total, per benchmark and subset, and those without features."""
     rows = clip_rows(record)
     lines = ["", "## Clips"] if rows or record["benchmarks"] else []
     if rows:

@@ -1,0 +1,280 @@
+"""A pack: all that AVLnet reads of a set of clips in one safe HDF5 file, of which spectrograms are mapped, not loaded.
+
+Layout: `ids` [n], `video_2d` and `video_3d` [n, 2048] float32, `audio` [sum of T, 40] float32 or float16, clip i
+owning the rows audio_offsets[i]:audio_offsets[i + 1], `audio_frames` [n], and one JSON text per clip in `captions`,
+`eval_captions` and `sources`. Attributes: `format`, `version`, `digest` of the contents, and `info`, JSON of where
+they are from. `audio` is one uncompressed stretch of the file, so that all processes share one copy of it in the
+page cache. Equal packs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.errors import AvpipeError
+from avpipe.io.atomic import atomic_path
+from avpipe.io.space import require_space
+from avpipe.retrieval.pack_checks import MEL_BANDS, check_spectrogram, check_structure, check_visual
+
+FRAMES_PER_SECOND = 100
+
+_FORMAT, _VERSION = "avpipe pack", 1
+_ALIGNMENT_BYTES = 64
+_NORM_FLOOR = 1e-12  # of torch.nn.functional.normalize
+
+
+class ClipSource(NamedTuple):
+    """Where a clip lies.
+
+    Attributes:
+        path: the media file; "" if unknown.
+        start_seconds, end_seconds: the stretch of it; None: from its start, to its end.
+    """
+
+    path: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PackInfo:
+    """Where a pack's clips are from, and which are not in it.
+
+    Attributes:
+        origin: "published pickle" or "extracted".
+        expected: clips that the set should have, those without features too.
+        missing: clips that are known and not in the pack: `clip_id`, `reason` (an `avpipe.errors.Reason`), `detail`.
+        sha256: of the pickle; of extracted packs, of the clips' ids and the digests of their files.
+        provenance: all that the values depend on besides the clips, such as each extractor's settings.
+        warnings: one line for each oddity that was found and kept.
+    """
+
+    origin: str
+    expected: int
+    missing: list[dict[str, str]] = field(default_factory=list)
+    sha256: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Clips that have sound and both visual vectors, n of them.
+
+    Attributes:
+        ids: unique names.
+        video_2d, video_3d: float32 [n, 2048], ResNet-152 and ResNeXt-101 features, pooled over time.
+        audio: float32 or float16 [sum of T, 40], the spectrograms one after the other, in decibels; read-only where
+            it is mapped from a file.
+        offsets: int64 [n + 1]; clip i owns the rows offsets[i]:offsets[i + 1] of `audio`.
+        n_frames: int64 [n], frames of each clip's whole spectrogram, which may be more than are stored.
+        captions: of each clip, as many as there are.
+        eval_captions: the caption to test with, where the set fixes one; else "".
+        sources: where each clip lies.
+        info: where the clips are from.
+        stored_digest: `digest` as the file has it; "" for a pack that was not read from one.
+    """
+
+    ids: list[str]
+    video_2d: npt.NDArray[np.float32]
+    video_3d: npt.NDArray[np.float32]
+    audio: npt.NDArray[np.floating]
+    offsets: npt.NDArray[np.int64]
+    n_frames: npt.NDArray[np.int64]
+    captions: list[tuple[str, ...]]
+    eval_captions: list[str]
+    sources: list[ClipSource]
+    info: PackInfo
+    stored_digest: str = ""
+
+    def __len__(self) -> int:
+        """Clips."""
+        return len(self.ids)
+
+    def spectrogram(self, index: int) -> npt.NDArray[np.floating]:
+        """The frames of one clip, [T, 40], a view of `audio`."""
+        return self.audio[self.offsets[index] : self.offsets[index + 1]]
+
+    def visual(self) -> npt.NDArray[np.float32]:
+        """What the networks take, float32 [n, 4096]: both vectors at length 1, 2-D first (specs/avlnet.md §1.1)."""
+        return np.hstack([_normalised(self.video_2d), _normalised(self.video_3d)])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids, captions and features; not of `sources` and `info`, which no result depends on."""
+        return self.stored_digest or _digest(self, map(_sha256, map(self.spectrogram, range(len(self)))))
+
+
+def write_pack(target: str | os.PathLike[str], pack: Pack) -> None:
+    """Write a pack, whole or not at all.
+
+    Raises:
+        AvpipeError: arrays that do not fit together, repeated ids, or values that are no numbers.
+        OSError: the disk is full.
+    """
+    with pack_writer(target, pack, pack.audio.dtype) as put:
+        for index in range(len(pack)):
+            put(index, pack.spectrogram(index))
+
+
+@contextmanager
+def pack_writer(
+    target: str | os.PathLike[str], pack: Pack, dtype: npt.DTypeLike
+) -> Iterator[Callable[[int, npt.NDArray[np.floating]], None]]:
+    """Write a pack whose spectrograms come one at a time, in any order; `pack.audio` is not read.
+
+    Args:
+        target: the HDF5 file.
+        pack: all but the spectrograms.
+        dtype: of the spectrograms in the file, float32 or float16.
+
+    Yields:
+        put(index, spectrogram [T, 40]), to be called once for each clip.
+
+    Raises:
+        AvpipeError: as `write_pack`, or a clip was put twice or not at all.
+        OSError: the disk is full.
+    """
+    n_rows = int(pack.offsets[-1])
+    check_structure(pack, str(target), (n_rows, MEL_BANDS), np.dtype(dtype))
+    check_visual(pack, str(target))
+    needed = n_rows * MEL_BANDS * np.dtype(dtype).itemsize + pack.video_2d.nbytes + pack.video_3d.nbytes
+    require_space(Path(target).parent, needed, "features")
+    digests = [""] * len(pack)
+    with atomic_path(target) as temporary, _create(temporary) as file:
+        audio = file.create_dataset("audio", (n_rows, MEL_BANDS), np.dtype(dtype).newbyteorder("<"))
+
+        def put(index: int, spectrogram: npt.NDArray[np.floating]) -> None:
+            begin, end = pack.offsets[index : index + 2]
+            values = np.ascontiguousarray(spectrogram, audio.dtype)
+            check_spectrogram(values, f"{target}, clip {pack.ids[index]!r}", int(end - begin))
+            if digests[index]:
+                raise AvpipeError(f"{target}: the spectrogram of clip {pack.ids[index]!r} came twice; give it once.")
+            audio[begin:end] = values
+            digests[index] = _sha256(values)
+
+        yield put
+        lacking = [clip_id for clip_id, digest in zip(pack.ids, digests, strict=True) if not digest]
+        if lacking:
+            raise AvpipeError(
+                f"{target}: {len(lacking)} of {len(pack)} clips came without a spectrogram, such as {lacking[0]!r}; "
+                "give one for every clip."
+            )
+        _write_tables(file, pack, _digest(pack, iter(digests)))
+
+
+def read_pack(source: str | os.PathLike[str]) -> Pack:
+    """A pack, its spectrograms mapped from the file (read-only; copy them before they become tensors).
+
+    Raises:
+        AvpipeError: there is no such file, it is no pack, of another version, or damaged.
+    """
+    try:
+        with _open(source) as file:
+            audio = file["audio"]
+            mapped = _map(source, audio)
+            texts = {name: [json.loads(text) for text in file[name].asstr()[:]] for name in _TEXTS}
+            pack = Pack(
+                ids=list(file["ids"].asstr()[:]),
+                video_2d=file["video_2d"][:],
+                video_3d=file["video_3d"][:],
+                audio=mapped,
+                offsets=file["audio_offsets"][:],
+                n_frames=file["audio_frames"][:],
+                captions=[tuple(captions) for captions in texts["captions"]],
+                eval_captions=texts["eval_captions"],
+                sources=[ClipSource(*each) for each in texts["sources"]],
+                info=PackInfo(**json.loads(file.attrs["info"])),
+                stored_digest=file.attrs["digest"],
+            )
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise AvpipeError(
+            f"{source} is a damaged pack: {error}. Delete it and run the command again that made it."
+        ) from error
+    check_structure(pack, str(source), mapped.shape, mapped.dtype)
+    return pack
+
+
+_TEXTS = ("captions", "eval_captions", "sources")
+
+
+def _create(path: Path) -> h5py.File:
+    """An HDF5 file whose arrays start at multiples of what processors like to read from."""
+    return h5py.File(
+        path, "w", libver="latest", alignment_threshold=_ALIGNMENT_BYTES, alignment_interval=_ALIGNMENT_BYTES
+    )
+
+
+def _write_tables(file: h5py.File, pack: Pack, digest: str) -> None:
+    """All but the spectrograms."""
+    text = h5py.string_dtype("utf-8")
+    file.attrs["format"] = _FORMAT
+    file.attrs["version"] = _VERSION
+    file.attrs["digest"] = digest
+    file.attrs["info"] = json.dumps(asdict(pack.info), sort_keys=True)
+    file.create_dataset("ids", data=pack.ids, dtype=text)
+    file.create_dataset("video_2d", data=pack.video_2d, dtype="<f4")
+    file.create_dataset("video_3d", data=pack.video_3d, dtype="<f4")
+    file.create_dataset("audio_offsets", data=pack.offsets, dtype="<i8")
+    file.create_dataset("audio_frames", data=pack.n_frames, dtype="<i8")
+    for name in _TEXTS:
+        file.create_dataset(name, data=[json.dumps(each) for each in getattr(pack, name)], dtype=text)
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    if not Path(source).is_file():
+        raise AvpipeError(f"{source} does not exist; check the path or make the pack first.")
+    if not h5py.is_hdf5(source):
+        raise AvpipeError(
+            f"{source} is no pack: it does not start as HDF5 files do. Expected a pack of avpipe (.h5); published clip "
+            "pickles are read by avpipe.retrieval.published_packs.read_clip_pickle."
+        )
+    with h5py.File(source, "r") as file:
+        if file.attrs.get("format") != _FORMAT:
+            raise AvpipeError(f"{source} is an HDF5 file, but no pack of avpipe; check the path.")
+        if file.attrs.get("version") != _VERSION:
+            raise AvpipeError(
+                f"{source} is a pack of version {file.attrs.get('version')}; this avpipe reads version {_VERSION}. "
+                "Make the pack again."
+            )
+        yield file
+
+
+def _map(source: str | os.PathLike[str], audio: h5py.Dataset) -> npt.NDArray[np.floating]:
+    """The spectrograms where they lie in the file."""
+    offset = audio.id.get_offset()
+    if audio.chunks is not None or offset is None:
+        raise AvpipeError(
+            f"{source}: its spectrograms are not one uncompressed stretch of the file, so they cannot be mapped; was "
+            "it repacked? Make the pack again."
+        )
+    return np.memmap(source, audio.dtype, "r", offset, audio.shape)
+
+
+def _normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return (vectors / np.maximum(lengths, _NORM_FLOOR)[:, None]).astype(np.float32)
+
+
+def _sha256(values: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data).hexdigest()
+
+
+def _digest(pack: Pack, spectrograms: Iterator[str]) -> str:
+    """Of the digests of the parts."""
+    parts: list[Any] = [pack.ids, pack.captions, pack.eval_captions, pack.n_frames.tolist()]
+    parts += [_sha256(np.asarray(video, np.float32)) for video in (pack.video_2d, pack.video_3d)]
+    return hashlib.sha256(json.dumps([*parts, *spectrograms]).encode()).hexdigest()

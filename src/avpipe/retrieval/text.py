@@ -1,0 +1,190 @@
+"""Captions as word vectors: the published tokens, and a table of only the words that occur (specs/avlnet.md §1.2)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.errors import AvpipeError
+from avpipe.io.atomic import atomic_path
+from avpipe.io.fasttext_files import subword_vectors
+from avpipe.io.word_files import model_kind, select_vectors
+
+MAX_WORDS = 20
+
+_TOKEN = re.compile(r"[\w']+")
+_FORMAT, _VERSION = "avpipe word table", 1
+
+
+def tokenise(sentence: str) -> list[str]:
+    """The words of a sentence, case kept: runs of letters, digits, underscores and apostrophes.
+
+    Scripts without spaces, such as Japanese, give one token up to each punctuation mark.
+    """
+    return _TOKEN.findall(sentence)
+
+
+@dataclass(frozen=True, eq=False)
+class WordTable:
+    """Words and their vectors.
+
+    Attributes:
+        words: each once.
+        vectors: float32 [V, d], as the model has them, not normalised; d is 300 for the published networks.
+        source: the model that they are from, for the record.
+    """
+
+    words: list[str]
+    vectors: npt.NDArray[np.float32]
+    source: str = ""
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return int(self.vectors.shape[1])
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {word: row for row, word in enumerate(self.words)}
+
+    def matrix(self, sentence: str, max_words: int = MAX_WORDS) -> npt.NDArray[np.float32]:
+        """Vectors of the sentence's known words in order, float32 [max_words, d].
+
+        Unknown words leave no gap; words beyond `max_words` are cut, and zeros fill up what is left.
+        """
+        rows = [self._rows[token] for token in tokenise(sentence) if token in self._rows][:max_words]
+        filled = np.zeros((max_words, self.dimension), np.float32)
+        filled[: len(rows)] = self.vectors[rows]
+        return filled
+
+    def known(self, sentence: str) -> tuple[int, int]:
+        """How many of the sentence's tokens have a vector, and how many tokens it has."""
+        tokens = tokenise(sentence)
+        return sum(token in self._rows for token in tokens), len(tokens)
+
+
+def vocabulary_report(table: WordTable, sentences: Iterable[str]) -> dict[str, Any]:
+    """How much of some captions the word vectors cover.
+
+    Returns:
+        `captions`, `tokens` and `known_tokens`: how many; `unknown_rate`: share of tokens without vector (0 where
+        there is no token); `captions_without_known_word`: how many, all of which get the same embedding.
+    """
+    counts = [table.known(sentence) for sentence in sentences]
+    tokens = sum(n_tokens for _, n_tokens in counts)
+    known = sum(n_known for n_known, _ in counts)
+    return {
+        "captions": len(counts),
+        "tokens": tokens,
+        "known_tokens": known,
+        "unknown_rate": (tokens - known) / tokens if tokens else 0.0,
+        "captions_without_known_word": sum(n_known == 0 for n_known, _ in counts),
+    }
+
+
+def select_words(
+    model_path: str | os.PathLike[str], sentences: Iterable[str], target: str | os.PathLike[str]
+) -> WordTable:
+    """Take the vectors of the words that occur in some captions from a word-vector model, and write them as a table.
+
+    Args:
+        model_path: word2vec (binary or text, also .gz), GloVe, or fastText; a fastText .bin makes a vector of
+            subwords for any word.
+        sentences: the captions.
+        target: the table to write (.h5).
+
+    Returns:
+        The table, its words in alphabetical order.
+
+    Raises:
+        AvpipeError: the file is no such model or damaged, or knows none of the words.
+    """
+    path = Path(model_path)
+    wanted: set[str] = set()
+    for sentence in sentences:
+        wanted.update(tokenise(sentence))
+    kind = model_kind(path)
+    if kind == "fasttext":
+        found = {word: made.vector.astype(np.float32) for word, made in subword_vectors(path, wanted).items()}
+        found = {word: vector for word, vector in found.items() if vector.any()}  # too short for any subword
+    else:
+        found = select_vectors(path, kind, wanted)
+    if not found:
+        raise AvpipeError(
+            f"{path} has a vector for none of the {len(wanted)} words of the captions, such as "
+            f"{sorted(wanted)[:5]}. Expected a model of the captions' language; case matters."
+        )
+    words = sorted(found)
+    table = WordTable(words, np.stack([found[word] for word in words]), path.name)
+    write_word_table(target, table)
+    return table
+
+
+def write_word_table(target: str | os.PathLike[str], table: WordTable, *, source: str | None = None) -> None:
+    """Write a word table, whole or not at all; equal tables give equal bytes.
+
+    Args:
+        target: the HDF5 file.
+        table: the words.
+        source: the model that they are from; None: as the table says.
+
+    Raises:
+        AvpipeError: words that occur twice, or vectors that do not fit them or are not finite.
+    """
+    _check(table, str(target))
+    with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs["format"] = _FORMAT
+        file.attrs["version"] = _VERSION
+        file.attrs["source"] = table.source if source is None else source
+        file.create_dataset("words", data=table.words, dtype=h5py.string_dtype("utf-8"), shape=(len(table.words),))
+        file.create_dataset("vectors", data=table.vectors, dtype="<f4")
+
+
+def read_word_table(source: str | os.PathLike[str]) -> WordTable:
+    """A word table.
+
+    Raises:
+        AvpipeError: there is no such file, it is no word table, of another version, or damaged.
+    """
+    if not Path(source).is_file():
+        raise AvpipeError(f"{source} does not exist; check the path or make the word table first.")
+    try:
+        with h5py.File(source, "r") as file:
+            found = file.attrs.get("format"), file.attrs.get("version")
+            if found != (_FORMAT, _VERSION):
+                raise AvpipeError(
+                    f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. Make "
+                    "the word table again."
+                )
+            table = WordTable(list(file["words"].asstr()[:]), file["vectors"][:], file.attrs["source"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise AvpipeError(
+            f"{source} is not a readable word table: {error}. Delete it and run the command again that made it."
+        ) from error
+    _check(table, str(source))
+    return table
+
+
+def _check(table: WordTable, name: str) -> None:
+    if table.vectors.ndim != 2 or len(table.vectors) != len(table.words) or table.vectors.dtype != np.float32:
+        raise AvpipeError(
+            f"{name}: {len(table.words)} words with vectors {table.vectors.dtype} {list(table.vectors.shape)}; "
+            "expected float32 and one row per word. Make the word table again."
+        )
+    if len(set(table.words)) < len(table.words):
+        raise AvpipeError(f"{name}: words that occur twice; expected each once. Make the word table again.")
+    wrong = np.flatnonzero(~np.isfinite(table.vectors).all(axis=1))
+    if len(wrong):
+        raise AvpipeError(
+            f"{name}: the vector of {table.words[wrong[0]]!r} and of {len(wrong) - 1} more words has values that are "
+            "no numbers. Get the word-vector model again."
+        )
