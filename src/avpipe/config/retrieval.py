@@ -52,7 +52,7 @@ class Windows(Settings):
     caption_start: Literal["clamped", "published"] | None = quirk(
         published="published",
         corrected="clamped",
-        description="Captions in the first 0.02 s: start at the first frame, or give an empty spectrogram.",
+        description="Captions that start before 0.0125 s: start at the first frame, or give an empty spectrogram.",
     )
     lacking_video: Literal["skip", "zeros"] | None = quirk(
         published="zeros",

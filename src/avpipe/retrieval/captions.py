@@ -1,0 +1,255 @@
+"""Captions with times of many videos, as HowTo100M has them: caption.json or caption.pickle (specs/avlnet.md §1.4).
+
+Both files map a video id to {"start": [...], "end": [...], "text": [...]}, in seconds. HowTo100M has 136 million
+captions, so they are kept as arrays and one block of text, not as Python objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from array import array
+from collections.abc import Collection, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+from avpipe.errors import AvpipeError
+from avpipe.io.pickles import read_pickle
+from avpipe.retrieval.windows import VideoCaptions
+
+log = logging.getLogger(__name__)
+
+KEYS = ("start", "end", "text")
+CHUNK_CHARACTERS = 1 << 22
+_STRUCTURE = '{video id: {"start": [...], "end": [...], "text": [...]}} with lists of one length'
+
+
+class Captions:
+    """Captions by video id, cleaned when they are added: in order of start, with an end behind the start.
+
+    Attributes:
+        changes: what was done to captions -> how often: "dropped, time is not a number", "dropped, ends before it
+            starts or at once", "start below 0 set to 0"; and "videos put in order of start".
+    """
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+        self._starts, self._ends = array("d"), array("d")
+        self._text = bytearray()
+        self._offsets, self._text_ends = array("q", [0]), array("q")
+        self.changes: dict[str, int] = {}
+
+    def add(self, video_id: str, starts: Collection[Any], ends: Collection[Any], texts: Collection[Any]) -> None:
+        """Add a video's captions.
+
+        A caption whose start or end is not a finite number is left out, then one that does not end after it starts
+        (a start below 0 counts as 0). The rest is sorted by start, those of equal start staying as they were. A text
+        that is None or NaN is empty.
+
+        Raises:
+            ValueError: the id was added before, or the three differ in length.
+        """
+        if video_id in self._index:
+            raise ValueError("it occurs twice")
+        if not len(starts) == len(ends) == len(texts):
+            raise ValueError(f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts")
+        kept = [found for found in map(self._cleaned, starts, ends, texts) if found is not None]
+        if any(after[0] < before[0] for before, after in pairwise(kept)):
+            self._note("videos put in order of start")
+            kept.sort(key=lambda caption: caption[0])
+        for start, end, text in kept:
+            self._starts.append(start)
+            self._ends.append(end)
+            self._text += text.encode("utf-8", "replace")  # JSON may hold half of a surrogate pair
+            self._text_ends.append(len(self._text))
+        self._index[video_id] = len(self._index)
+        self._offsets.append(len(self._starts))
+
+    def _cleaned(self, start: Any, end: Any, text: Any) -> tuple[float, float, str] | None:
+        begin, stop = _seconds(start), _seconds(end)
+        if not (math.isfinite(begin) and math.isfinite(stop)):
+            self._note("dropped, time is not a number")
+            return None
+        if stop <= max(0.0, begin):
+            self._note("dropped, ends before it starts or at once")
+            return None
+        if begin < 0:
+            self._note("start below 0 set to 0")
+        is_absent = text is None or (isinstance(text, float) and math.isnan(text))
+        return max(0.0, begin), stop, "" if is_absent else str(text)
+
+    def _note(self, change: str) -> None:
+        self.changes[change] = self.changes.get(change, 0) + 1
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._index
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self._index)
+
+    @property
+    def n_captions(self) -> int:
+        """Captions of all videos."""
+        return len(self._starts)
+
+    def of(self, video_id: str) -> VideoCaptions:
+        """One video's captions; none for a video that has none left, or is not known."""
+        begin, end = self._span(video_id)
+        texts = [self._text_at(position) for position in range(begin, end)]
+        return VideoCaptions(self._starts[begin:end].tolist(), self._ends[begin:end].tolist(), texts)
+
+    def first_start(self, video_id: str) -> float | None:
+        """When a video's first caption starts, in seconds; None without captions."""
+        begin, end = self._span(video_id)
+        return self._starts[begin] if begin < end else None
+
+    def texts(self) -> Iterator[str]:
+        """The text of every caption, from which the words that are needed are known."""
+        return map(self._text_at, range(len(self._starts)))
+
+    def digest(self) -> str:
+        """sha256 of all captions and the ids they belong to."""
+        total = hashlib.sha256(json.dumps(list(self._index)).encode())
+        for part in (self._offsets, self._starts, self._ends, self._text_ends, self._text):
+            total.update(part)
+        return total.hexdigest()
+
+    def _span(self, video_id: str) -> tuple[int, int]:
+        position = self._index.get(video_id)
+        return (0, 0) if position is None else (self._offsets[position], self._offsets[position + 1])
+
+    def _text_at(self, position: int) -> str:
+        begin = self._text_ends[position - 1] if position else 0
+        return self._text[begin : self._text_ends[position]].decode()
+
+
+def read_captions(path: str | os.PathLike[str], video_ids: Collection[str] | None = None) -> Captions:
+    """Read HowTo100M's caption.json or caption.pickle.
+
+    JSON is read as a stream and costs no memory beyond the result. A pickle is unpickled whole, without running it
+    (`avpipe.io.pickles`); that takes several times the file's size, so the JSON is the one to use for all of HowTo100M.
+
+    Args:
+        path: the file; .json is JSON, anything else a pickle.
+        video_ids: videos to keep; None: all.
+
+    Raises:
+        AvpipeError: the file is absent, cut short, or of another structure.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AvpipeError(f"{path} does not exist; expected HowTo100M's caption.json or caption.pickle.")
+    wanted = None if video_ids is None else frozenset(video_ids)
+    captions = Captions()
+    for video_id, found in _json_videos(path) if path.suffix == ".json" else _pickle_videos(path):
+        if wanted is None or video_id in wanted:
+            _add(captions, path, video_id, found)
+    if captions.changes:
+        changes = "; ".join(f"{change}: {n:,}" for change, n in sorted(captions.changes.items()))
+        log.warning("%s: %s captions of %s videos; %s", path, f"{captions.n_captions:,}", f"{len(captions):,}", changes)
+    return captions
+
+
+def _add(captions: Captions, path: Path, video_id: str, found: Any) -> None:
+    if not isinstance(found, Mapping) or not set(KEYS) <= set(found):
+        held = f"keys {sorted(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise AvpipeError(f"{path}: video {video_id!r} has {held}, expected {_STRUCTURE}.")
+    columns = [found[key] for key in KEYS]
+    if not all(isinstance(column, list | tuple) or getattr(column, "ndim", 0) == 1 for column in columns):
+        kinds = ", ".join(f"{key} {type(column).__name__}" for key, column in zip(KEYS, columns, strict=True))
+        raise AvpipeError(f"{path}: video {video_id!r} has {kinds}, expected {_STRUCTURE}.")
+    try:
+        captions.add(video_id, *columns)
+    except ValueError as error:
+        raise AvpipeError(f"{path}: video {video_id!r}: {error}; expected {_STRUCTURE}.") from error
+
+
+def _pickle_videos(path: Path) -> Iterator[tuple[str, Any]]:
+    found = read_pickle(path, max_bytes=max(1 << 30, path.stat().st_size))
+    if not isinstance(found, dict):
+        raise AvpipeError(f"{path} holds a {type(found).__name__}, expected {_STRUCTURE}.")
+    for video_id in list(found):
+        yield str(video_id), found.pop(video_id)  # what was copied need not be kept
+
+
+def _json_videos(path: Path) -> Iterator[tuple[str, Any]]:
+    """The entries of the object that a JSON file holds, one at a time."""
+    with path.open(encoding="utf-8") as file:
+        try:
+            yield from _Entries(file)
+        except (ValueError, RecursionError) as error:
+            raise AvpipeError(
+                f"{path} is not a whole JSON file ({error}); expected {_STRUCTURE}. Fetch it again."
+            ) from error
+
+
+class _Entries:
+    """Iterates over the entries of a JSON object in a text file; holds a chunk of text and one entry."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._text = ""
+        self._position = 0
+        self._decode = json.JSONDecoder().raw_decode
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        self._expect("{")
+        if self._peek() == "}":
+            self._position += 1
+        else:
+            while True:
+                key = self._value()
+                if not isinstance(key, str):
+                    raise ValueError(f"a key that is {key!r}")
+                self._expect(":")
+                yield key, self._value()
+                if self._expect(",}") == "}":
+                    break
+        if self._peek():
+            raise ValueError("text follows the object's end")
+
+    def _peek(self) -> str:
+        """The next character that is no white space; "" at the end."""
+        while True:
+            while self._position < len(self._text) and self._text[self._position] in " \t\r\n":
+                self._position += 1
+            if self._position < len(self._text) or not self._fill():
+                return self._text[self._position : self._position + 1]
+
+    def _expect(self, characters: str) -> str:
+        found = self._peek()
+        if not found or found not in characters:
+            raise ValueError(f"found {found or 'the end'!r} where one of {characters!r} belongs")
+        self._position += 1
+        return found
+
+    def _value(self) -> Any:
+        self._peek()
+        while True:
+            try:
+                value, end = self._decode(self._text, self._position)
+            except ValueError:
+                if not self._fill():
+                    raise
+                continue
+            self._position = end
+            return value
+
+    def _fill(self) -> bool:
+        """Drop what was read and append more text, the more the longer the entry is; whether there was any."""
+        rest = self._text[self._position :]
+        more = self._file.read(max(CHUNK_CHARACTERS, len(rest)))
+        self._text, self._position = rest + more, 0
+        return bool(more)
+
+
+def _seconds(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,216 @@
+"""Batches of windows of long videos, for pre-training (specs/avlnet.md §1.4, §6). Only the windows are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from avpipe.config.retrieval import Windows
+from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.features.frame_size import unit_length
+from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.inventory.status import ClipStatus
+from avpipe.retrieval.captions import Captions
+from avpipe.retrieval.corpus import THREADS, VISUAL_DIMENSION, Corpus, Scan, located, mapped, require_some, scan
+from avpipe.retrieval.data import Batch
+from avpipe.retrieval.file_rows import Rows
+from avpipe.retrieval.text import MAX_WORDS, WordTable
+from avpipe.retrieval.windows import Window, draw_windows, generator, visual_rows
+
+log = logging.getLogger(__name__)
+
+
+class _VideoPart(NamedTuple):
+    """What one video gives to a batch of k windows a video."""
+
+    audio: npt.NDArray[np.floating]  # [k, A, 40]
+    n_frames: list[int]
+    video: npt.NDArray[np.float32]  # [k, 4096]
+    texts: list[str]
+    bytes_read: int
+
+
+class WindowSource:
+    """Batches of windows, drawn anew at every visit (a `Source` of `avpipe.retrieval.data`).
+
+    What is drawn depends on seed, epoch and video id alone. The items of a batch are videos; their windows follow one
+    another in it. Spectrograms are float16 or float32 [audio_frames, 40] as stored, with zeros behind their end.
+
+    Args:
+        corpus: where features are.
+        windows: which windows; quirks left open are as `corrected`.
+        captions: needed where windows are drawn around captions.
+        words: vectors of words, for models that read text.
+        max_words: known words of a window that are read.
+        scanned: what `scan` found; None: it is called.
+        threads: videos that are read at once.
+
+    Attributes:
+        video_ids: the videos of items 0, 1, …
+        excluded: videos of the corpus that are not trained on, and why.
+        bytes_read: by all batches so far.
+
+    Raises:
+        AvpipeError: captions are needed and absent, or no video is usable.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        windows: Windows,
+        captions: Captions | None = None,
+        words: WordTable | None = None,
+        max_words: int = MAX_WORDS,
+        *,
+        scanned: Scan | None = None,
+        threads: int = THREADS,
+    ) -> None:
+        self._corpus = corpus
+        self.windows = windows.resolved("corrected")
+        self._captions = captions if self.windows.drawn == "captions" else None
+        if self.windows.drawn == "captions" and captions is None:
+            raise AvpipeError("Windows are drawn around captions, but there are none: set retrieval.captions.")
+        self._words, self._max_words, self._threads = words, max_words, threads
+        scanned = scanned or scan(corpus, threads=threads)
+        self.bytes_read = 0
+        self.excluded = list(scanned.excluded)
+        self.video_ids: list[str] = []
+        self._sizes = scanned.digest
+        for video_id, end in zip(scanned.usable, scanned.covered_seconds, strict=True):
+            failure = self._lacks_captions(video_id, end)
+            if failure is None:
+                self.video_ids.append(video_id)
+            else:
+                self.excluded.append(failure)
+        require_some(self.video_ids, self.excluded)
+        counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(Counter(e.status for e in self.excluded).items()))
+        log.info("%s videos to draw windows from, %s left out: %s", self.n_items, len(self.excluded), counts or "none")
+
+    @property
+    def n_items(self) -> int:
+        """Videos."""
+        return len(self.video_ids)
+
+    def fingerprint(self) -> str:
+        """Digest of everything that batches depend on: videos, sizes, windows, captions and words.
+
+        The features' values are too many to be read for it; the corpus says what it knows of them.
+        """
+        parts: dict[str, Any] = {
+            "corpus": self._corpus.digest(self.video_ids),
+            "sizes": self._sizes,
+            "windows": self.windows.model_dump(mode="json"),
+            "captions": None if self._captions is None else self._captions.digest(),
+            "max_words": self._max_words,
+        }
+        total = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+        if self._words is not None:
+            total.update(json.dumps(self._words.words).encode())
+            total.update(self._words.vectors.tobytes())
+        return total.hexdigest()
+
+    def batch(self, *, seed: int, epoch: int, items: Sequence[int]) -> Batch:
+        """The windows of some videos at this visit, `windows.per_video` each.
+
+        Raises:
+            AvpipeError: a file was removed or damaged since the scan, or holds NaN.
+        """
+
+        def read(item: int) -> _VideoPart:
+            return self._read(self.video_ids[item], seed, epoch)
+
+        parts = list(mapped(read, items, self._threads))
+        self.bytes_read += sum(part.bytes_read for part in parts)
+        return Batch(
+            audio=[window for part in parts for window in torch.from_numpy(part.audio).unbind()],
+            n_frames=[n for part in parts for n in part.n_frames],
+            video=torch.from_numpy(np.concatenate([part.video for part in parts])),
+            text=self._text([text for part in parts for text in part.texts]),
+        )
+
+    def _text(self, texts: list[str]) -> Tensor | None:
+        if self._words is None:
+            return None
+        return torch.from_numpy(np.stack([self._words.matrix(text, self._max_words) for text in texts]))
+
+    def _lacks_captions(self, video_id: str, end: float) -> ClipStatus | None:
+        """Why no window can be drawn around captions, None if one can.
+
+        A window starts with its own caption or one before it, so that of all windows one is covered if and only if
+        the first caption is.
+        """
+        if self._captions is None:
+            return None
+        start = self._captions.first_start(video_id)
+        if start is None:
+            return ClipStatus(video_id, Reason.MISSING.value, "no caption with a duration")
+        if self.windows.lacking_video == "skip" and start >= end:
+            found = f"the first caption starts at {start:.2f} s, where features have ended ({end:.2f} s)"
+            return ClipStatus(video_id, Reason.TOO_SHORT.value, found)
+        return None
+
+    def _read(self, video_id: str, seed: int, epoch: int) -> _VideoPart:
+        try:
+            video = located(self._corpus, video_id)
+        except ClipFailure as failure:
+            raise AvpipeError(
+                f"Video {video_id} was whole when the run began, and is not any more: {failure}. Restore its files "
+                "and run again."
+            ) from failure
+        captions = None if self._captions is None else self._captions.of(video_id)
+        extent = video.extent
+        windows = draw_windows(self.windows, extent, captions, generator(seed, epoch, video_id))
+        if not windows:
+            raise AvpipeError(f"Video {video_id} has no window with sound and pictures any more; its files changed.")
+        stretches, bytes_read = video.audio.read([window.frames for window in windows])
+        audio = _padded(stretches, self.windows.audio_frames)
+        halves = []
+        for rows, rate in video.visual:
+            half, more = _pooled(rows, rate, windows)
+            halves.append(half)
+            bytes_read += more
+        texts = [window.text for window in windows]
+        return _VideoPart(audio, [len(each) for each in stretches], np.hstack(halves), texts, bytes_read)
+
+
+def _padded(stretches: list[npt.NDArray[np.floating]], length: int) -> npt.NDArray[np.floating]:
+    """Stretches [n, 40] of at most `length` frames with zeros behind them, [k, length, 40].
+
+    Zero is the loudest cell's level; the publication pads with it.
+    """
+    padded = np.zeros((len(stretches), length, MEL_BANDS), np.result_type(*stretches))
+    for target, stretch in zip(padded, stretches, strict=True):
+        target[: len(stretch)] = stretch
+    return padded
+
+
+def _pooled(rows: Rows, rate: float, windows: list[Window]) -> tuple[npt.NDArray[np.float32], int]:
+    """One visual stream: the maximum over each window's rows at unit length [k, 2048], zeros without rows."""
+    stretches, bytes_read = rows.read([visual_rows(window, rows.n_rows, rate) for window in windows])
+    pooled = np.zeros((len(windows), VISUAL_DIMENSION), np.float32)
+    for target, stretch in zip(pooled, stretches, strict=True):
+        if len(stretch):
+            target[:] = _maximum(stretch)
+    return unit_length(pooled), bytes_read
+
+
+def _maximum(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The maximum over rows [n, d] without NaN.
+
+    numpy compares float16 several times as slowly as whole numbers, which its bits are in order of value, once those
+    of negative numbers are turned round.
+    """
+    if rows.dtype != np.float16:
+        return rows.max(axis=0)
+    bits = rows.view(np.int16)
+    top = (bits ^ ((bits >> 15) & 0x7FFF)).max(axis=0)
+    return (top ^ ((top >> 15) & 0x7FFF)).view(np.float16)
