@@ -71,3 +71,32 @@ def test_cpu_means_cpu_even_beside_a_gpu(two_gpus):
 def test_the_variable_says_what_is_visible(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert devices.visible_gpus() == gpus
+
+
+def test_several_gpus_are_leased_together_or_not_at_all(two_gpus, monkeypatch):
+    with devices.leased_devices("cuda", 2) as leased:
+        assert leased == ["cuda:0", "cuda:1"]
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    with devices.leased_device("cuda"):
+        mine = os.environ.pop("CUDA_VISIBLE_DEVICES")
+
+        def give_up(_):
+            with devices.leased_device("cuda"):  # the other one was given back before waiting
+                assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+            raise InterruptedError
+
+        monkeypatch.setattr(devices.time, "sleep", give_up)
+        with pytest.raises(InterruptedError), devices.leased_devices("cuda", 2):
+            pass
+        os.environ["CUDA_VISIBLE_DEVICES"] = mine
+
+
+def test_more_gpus_than_there_are(two_gpus, monkeypatch):
+    with pytest.raises(AvpipeError, match="3 GPUs are wanted and this job sees 2"), devices.leased_devices("cuda", 3):
+        pass
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with devices.leased_devices("auto", 2) as leased:
+        assert leased == ["cuda:0", "cuda:1"] and os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+    with devices.leased_devices("cpu", 4) as leased:
+        assert leased == ["cpu"]

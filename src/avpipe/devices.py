@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,22 +47,46 @@ def leased_device(device: str) -> Iterator[str]:
     Raises:
         AvpipeError: "cuda" was asked for and there is no GPU.
     """
+    with leased_devices(device, 1) as leased:
+        yield leased[0].partition(":")[0]
+
+
+@contextmanager
+def leased_devices(device: str, count: int) -> Iterator[list[str]]:
+    """Like `leased_device` for several GPUs: yield ["cpu"], or "cuda:0" to "cuda:<count - 1>".
+
+    All of them are leased or none: two jobs that each hold half of what both want would wait for ever.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        count: GPUs wanted; a CPU is always one.
+
+    Raises:
+        AvpipeError: "cuda" was asked for and there is no GPU, or there are fewer than `count`.
+    """
     if not wants_gpu(device):
-        yield "cpu"
+        yield ["cpu"]
         return
     gpus = visible_gpus()
     if not gpus:
         raise AvpipeError("device: cuda is set, but this machine shows no GPU. Set device: auto or cpu.")
+    if len(gpus) < count:
+        raise AvpipeError(
+            f"{count} GPUs are wanted and this job sees {len(gpus)} ({', '.join(gpus)}). Ask for fewer (gpus), or "
+            "let the cluster assign more."
+        )
+    names = [f"cuda:{index}" for index in range(count)]
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        yield "cuda"
+        yield names
         return
-    lock, gpu = _first_free(gpus)
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    locks = _first_free(gpus, count)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
     try:
-        yield "cuda"
+        yield names
     finally:
         del os.environ["CUDA_VISIBLE_DEVICES"]
-        lock.release()
+        for lock in locks.values():
+            lock.release()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -79,15 +104,20 @@ def resolve_device(name: str) -> torch.device:
         raise AvpipeError(f"Cannot use the device {name!r} ({reason}); use cpu, or check the driver.") from error
 
 
-def _first_free(gpus: list[str]) -> tuple[FileLock, str]:
+def _first_free(gpus: list[str], count: int) -> dict[str, FileLock]:
     folder = Path(tempfile.gettempdir()) / f"avpipe-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     while True:
+        locks: dict[str, FileLock] = {}
         for gpu in gpus:
             lock = FileLock(folder / f"{gpu}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            return lock, gpu
-        time.sleep(1.0)
+            locks[gpu] = lock
+            if len(locks) == count:
+                return locks
+        for lock in locks.values():
+            lock.release()
+        time.sleep(random.uniform(0.5, 1.5))

@@ -1,0 +1,256 @@
+"""Tests of a retrieval run: every gallery, both directions, every seed; what evaluation.json says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avpipe.config.retrieval import Run
+from avpipe.devices import resolve_device
+from avpipe.errors import AvpipeError
+from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
+from avpipe.retrieval.metrics import metrics_of_ranks, ranks_of
+from avpipe.retrieval.models import implementation
+from avpipe.retrieval.models.base import RetrievalModel
+from avpipe.retrieval.packs import Pack, read_pack
+from avpipe.retrieval.precision import arithmetic
+from avpipe.retrieval.seed_files import seed_model
+from avpipe.retrieval.starts import is_drawn_per_seed, make_model
+from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
+from avpipe.retrieval.training import architecture_of
+from avpipe.training.runtime import deterministic
+
+if TYPE_CHECKING:
+    from avpipe.retrieval.jobs import RunJob
+
+log = logging.getLogger(__name__)
+
+_AT = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Clips that are searched with and in.
+
+    Attributes:
+        pack: the clips.
+        words: vectors of their captions' words; None for models without text.
+        reading: how clips are read.
+        expected: clips of the benchmark, those without features included.
+        diagnostic: whether it is no benchmark to compare systems with.
+    """
+
+    pack: Pack
+    words: WordTable | None
+    reading: Reading
+    expected: int
+    diagnostic: bool
+
+
+def evaluation_record(
+    job: RunJob,
+    *,
+    packs: Mapping[str, Path],
+    tests: Mapping[str, Mapping[str, Any]],
+    words: Mapping[str, Path],
+    start: str,
+    training: Path | None,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """What evaluation.json holds; arguments as of `avpipe.retrieval.jobs.evaluate_run`, the device leased.
+
+    Raises:
+        AvpipeError: as there.
+    """
+    run, where = job.settings(), resolve_device(device)
+    galleries = {
+        test: open_gallery(
+            read_pack(packs[test]),
+            read_word_table(words[test]) if run.uses_text else None,
+            Reading(int(settings["audio_frames"]), job.max_words, job.long_clips),
+            expected=settings["expected"],
+            diagnostic=bool(settings["diagnostic"]),
+            name=test,
+        )
+        for test, settings in tests.items()
+    }
+    entries = []
+    with deterministic(where, threads), arithmetic("float32"):
+        # Weights that are the same for all seeds are tested once.
+        seeds = list(job.seeds) if training is not None or is_drawn_per_seed(start) else [None]
+        trained = _listed(training, job) if training is not None else {}
+        for seed in seeds:
+            entry = _test_seed(run, galleries, start, training, trained, seed, where)
+            log.info("%s", _summary(job.name, entry))
+            entries.append(entry | {"device": where.type})
+    network = implementation(run.model)
+    return {
+        "run": job.name,
+        "model": run.model,
+        "variant": job.variant,
+        "control": job.variant == "permuted",
+        "regime": regime(run),
+        "start": _common_start(run.weights, [entry["start"] for entry in entries]),
+        "query": network.query,
+        "candidates": network.candidates,
+        "settings": run.model_dump(mode="json"),
+        "quirks": run.quirks() | (run.windows.quirks() if run.windows else {}),
+        "long_clips": job.long_clips,
+        "chance": {test: chance(gallery) for test, gallery in galleries.items()},
+        "seeds": entries,
+    }
+
+
+def open_gallery(
+    pack: Pack, words: WordTable | None, reading: Reading, *, expected: int | None, diagnostic: bool, name: str
+) -> Gallery:
+    """A gallery, its number of queries settled.
+
+    Args:
+        pack: the clips.
+        words: see `Gallery`.
+        reading: see there.
+        expected: clips of the benchmark as configured; None: as many as the pack says.
+        diagnostic: see there.
+        name: of the test, for messages.
+
+    Raises:
+        AvpipeError: the pack has more clips than the benchmark.
+    """
+    if expected is not None and expected < len(pack):
+        raise AvpipeError(
+            f"{name}: the pack has {len(pack)} clips and {expected} are expected; R@k would exceed 1. Correct "
+            f"`expected` of that subset, or leave it out: the pack says {pack.info.expected}."
+        )
+    return Gallery(pack, words, reading, max(expected or 0, pack.info.expected, len(pack)), diagnostic)
+
+
+def regime(run: Run) -> str:
+    """What the run is: tested as it is, pre-trained on whole videos, or trained on clips."""
+    if not run.epochs:
+        return "zero-shot"
+    if run.windows is not None:
+        return "pre-trained"
+    return "from scratch" if run.is_scratch else "fine-tuned"
+
+
+def chance(gallery: Gallery) -> dict[str, float]:
+    """R@k of candidates in random order; clips that are missing are missed here too."""
+    return {f"r{k}": min(k, len(gallery.pack)) / gallery.expected for k in _AT}
+
+
+def score_gallery(model: RetrievalModel, gallery: Gallery) -> dict[str, Any]:
+    """Metrics of a model on a gallery, in both directions, and what they rest on.
+
+    Args:
+        model: in eval mode, on its device.
+        gallery: the clips.
+
+    Raises:
+        AvpipeError: the model and the clips do not fit, or embeddings are not finite.
+    """
+    pack, reading = gallery.pack, gallery.reading
+    embeddings = embed_pack(model, pack, gallery.words, reading)
+    queries, candidates = model.query_of(embeddings), model.candidates_of(embeddings)
+    metrics = {}
+    for direction, sides in {
+        "language_to_video": (queries, candidates),
+        "video_to_language": (candidates, queries),
+    }.items():
+        ranks, n_tied = ranks_of(*sides)
+        metrics[direction] = metrics_of_ranks(ranks, n_tied=n_tied, gallery=len(pack), n_queries=gallery.expected)
+    longer = int((pack.n_frames > reading.window).sum())
+    return {
+        **metrics,
+        "expected": gallery.expected,
+        "gallery": len(pack),
+        "missing": dict(Counter(each["reason"] for each in pack.info.missing)),
+        "absent": max(0, gallery.expected - len(pack) - len(pack.info.missing)),
+        "cut_clips": longer if reading.long_clips == "cut" else 0,
+        "averaged_clips": longer if reading.long_clips == "average" else 0,
+        "window": reading.window,
+        "known_words": _known_words(gallery),
+        "diagnostic": gallery.diagnostic,
+        "protocol": _protocol(gallery),
+    }
+
+
+def _protocol(gallery: Gallery) -> str:
+    n, expected = len(gallery.pack), gallery.expected
+    missing = f", {expected - n} without features counted as missed," if expected > n else ""
+    return (
+        f"Each of {expected:,} clips is a query{missing} against a gallery of {n:,}; one clip is right, and a tie "
+        "counts against it."
+    )
+
+
+def _known_words(gallery: Gallery) -> dict[str, int] | None:
+    if gallery.words is None:
+        return None
+    captions = [evaluation_caption(gallery.pack, index) for index in range(len(gallery.pack))]
+    found = vocabulary_report(gallery.words, captions)
+    return {
+        "known": found["known_tokens"],
+        "tokens": found["tokens"],
+        "captions_without": found["captions_without_known_word"],
+    }
+
+
+def _listed(training: Path, job: RunJob) -> dict[str, Any]:
+    """What training.json says of each seed."""
+    try:
+        seeds: dict[str, Any] = json.loads(training.read_text("utf-8"))["seeds"]
+        lacking = [seed for seed in job.seeds if "sha256" not in seeds[str(seed)]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AvpipeError(
+            f"{training} does not list the seeds {list(job.seeds)} ({error!r}); train them first."
+        ) from error
+    if lacking:
+        raise AvpipeError(f"{training} has no checksum of the seeds {lacking}; remove it and run again.")
+    return seeds
+
+
+def _test_seed(
+    run: Run,
+    galleries: Mapping[str, Gallery],
+    start: str,
+    training: Path | None,
+    trained: Mapping[str, Any],
+    seed: int | None,
+    where: Any,
+) -> dict[str, Any]:
+    """A seed's tests, from its trained model or from the start."""
+    table = next((gallery.words for gallery in galleries.values() if gallery.words is not None), None)
+    architecture = architecture_of(run, table)
+    if training is None:
+        model, record = make_model(architecture, start, 0 if seed is None else seed)
+        results, came_from = None, asdict(record)
+    else:
+        results = dict(trained[str(seed)])
+        came_from = results.pop("start")
+        model, _ = make_model(architecture, str(seed_model(training, int(seed or 0), results["sha256"])), 0)
+    model = model.to(where).eval()
+    tested = {test: score_gallery(model, gallery) for test, gallery in galleries.items()}
+    return {"seed": seed, "start": came_from, "training": results, "tests": tested}
+
+
+def _common_start(spec: str, starts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where all seeds start: the weights if they are the same for all, else how each has its own."""
+    if all(each == starts[0] for each in starts):
+        return {"spec": spec, **starts[0]}
+    return {"spec": spec, "label": "random" if starts[0]["sha256"] is None else "one for each seed", "sha256": None}
+
+
+def _summary(name: str, entry: Mapping[str, Any]) -> str:
+    seed = "" if entry["seed"] is None else f", seed {entry['seed']}"
+    parts = []
+    for test, result in entry["tests"].items():
+        recalls = result["language_to_video"]
+        parts.append(f"{test} " + ", ".join(f"R@{k} {100 * recalls[f'r{k}']:.1f}" for k in _AT))
+    return f"{name}{seed}: {'; '.join(parts)} %"

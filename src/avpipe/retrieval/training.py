@@ -1,0 +1,230 @@
+"""Training of a run with every seed: from packs or whole videos to checkpoints that the published code reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from avpipe import stages
+from avpipe.config.retrieval import Run
+from avpipe.devices import resolve_device
+from avpipe.errors import AvpipeError
+from avpipe.retrieval.captions import read_captions
+from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
+from avpipe.retrieval.distributed import Team
+from avpipe.retrieval.howto100m import HowTo100MCorpus, read_list
+from avpipe.retrieval.loop import Outcome, Settings, Task, fit, steps_per_epoch
+from avpipe.retrieval.packs import read_pack
+from avpipe.retrieval.processes import TERMINATED
+from avpipe.retrieval.seed_files import RESUME, SUMMARY, finished, seed_folder, write_seed
+from avpipe.retrieval.starts import Architecture, make_model
+from avpipe.retrieval.store_corpus import StoreCorpus
+from avpipe.retrieval.text import WordTable, read_word_table
+from avpipe.retrieval.window_source import WindowSource
+from avpipe.training import checkpoint, runtime
+
+if TYPE_CHECKING:
+    from avpipe.retrieval.jobs import RunJob
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_SECONDS = 300.0  # a checkpoint and Adam's moments of AVLnet are 1 GB
+
+
+def train_seeds(
+    team: Team,
+    device: str,
+    job: RunJob,
+    *,
+    source: Mapping[str, Any],
+    words: str | None,
+    start: str,
+    threads: int,
+    folder: str,
+    save_every_seconds: float = SAVE_EVERY_SECONDS,
+) -> None:
+    """Train every seed, one after the other; a seed that is finished already is not repeated.
+
+    Args:
+        team: the processes that share each batch.
+        device: this process's, "cpu", "cuda:0", …
+        job: the run.
+        source: {"pack": path}, {"stores": {"video_2d", "video_3d", "audio": paths}} or {"howto100m": {"path",
+            "audio_path", "videos"}}; with the latter two "captions", a path or None.
+        words: word table of the captions; None for models without text.
+        start: see `avpipe.retrieval.starts.make_model`.
+        threads: CPU threads of all processes together.
+        folder: gets seed<seed>/ (`avpipe.retrieval.seed_files`).
+        save_every_seconds: how often the state for resuming is saved.
+
+    Raises:
+        AvpipeError: data, weights or settings that do not fit, a loss that is not finite.
+        SystemExit: code 143 after SIGTERM; calling again goes on exactly where it stopped.
+    """
+    run = job.settings()
+    if not run.epochs:
+        raise AvpipeError(
+            f"The run {job.name} has epochs 0: it tests weights as they are, so there is nothing to train."
+        )
+    where = resolve_device(device)
+    settings = loop_settings(run, job.audio_frames)
+    with runtime.deterministic(where, max(1, threads // team.size)):
+        table = _word_table(run, words)
+        data = open_source(run, source, table, window=job.audio_frames, max_words=job.max_words, device=where)
+        steps_per_epoch(data.n_items, settings.batch_size)
+        architecture = architecture_of(run, table)
+        for seed in job.seeds:
+            seed_data = data if job.variant == "main" else _permuted(data, seed)
+            _train_seed(team, where, architecture, start, settings, seed_data, seed, Path(folder), save_every_seconds)
+
+
+def _word_table(run: Run, words: str | None) -> WordTable | None:
+    if not run.uses_text:
+        return None
+    if words is None:
+        raise AvpipeError(f"{run.model} reads captions, and no word vectors were given; set retrieval.word_vectors.")
+    return read_word_table(words)
+
+
+def architecture_of(run: Run, words: WordTable | None) -> Architecture:
+    """The model of a run; its word vectors are as long as those of the table."""
+    return Architecture(run.model, run.embedding_dim, run.audio_channels, 300 if words is None else words.dimension)
+
+
+def loop_settings(run: Run, window: int) -> Settings:
+    """What the loop needs of a run's settings, all quirks decided."""
+    frozen = run.batch_norm == "frozen" or (run.batch_norm == "by_start" and not run.is_scratch)
+    if run.batch_norm is None or run.train_pooling is None:
+        raise ValueError(f"undecided quirks: {run.quirks()}; call resolved() before")
+    return Settings(
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        learning_rate=run.learning_rate,
+        learning_rate_decay=run.learning_rate_decay,
+        margin=run.margin,
+        objective=run.objective,
+        window=window,
+        statistics="frozen" if frozen else "batch",
+        pooling=run.train_pooling,
+        precision=run.precision,
+        gradient_checkpointing=run.gradient_checkpointing,
+    )
+
+
+def open_source(
+    run: Run,
+    source: Mapping[str, Any],
+    words: WordTable | None,
+    *,
+    window: int,
+    max_words: int,
+    device: torch.device,
+) -> Source:
+    """What a run is trained on; arguments as of `train_seeds`."""
+    if "pack" in source:
+        return PackSource.make(read_pack(source["pack"]), words, max_words=max_words, window=window, device=device)
+    if run.windows is None:
+        raise ValueError("whole videos are trained on in windows, which this run does not set")
+    corpus: StoreCorpus | HowTo100MCorpus
+    if "stores" in source:
+        corpus = StoreCorpus(source["stores"])
+    else:
+        given = source["howto100m"]
+        corpus = HowTo100MCorpus(read_list(given["videos"]), given["path"], given.get("audio_path"))
+    path = source.get("captions")
+    captions = None if path is None else read_captions(path, set(corpus.video_ids()))
+    return WindowSource(corpus, run.windows, captions, words, max_words)
+
+
+def _permuted(source: Source, seed: int) -> Source:
+    return source.permuted(seed) if isinstance(source, PackSource) else ShuffledPictures(source)
+
+
+def _train_seed(
+    team: Team,
+    where: torch.device,
+    architecture: Architecture,
+    start: str,
+    settings: Settings,
+    source: Source,
+    seed: int,
+    run_folder: Path,
+    save_every_seconds: float,
+) -> None:
+    folder = seed_folder(run_folder, seed)
+    model, record = make_model(architecture, start, seed)
+    parts = team.size if settings.statistics == "batch" else 1  # frozen, the gradient is the same however it is shared
+    fingerprint = {
+        "data": source.fingerprint(),
+        "settings": checkpoint.digest_json([asdict(architecture), asdict(settings), parts]),
+        "start": record.label,
+        "seed": str(seed),
+        "stage version": stages.RETRIEVAL_TRAIN,
+    }
+    team.wait()  # what is finished must be the same to all, before the first of them changes it
+    if finished(folder, fingerprint) is not None:
+        if team.leads:
+            log.info("Seed %d is finished already.", seed)
+        return
+    task = Task(
+        model=model,
+        source=source,
+        settings=settings,
+        seed=seed,
+        device=where,
+        fingerprint=fingerprint,
+        resume_path=folder / RESUME,
+        save_every_seconds=save_every_seconds,
+    )
+    began = time.monotonic()
+    outcome = fit(task, team)
+    if not team.leads:
+        return
+    with runtime.Interrupt() as interrupt:
+        result = _result(task, outcome, asdict(record))
+        write_seed(folder, outcome.model.state_dict(), outcome.history, result, fingerprint)
+        log.info("Seed %d is trained, %.0f s.", seed, time.monotonic() - began)
+    if interrupt.requested:
+        raise SystemExit(TERMINATED)
+
+
+def _result(task: Task, outcome: Outcome, start: Mapping[str, Any]) -> dict[str, Any]:
+    per_epoch = outcome.steps_per_epoch * task.settings.batch_size
+    return {
+        "loss": outcome.history[-1]["loss"],
+        "epochs": len(outcome.history),
+        "steps": outcome.steps_per_epoch * len(outcome.history),
+        "seconds": sum(row["seconds"] for row in outcome.history),
+        "device": str(task.device),
+        "start": dict(start),
+        "items": task.source.n_items,
+        "items_per_epoch": per_epoch,
+        "items_left_over_per_epoch": task.source.n_items - per_epoch,
+        "left_out": _left_out(task.source),
+    }
+
+
+def _left_out(source: Source) -> dict[str, int]:
+    """How many clips or videos are not trained on at all, by reason."""
+    if isinstance(source, ShuffledPictures):
+        return _left_out(source.source)
+    if isinstance(source, WindowSource):
+        return dict(Counter(each.status for each in source.excluded))
+    return dict(Counter(each["reason"] for each in source.pack.info.missing)) if isinstance(source, PackSource) else {}
+
+
+def list_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Results of the seeds, as training.json lists them.
+
+    Raises:
+        AvpipeError: a seed's files are not there.
+    """
+    return {str(seed): json.loads((seed_folder(folder, seed) / SUMMARY).read_text("utf-8"))["result"] for seed in seeds}

@@ -1,0 +1,149 @@
+"""Several processes that share a batch (on a CPU, through gloo): the same gradient, files, errors and end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_retrieval_loop import CPU, FROZEN, build, task
+from tiny_retrieval import make_pack, run_settings, word_table
+
+from avpipe.errors import AvpipeError
+from avpipe.retrieval import loop
+from avpipe.retrieval.data import Batch, PackSource
+from avpipe.retrieval.distributed import Team, check_batch
+from avpipe.retrieval.jobs import RunJob
+from avpipe.retrieval.packs import write_pack
+from avpipe.retrieval.processes import run_together
+from avpipe.retrieval.training import train_seeds
+
+TWO = ["cpu", "cpu"]
+
+
+class DoubleSource(PackSource):
+    """In float64, where sums in another order agree to many digits."""
+
+    def batch(self, **which) -> Batch:
+        found = super().batch(**which)
+        return replace(found, audio=[each.double() for each in found.audio])
+
+
+def double_task(folder: Path, name: str, **changes) -> loop.Task:
+    source = DoubleSource.make(make_pack(), word_table(), max_words=5, window=80, device=CPU)
+    if name == "avlnet":
+        source = replace(source, words=None)
+    settings = replace(FROZEN, objective="pairwise")
+    return task(folder, settings, name, source=source, model=build(name).double(), **changes)
+
+
+def train_run(team: Team, device: str, folder: str) -> None:
+    """All of a run, as its job does."""
+    run = run_settings(batch_norm="frozen", epochs=2).model_dump()
+    given = RunJob("shared", "main", run, audio_frames=80, max_words=5, seeds=(1, 2))
+    target = f"{folder}/of{team.size}"
+    source = {"pack": f"{folder}/pack.h5"}
+    train_seeds(team, device, given, source=source, words=None, start="random", threads=2, folder=target)
+
+
+NAMES = ("avlnet", "avlnet_text_tri")
+
+
+def train(team: Team, device: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    for name in NAMES:
+        run = loop._Run(double_task(Path(folder), name), team)
+        run.advance()
+        gradients = {key: parameter.grad for key, parameter in run.model.named_parameters()}
+        torch.save(gradients, f"{folder}/{name}_gradients{team.rank}.pt")
+        trained = loop.fit(double_task(Path(folder), name), team).model.state_dict()
+        torch.save(trained, f"{folder}/{name}_model{team.rank}.pt")
+    train_run(team, device, folder)
+    logging.getLogger("avpipe.test").info("process %d on %s has trained", team.rank, device)
+
+
+def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
+    """Frozen statistics: every entry of every gradient, in float64, so that nothing but rounding is allowed for."""
+    caplog.set_level(logging.INFO)
+    write_pack(tmp_path / "pack.h5", make_pack())
+    run_together(train, [str(tmp_path)], TWO)
+    assert "process 0 on cpu has trained" in caplog.text and "process 1 on" not in caplog.text
+    for name in NAMES:
+        run = loop._Run(double_task(tmp_path, name), Team())
+        run.advance()
+        both = [torch.load(tmp_path / f"{name}_gradients{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for key, parameter in run.model.named_parameters():
+            assert torch.equal(both[0][key], both[1][key]), key
+            torch.testing.assert_close(both[0][key], parameter.grad, rtol=1e-9, atol=1e-13, msg=key)
+        alone = loop.fit(double_task(tmp_path, name)).model.state_dict()
+        both = [torch.load(tmp_path / f"{name}_model{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for key, value in alone.items():
+            # Adam divides gradients by their size, which makes much of the rounding of small ones.
+            torch.testing.assert_close(both[0][key], value, rtol=1e-6, atol=1e-9, msg=key)
+            assert torch.equal(both[0][key], both[1][key]), key
+    train_run(Team(), "cpu", str(tmp_path))
+    for seed in ("seed1", "seed2"):
+        alone, shared = (torch.load(tmp_path / of / seed / "model.pt", weights_only=True) for of in ("of1", "of2"))
+        for key, value in alone.items():
+            # float32, and Adam as above: a step of a gradient that is all rounding has the size of the rate, 1e-3
+            torch.testing.assert_close(shared[key], value, rtol=1e-3, atol=2e-3, msg=key)
+        assert sorted(path.name for path in (tmp_path / "of2" / seed).iterdir()) == [
+            "epochs.csv",
+            "model.pt",
+            "seed.json",
+        ]
+
+
+def wait_for_the_end(team: Team, device: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    slow = task(Path(folder), replace(FROZEN, epochs=100_000))
+    Path(folder, f"began{team.rank}").touch()
+    loop.fit(slow, team)
+
+
+def test_sigterm_reaches_all_and_the_state_is_saved(tmp_path):
+    def terminate() -> None:
+        while not all((tmp_path / f"began{rank}").exists() for rank in (0, 1)):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=terminate)
+    killer.start()
+    with pytest.raises(SystemExit) as stopped:
+        run_together(wait_for_the_end, [str(tmp_path)], TWO)
+    killer.join()
+    assert stopped.value.code == 143
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert state["epoch"] + state["step"] > 0
+
+
+def fail(team: Team, device: str, kind: str) -> None:
+    if team.rank == 1:
+        if kind == "death":
+            os._exit(7)
+        raise AvpipeError("clip 7 is empty")
+    team.wait()
+
+
+def test_an_error_of_one_process_ends_all_and_is_told():
+    with pytest.raises(AvpipeError, match="clip 7 is empty"):
+        run_together(fail, ["user"], TWO)
+
+
+def test_a_process_that_dies_ends_all():
+    """What is told is that it died, or what its death meant to the other."""
+    with pytest.raises(RuntimeError, match=r"died without a word|Process 0 of 2 failed:\nTraceback"):
+        run_together(fail, ["death"], TWO)
+
+
+def test_a_batch_that_cannot_be_shared():
+    check_batch(256, 4)
+    with pytest.raises(AvpipeError, match=r"batch of 256 cannot be shared by 3 GPUs.*such as 255"):
+        check_batch(256, 3)

@@ -1,0 +1,186 @@
+"""The training loop: what a step computes, exact resume, and what it refuses."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_retrieval import SIZES, make_pack, word_table
+
+from avpipe.errors import AvpipeError
+from avpipe.retrieval import loop, models
+from avpipe.retrieval.data import PackSource
+from avpipe.retrieval.losses import masked_margin_softmax
+
+CPU = torch.device("cpu")
+FROZEN = loop.Settings(
+    epochs=2, batch_size=8, learning_rate=1e-3, learning_rate_decay=0.5, margin=0.001, objective="retrieval",
+    window=80, statistics="frozen", pooling="clip", precision="float32", gradient_checkpointing=False,
+)  # fmt: skip
+BATCH = replace(FROZEN, statistics="batch")
+HALF = replace(FROZEN, precision="float16")  # its scaling of the loss is part of the state
+KINDS = {"frozen": (FROZEN, "avlnet"), "batch": (BATCH, "avlnet_text_fused"), "half": (HALF, "avlnet")}
+
+
+def build(name: str, seed: int = 3) -> models.base.RetrievalModel:
+    torch.manual_seed(seed)
+    return models.build(name, **SIZES)
+
+
+@functools.cache
+def source(name: str, n: int = 24) -> PackSource:
+    words = None if name == "avlnet" else word_table()
+    return PackSource.make(make_pack(n), words, max_words=5, window=80, device=CPU)
+
+
+def task(folder: Path, settings: loop.Settings = FROZEN, name: str = "avlnet", **changes: Any) -> loop.Task:
+    values = {
+        "model": build(name), "source": source(name), "settings": settings, "seed": 1,
+        "device": CPU, "fingerprint": {"all": repr(settings)}, "resume_path": folder / "resume.pt",
+        "save_every_seconds": 1e9,
+    } | changes  # fmt: skip
+    return loop.Task(**values)
+
+
+def results(outcome: loop.Outcome) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return outcome.model.state_dict(), [{**row, "seconds": 0} for row in outcome.history]
+
+
+def assert_equal(found: loop.Outcome, expected: loop.Outcome) -> None:
+    (state, rows), (other_state, other_rows) = results(found), results(expected)
+    assert rows == other_rows
+    for name, value in state.items():
+        assert torch.equal(value, other_state[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, loop.Outcome]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {kind: loop.fit(task(folder / kind, *given)) for kind, given in KINDS.items()}
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, uninterrupted, step, kind):
+    """After any of the six steps, the last of an epoch too: equal to the last bit on a CPU."""
+    settings, name = {"frozen": (FROZEN, "avlnet"), "batch": (BATCH, "avlnet_text_fused"), "half": (HALF, "avlnet")}[
+        kind
+    ]
+    original, count = loop._Run._train_on, 0
+
+    def stop(run: Any, batch: Any) -> float:
+        nonlocal count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(run, batch)
+
+    monkeypatch.setattr(loop._Run, "_train_on", stop)
+    with pytest.raises(SystemExit) as stopped:
+        loop.fit(task(tmp_path, settings, name))
+    assert stopped.value.code == 143
+    assert_equal(loop.fit(task(tmp_path, settings, name)), uninterrupted[kind])
+    assert count == 6  # no step was made twice
+
+
+def test_the_state_is_saved_now_and_then(tmp_path, uninterrupted):
+    outcome = loop.fit(task(tmp_path, save_every_seconds=0.0))
+    assert_equal(outcome, uninterrupted["frozen"])
+    assert (tmp_path / "resume.pt").is_file()
+    resumed = loop.fit(task(tmp_path))  # from the last step but one
+    assert_equal(resumed, uninterrupted["frozen"])
+
+
+def test_a_resume_file_of_another_run_is_not_taken_up(tmp_path, uninterrupted):
+    loop.fit(task(tmp_path, save_every_seconds=0.0, fingerprint={"all": "other"}))
+    assert_equal(loop.fit(task(tmp_path)), uninterrupted["frozen"])
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_first_loss_is_that_of_plainly_padded_clips(tmp_path, name):
+    """Frozen: padded to the window in eval mode. Batch: in train mode, padded to the longest or to the window."""
+    first = loop.order(24, seed=1, epoch=0)[:8]
+    given = source(name).batch(seed=1, epoch=0, items=first)
+    cases = {("frozen", "clip"): (80, True), ("batch", "padded"): (80, False), ("batch", "clip"): (None, True)}
+    for (statistics, pooling), (length, own_frames) in cases.items():
+        settings = replace(FROZEN, statistics=statistics, pooling=pooling)
+        length = length or -(-max(map(len, given.audio)) // 16) * 16
+        padded = torch.zeros(8, 40, length)
+        for row, spectrogram in zip(padded, given.audio, strict=True):
+            row[:, : len(spectrogram)] = spectrogram.T
+        model = build(name).train(statistics == "batch")
+        embeddings = model.embed(padded, given.video, given.text, n_frames=given.n_frames, own_frames=own_frames)
+        expected = masked_margin_softmax(model.similarity(embeddings), 0.001)
+        run = loop._Run(task(tmp_path, settings, name), loop.Team())
+        # float32 sums in another order
+        assert run._train_on(given) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_frozen_statistics_stay_and_those_of_the_batch_move(uninterrupted):
+    start = build("avlnet").state_dict()
+    after = uninterrupted["frozen"].model.state_dict()
+    assert torch.equal(after["DAVEnet.bn1.running_mean"], start["DAVEnet.bn1.running_mean"])
+    assert not torch.equal(after["DAVEnet.bn1.weight"], start["DAVEnet.bn1.weight"])
+    moved = uninterrupted["batch"].model.state_dict()
+    assert not torch.equal(moved["DAVEnet.bn1.running_mean"], start["DAVEnet.bn1.running_mean"])
+    assert moved["DAVEnet.bn1.num_batches_tracked"] == 6
+
+
+@pytest.mark.parametrize("settings", [FROZEN, BATCH], ids=["frozen", "batch"])
+def test_gradient_checkpointing_changes_nothing(tmp_path, settings):
+    plain = loop.fit(task(tmp_path, settings))
+    assert_equal(loop.fit(task(tmp_path, replace(settings, gradient_checkpointing=True))), plain)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32"])
+def test_half_precision_trains_and_keeps_float32_weights(tmp_path, uninterrupted, precision):
+    settings = replace(FROZEN, precision=precision)
+    outcome = loop.fit(task(tmp_path, settings))
+    assert all(p.dtype == torch.float32 for p in outcome.model.parameters())
+    # 8 bits of mantissa through ten layers: the losses agree to a few per cent
+    for row, exact in zip(outcome.history, uninterrupted["frozen"].history, strict=True):
+        assert row["loss"] == pytest.approx(exact["loss"], rel=0.1)
+
+
+def test_the_learning_rate_falls_after_each_epoch(uninterrupted):
+    assert [row["learning_rate"] for row in uninterrupted["frozen"].history] == [1e-3, 5e-4]
+
+
+def test_each_epoch_has_an_order_of_its_own():
+    orders = {tuple(loop.order(10, seed=seed, epoch=epoch)) for seed in (1, 2) for epoch in (0, 1)}
+    assert len(orders) == 4 and all(sorted(each) == list(range(10)) for each in orders)
+    assert loop.order(10, seed=2**63 - 1, epoch=0) == loop.order(10, seed=2**63 - 1, epoch=0)
+
+
+def test_fewer_clips_than_a_batch(tmp_path):
+    with pytest.raises(AvpipeError, match=r"24 items to train on and a batch takes 25.*batch_size to at most 24"):
+        loop.fit(task(tmp_path, replace(FROZEN, batch_size=25)))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    broken = build("avlnet")
+    with torch.no_grad():
+        broken.GU_video.fc.bias.fill_(math.nan)
+    with pytest.raises(AvpipeError, match=r"loss is nan in epoch 1, step 1 of 3 \(seed 1, learning rate 0.001"):
+        loop.fit(task(tmp_path, model=broken))
+
+
+def test_an_error_of_the_reading_thread_ends_the_run(tmp_path):
+    class Unreadable:
+        n_items = 16
+
+        def batch(self, **_: Any) -> Any:
+            raise AvpipeError("the disk is gone")
+
+        def fingerprint(self) -> str:
+            return ""
+
+    with pytest.raises(AvpipeError, match="the disk is gone"):
+        loop.fit(task(tmp_path, source=Unreadable()))
