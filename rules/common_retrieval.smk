@@ -102,15 +102,25 @@ def get_training_words(wildcards):
     return Place(wildcards.dataset, get_run(wildcards).train).words
 
 
+def reads_stores(wildcards):
+    """Whether a run is trained on windows of the source's videos."""
+    return trains_on_windows(wildcards) and PLAN.uses_videos(wildcards.dataset)
+
+
 def get_window_stores(stream):
     """All shards' feature stores, where a run is trained on windows of the source's videos."""
     path = f"results/{{dataset}}/features/{PACK_EXTRACTORS[stream]}/{{shard}}.h5"
+    return lambda wildcards: get_shards(path)(wildcards) if reads_stores(wildcards) else []
 
-    def stores(wildcards):
-        is_extracted = trains_on_windows(wildcards) and PLAN.uses_videos(wildcards.dataset)
-        return get_shards(path)(wildcards) if is_extracted else []
 
-    return stores
+def get_window_probes(wildcards):
+    """What is known of those videos."""
+    return get_shards("results/{dataset}/probe/{shard}.parquet")(wildcards) if reads_stores(wildcards) else []
+
+
+def get_window_statuses(wildcards):
+    """The status tables of their features."""
+    return status_tables(wildcards.dataset, PACK_EXTRACTORS.values()) if reads_stores(wildcards) else []
 
 
 def get_window_captions(wildcards):

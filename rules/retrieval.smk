@@ -115,6 +115,8 @@ rule train_retrieval:
         video_2d=get_window_stores("video_2d"),
         video_3d=get_window_stores("video_3d"),
         audio=get_window_stores("audio"),
+        probes=get_window_probes,
+        statuses=get_window_statuses,
         videos=get_video_list,
         captions=get_window_captions,
         words=get_training_words,

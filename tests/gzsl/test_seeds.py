@@ -27,6 +27,7 @@ from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
+from avpipe.training import runtime
 
 SEEDS = (5, 6, 7)
 
@@ -105,7 +106,7 @@ def test_a_signal_saves_what_runs_and_a_second_call_goes_on(trained: Path, tmp_p
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path)
     thread.join()
-    assert stopped.value.code == loop.TERMINATED and sent.is_set()
+    assert stopped.value.code == runtime.TERMINATED and sent.is_set()
     assert not (stage_folder(tmp_path, 7, 2) / CHECKPOINT).exists()
     train(tmp_path)
     assert files(tmp_path) == files(trained)

@@ -15,6 +15,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         source = {"howto100m": {**snakemake.params.whole_videos, "videos": snakemake.input.videos}}
     else:
         source = {"stores": {name: list(snakemake.input[name]) for name in ("video_2d", "video_3d", "audio")}}
+        source |= {"probes": list(snakemake.input.probes), "statuses": list(snakemake.input.statuses)}
     # Snakemake hands over an input that a run lacks as an empty list.
     train_run(
         RunJob(**snakemake.params.job),

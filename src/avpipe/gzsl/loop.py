@@ -29,7 +29,6 @@ from avpipe.training import checkpoint, runtime
 
 log = logging.getLogger(__name__)
 
-TERMINATED = 143  # 128 + SIGTERM: what a shell reports for a process that SIGTERM ended
 _LOG_EVERY_SECONDS = 20.0
 _DROPOUT_SEED = 0x5DEECE66D  # keeps the streams of a seed's pairs and of its dropout apart
 
@@ -127,12 +126,12 @@ def fit(tasks: Sequence[Task], finish: Callable[[Task, Outcome], None]) -> None:
                 for run in active:
                     run.save()
                 log.warning("Stopped by a signal; run again to go on from where it was.")
-                raise SystemExit(TERMINATED)
+                raise SystemExit(runtime.TERMINATED)
             for run in [run for run in active if run.is_done]:
                 active.remove(run)
                 finish(run.task, Outcome(run.model, run.best, run.history))
         if interrupt.requested:  # while the last one was being finished: its files are there, nothing else is to do
-            raise SystemExit(TERMINATED)
+            raise SystemExit(runtime.TERMINATED)
 
 
 def side_by_side(device: torch.device, count: int) -> int:

@@ -88,8 +88,8 @@ def embed_pack(
 
 
 def evaluation_caption(pack: Pack, index: int) -> str:
-    """The caption that a clip is tested with: the one the set fixes for tests, else its first."""
-    return pack.eval_captions[index] or pack.captions[index][0]
+    """The caption that a clip is tested with: the one the set fixes for tests, else its first; "" where it has none."""
+    return pack.eval_captions[index] or next(iter(pack.captions[index]), "")
 
 
 def _stretches(pack: Pack, reading: Reading) -> list[_Stretch]:

@@ -23,6 +23,7 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_path
 from avpipe.io.space import require_space
+from avpipe.retrieval.embedding import evaluation_caption
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
@@ -213,15 +214,10 @@ def _write_tables(file: h5py.File, pack: Pack, info: IndexInfo) -> None:
     file.create_dataset("ids", data=pack.ids, dtype=text)
     tables: dict[str, list[Any]] = {
         "sources": list(pack.sources),
-        "captions": [_caption(pack, n) for n in range(len(pack))],
+        "captions": [evaluation_caption(pack, n) for n in range(len(pack))],
     }
     for name, rows in tables.items():
         file.create_dataset(name, data=[json.dumps(each) for each in rows], dtype=text)
-
-
-def _caption(pack: Pack, index: int) -> str:
-    """The caption to test with, else the first, else nothing."""
-    return pack.eval_captions[index] or next(iter(pack.captions[index]), "")
 
 
 def _placed(weights: str | os.PathLike[str]) -> str:

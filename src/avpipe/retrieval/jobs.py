@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from avpipe.config.retrieval import Run
 from avpipe.devices import leased_device, leased_devices
+from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json
 
 StrPath = str | os.PathLike[str]
@@ -60,8 +61,9 @@ def train_run(
 
     Args:
         job: what to train.
-        source: {"pack": path}, {"stores": {"video_2d", "video_3d", "audio": paths}} or {"howto100m": {"path",
-            "audio_path", "videos"}}; with the latter two "captions", a path or None.
+        source: {"pack": path}; {"stores": {"video_2d", "video_3d", "audio": paths}, "probes", "statuses": the tables of
+            all shards}; or {"howto100m": {"path", "audio_path", "videos"}}; with the latter two "captions", a path or
+            None.
         words: word table of the captions; None for models without text.
         start: "random", "random:<seed>", the path of a checkpoint, or of another run's training.json.
         device: "auto", "cpu" or "cuda"; on GPUs the run takes as many as it sets, on a CPU one process.
@@ -139,3 +141,45 @@ def evaluate_run(
             threads=threads,
         )
     write_json(target, record)
+
+
+def index_run(
+    job: RunJob, *, pack: StrPath, start: str, training: StrPath | None, device: str, threads: int, target: StrPath
+) -> None:
+    """Index a pack for searches with a run's model: of its first seed, or the weights that are tested as they are.
+
+    Args:
+        job: what was trained.
+        pack: the clips.
+        start: as in `train_run`.
+        training: the training.json that it wrote; None: the start is used as it is.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads.
+        target: the index to write.
+
+    Raises:
+        AvpipeError: as `avpipe.retrieval.index.build_index`, or weights that every seed draws for itself.
+    """
+    run = job.settings()
+    if training is None and start == "random":
+        raise AvpipeError(
+            f"The run {job.name} trains nothing and draws its weights from each seed. Set weights: random:<seed>, or "
+            "epochs, to search with it."
+        )
+    with leased_device(device) as leased:
+        import torch
+
+        from avpipe.retrieval.index import build_index
+
+        torch.set_num_threads(threads)
+        build_index(
+            pack,
+            model=run.model,
+            weights=start if training is None else training,
+            target=target,
+            embedding_dim=run.embedding_dim,
+            audio_channels=run.audio_channels,
+            max_words=job.max_words,
+            window=job.audio_frames,
+            device=leased,
+        )

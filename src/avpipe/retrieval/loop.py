@@ -22,7 +22,6 @@ from avpipe.retrieval.distributed import Team, check_batch
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.precision import arithmetic, loss_scaler, mixed
-from avpipe.retrieval.processes import TERMINATED
 from avpipe.training import checkpoint, runtime
 
 log = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ def fit(task: Task, team: Team | None = None) -> Outcome:
                 run.save()
                 team.wait()
                 log.warning("Stopped by a signal; run again to go on from where it was.")
-                raise SystemExit(TERMINATED)
+                raise SystemExit(runtime.TERMINATED)
         return Outcome(run.model, run.history, run.steps)
 
 

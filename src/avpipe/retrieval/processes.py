@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.errors import AvpipeError
-from avpipe.training.runtime import Interrupt
+from avpipe.training.runtime import TERMINATED, Interrupt
 
-TERMINATED = 143  # 128 + SIGTERM: what a shell reports for a process that SIGTERM ended
 _GRACE_SECONDS = 20.0  # for the others to end once one has failed: some wait for it inside a step
 _log = logging.getLogger(__name__)
 

@@ -17,13 +17,15 @@ from avpipe import stages
 from avpipe.config.retrieval import Run
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
+from avpipe.inventory.accounting import make_account
+from avpipe.inventory.probing import read_probed
+from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
 from avpipe.retrieval.distributed import Team
 from avpipe.retrieval.howto100m import HowTo100MCorpus, read_list
 from avpipe.retrieval.loop import Outcome, Settings, Task, fit, steps_per_epoch
 from avpipe.retrieval.packs import read_pack
-from avpipe.retrieval.processes import TERMINATED
 from avpipe.retrieval.seed_files import RESUME, SUMMARY, finished, seed_folder, write_seed
 from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.store_corpus import StoreCorpus
@@ -57,8 +59,9 @@ def train_seeds(
         team: the processes that share each batch.
         device: this process's, "cpu", "cuda:0", …
         job: the run.
-        source: {"pack": path}, {"stores": {"video_2d", "video_3d", "audio": paths}} or {"howto100m": {"path",
-            "audio_path", "videos"}}; with the latter two "captions", a path or None.
+        source: {"pack": path}; {"stores": {"video_2d", "video_3d", "audio": paths}, "probes", "statuses": the tables of
+            all shards}; or {"howto100m": {"path", "audio_path", "videos"}}; with the latter two "captions", a path or
+            None.
         words: word table of the captions; None for models without text.
         start: see `avpipe.retrieval.starts.make_model`.
         threads: CPU threads of all processes together.
@@ -135,13 +138,25 @@ def open_source(
         raise ValueError("whole videos are trained on in windows, which this run does not set")
     corpus: StoreCorpus | HowTo100MCorpus
     if "stores" in source:
-        corpus = StoreCorpus(source["stores"])
+        corpus = _stored_videos(source)
     else:
         given = source["howto100m"]
         corpus = HowTo100MCorpus(read_list(given["videos"]), given["path"], given.get("audio_path"))
     path = source.get("captions")
     captions = None if path is None else read_captions(path, set(corpus.video_ids()))
     return WindowSource(corpus, run.windows, captions, words, max_words)
+
+
+def _stored_videos(source: Mapping[str, Any]) -> StoreCorpus:
+    """Every video that was probed, those without features with the reason of the stage that they failed in."""
+    probes, statuses = source.get("probes") or [], source.get("statuses") or []
+    if not probes:
+        return StoreCorpus(source["stores"])
+    videos = sorted(clip.clip_id for probe in probes for clip in read_probed(probe, only_ok=False))
+    failed = [
+        ClipStatus(row["clip_id"], row["reason"], row["detail"]) for row in make_account(probes, statuses)["failed"]
+    ]
+    return StoreCorpus(source["stores"], videos=videos, statuses=dict.fromkeys(source["stores"], failed))
 
 
 def _permuted(source: Source, seed: int) -> Source:
@@ -193,7 +208,7 @@ def _train_seed(
         write_seed(folder, outcome.model.state_dict(), outcome.history, result, fingerprint)
         log.info("Seed %d is trained, %.0f s.", seed, time.monotonic() - began)
     if interrupt.requested:
-        raise SystemExit(TERMINATED)
+        raise SystemExit(runtime.TERMINATED)
 
 
 def _result(task: Task, outcome: Outcome, start: Mapping[str, Any]) -> dict[str, Any]:

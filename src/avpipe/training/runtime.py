@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+TERMINATED = 143  # 128 + SIGTERM: what a shell reports for a process that SIGTERM ended
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 
 
