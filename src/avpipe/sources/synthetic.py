@@ -7,7 +7,6 @@ every run meets them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from avpipe.gzsl.words import write_names, write_words
 from avpipe.io.atomic import atomic_directory, atomic_path
 from avpipe.sources.synthetic_classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, DemoClass, word_vectors
 from avpipe.sources.synthetic_encode import encode
-from avpipe.sources.synthetic_render import Variation, draw_variation, picture, sound
+from avpipe.sources.synthetic_render import Variation, draw_variation, name_seed, picture, sound
 
 SPLIT_NAME = "main_split"
 VIDEO_FOLDER = "videos"
@@ -85,7 +84,7 @@ class ClipSpec:
     @property
     def variation(self) -> Variation:
         """What is drawn for this clip, from its names alone."""
-        return draw_variation(_seed(f"{self.demo.name} g{self.group:02}"), _seed(self.clip_id))
+        return draw_variation(name_seed(f"{self.demo.name} g{self.group:02}"), name_seed(self.clip_id))
 
 
 def plan_demo() -> list[ClipSpec]:
@@ -96,7 +95,7 @@ def plan_demo() -> list[ClipSpec]:
             for clip in range(1, _CLIPS_PER_GROUP + 1):
                 clip_id = f"v_{demo.name}_g{group:02}_c{clip:02}"
                 oddity = _ODDITIES.get((demo, group, clip))
-                n_frames = _FEWEST_FRAMES + _seed(f"{clip_id} frames") % (_MOST_FRAMES - _FEWEST_FRAMES + 1)
+                n_frames = _FEWEST_FRAMES + name_seed(f"{clip_id} frames") % (_MOST_FRAMES - _FEWEST_FRAMES + 1)
                 if oddity is Oddity.SHORT:
                     n_frames = _SHORT_FRAMES
                 elif oddity is Oddity.RATE_30:
@@ -186,12 +185,7 @@ def _time_stamps(spec: ClipSpec) -> tuple[list[int], Fraction]:
     if spec.oddity is Oddity.RATE_30:
         return list(range(spec.n_frames)), Fraction(1, 30)
     if spec.oddity is Oddity.VARIABLE_RATE:  # between 20 and 60 ms, as a phone in the dark; 1.2 s in all
-        gaps = np.random.default_rng(_seed(spec.clip_id)).integers(20, 61, spec.n_frames)
+        gaps = np.random.default_rng(name_seed(spec.clip_id)).integers(20, 61, spec.n_frames)
         ticks = np.concatenate([[0], np.cumsum(gaps)])
         return [int(tick) for tick in ticks if tick < 1180], Fraction(1, 1000)
     return list(range(spec.n_frames)), Fraction(1, 25)
-
-
-def _seed(name: str) -> int:
-    """A seed that depends on a name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")

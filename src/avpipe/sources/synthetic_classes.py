@@ -83,13 +83,13 @@ def word_vectors() -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _word_vector(demo: DemoClass) -> npt.NDArray[np.float32]:
-    parts = [_factor_vector(f"{field.name}={getattr(demo, field.name)}") for field in fields(demo)]
+    parts = [random_unit_vector(f"{field.name}={getattr(demo, field.name)}") for field in fields(demo)]
     total = np.sum(parts, axis=0)
     return (total / np.linalg.norm(total)).astype(np.float32)
 
 
-def _factor_vector(value: str) -> npt.NDArray[np.float64]:
-    """A random unit vector that depends on the name of the factor value alone."""
-    seed = int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
+def random_unit_vector(name: str) -> npt.NDArray[np.float64]:
+    """A random unit vector, float64 [300], that depends on the name alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     vector = np.random.default_rng(seed).standard_normal(WORD_DIMENSION)
     return vector / np.linalg.norm(vector)

@@ -8,8 +8,10 @@ the clip's seeds: place, size, speed, phase, hue, background, loudness, tuning, 
 from __future__ import annotations
 
 import colorsys
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,22 @@ SAMPLE_RATE_HZ = 44100
 _HUES = {"red": 0.0, "yellow": 1 / 6, "green": 1 / 3, "blue": 2 / 3}
 _HALF_SIZES = {"disc": (27, 27), "pole": (13, 44), "plank": (44, 13)}  # pixels, half width and half height
 _FREQUENCIES_HZ = {"low": 150.0, "middle": 600.0, "high": 2400.0}
+
+
+class Visible(Protocol):
+    """What is seen of a class or a scene: colour, shape, and how the object moves (sway, bounce, swell)."""
+
+    @property
+    def colour(self) -> str:
+        """Key of the hue."""
+
+    @property
+    def shape(self) -> str:
+        """Key of the half sizes."""
+
+    @property
+    def motion(self) -> str:
+        """sway, bounce or swell; anything else rests."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,11 @@ class Variation:
     noise_seed: int
 
 
+def name_seed(name: str) -> int:
+    """A seed that depends on a name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+
+
 def draw_variation(group_seed: int, clip_seed: int) -> Variation:
     """A clip's variation: what a scene has in common comes from its group, as in UCF-101, the rest from the clip."""
     group, clip = np.random.default_rng(group_seed), np.random.default_rng(clip_seed)
@@ -75,7 +98,7 @@ def draw_variation(group_seed: int, clip_seed: int) -> Variation:
     )
 
 
-def picture(demo: DemoClass, variation: Variation, time_seconds: float) -> npt.NDArray[np.uint8]:
+def picture(demo: Visible, variation: Variation, time_seconds: float) -> npt.NDArray[np.uint8]:
     """The frame at a time, uint8 [120, 160, 3] RGB."""
     x, y = np.linspace(-80, 80, WIDTH), np.linspace(-60, 60, HEIGHT)[:, None]
     backdrop = _backdrop(variation)
@@ -97,7 +120,7 @@ def _backdrop(variation: Variation) -> npt.NDArray[np.float64]:
 
 
 def _coverage(
-    demo: DemoClass, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], scale: float
+    demo: Visible, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], scale: float
 ) -> npt.NDArray[np.float64]:
     """How much of each pixel the object covers, 0..1, with an edge one pixel wide."""
     half_width, half_height = (size * scale for size in _HALF_SIZES[demo.shape])
