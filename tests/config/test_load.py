@@ -133,10 +133,12 @@ def test_no_quirk_is_left_open_after_resolution():
             value = getattr(model, name)
             # None is what f-VAEGAN's batches_per_epoch says for "as gzsl.training".
             assert not (is_quirk(field) and value is None) or name == "batches_per_epoch", name
-            if isinstance(value, Settings) and name != "gzsl":  # whose methods are decided by form
-                walk(value)
+            for each in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(each, Settings) and name != "gzsl":  # whose methods are decided by form
+                    walk(each)
 
     for fidelity in ("published", "corrected"):
+        walk(load_config({"fidelity": fidelity}, DATASETS).dataset("howto100m"))
         dataset = load_config({"fidelity": fidelity}, DATASETS).dataset("demo_gzsl")
         walk(dataset)
         for experiment in dataset.gzsl.experiments():

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from extractor_steps import extractor_steps, make_films
+from retrieval_steps import film_of_the_demo, retrieval_fingerprints
 
 from avpipe import stages
 from avpipe.config.gzsl import TrainingSettings
@@ -67,6 +68,8 @@ def fingerprints() -> dict[str, Any]:
             stages.CONVERT_FPS: converted_statistics(folder, video),
             **extractor_fingerprints(folder),
             **gzsl_fingerprints(folder),
+            stages.MAKE_RETRIEVAL_DEMO: picture_statistics(film_of_the_demo(folder), None),
+            **retrieval_fingerprints(folder),
         }
 
 

@@ -31,6 +31,8 @@ class Settings(BaseModel):
             value = getattr(self, name)
             if isinstance(value, Settings):
                 update[name] = value.resolved(fidelity)
+            elif isinstance(value, dict) and any(isinstance(each, Settings) for each in value.values()):
+                update[name] = {key: each.resolved(fidelity) for key, each in value.items()}
             elif value is None and is_quirk(field):
                 update[name] = field.json_schema_extra[fidelity]  # type: ignore[index]
         return self.model_copy(update=update)

@@ -239,13 +239,19 @@ class _Run:
             "seconds": seconds,
         }
         self.history.append(row)
-        if self.team.leads:
+        self._log_epoch(row)
+        self.epoch, self.step, self.loss_sum, self.items = self.epoch + 1, 0, 0.0, []
+        self.clock = time.monotonic()
+
+    def _log_epoch(self, row: Row) -> None:
+        """A line for the last epoch, and for others every 20 seconds; epochs.csv has them all."""
+        now, is_last = time.monotonic(), self.epoch + 1 == self.task.settings.epochs
+        if self.team.leads and (is_last or now - self.logged_at >= _LOG_EVERY_SECONDS):
+            self.logged_at = now
             log.info(
                 "seed %d, epoch %d/%d: loss %.4f, lr %g, %.1f s", self.task.seed, self.epoch + 1,
-                self.task.settings.epochs, row["loss"], row["learning_rate"], seconds,
+                self.task.settings.epochs, row["loss"], row["learning_rate"], row["seconds"],
             )  # fmt: skip
-        self.epoch, self.step, self.loss_sum, self.items = self.epoch + 1, 0, 0.0, []
-        self.clock = self.logged_at = time.monotonic()
 
     def _report_progress(self) -> None:
         """A line every 20 seconds inside an epoch."""
