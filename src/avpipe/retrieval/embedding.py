@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -84,12 +85,23 @@ def embed_pack(
             _add(sums, found, clips, weights, len(pack))
             np.add.at(counts, clips, weights)
         total = torch.from_numpy(counts).to(device)[:, None]
-        return {name: (each / total).float() for name, each in sums.items()}
+        embeddings = {name: (each / total).float() for name, each in sums.items()}
+        if words is not None and "text" in embeddings:
+            # Equal captions must tie, and rows of one product may differ in their last bit.
+            embeddings["text"] = embeddings["text"][_first_alike(pack, words, reading.max_words)]
+        return embeddings
 
 
 def evaluation_caption(pack: Pack, index: int) -> str:
     """The caption that a clip is tested with: the one the set fixes for tests, else its first; "" where it has none."""
     return pack.eval_captions[index] or next(iter(pack.captions[index]), "")
+
+
+def _first_alike(pack: Pack, words: WordTable, max_words: int) -> list[int]:
+    """For each clip the first one whose caption has the same word vectors."""
+    first: dict[bytes, int] = {}
+    matrices = (words.matrix(evaluation_caption(pack, clip), max_words) for clip in range(len(pack)))
+    return [first.setdefault(hashlib.sha256(each.tobytes()).digest(), clip) for clip, each in enumerate(matrices)]
 
 
 def _stretches(pack: Pack, reading: Reading) -> list[_Stretch]:

@@ -1,0 +1,183 @@
+"""Retrieval metrics with one rank for each query, however scores are tied (specs/avlnet.md §4, §5.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.errors import AvpipeError
+
+if TYPE_CHECKING:
+    import torch
+
+TIES = "pessimistic"
+_AT = (1, 5, 10)
+_CELLS = 1 << 24  # scores held at once by `ranks_of`: 64 MiB in float32
+
+Ranks = npt.NDArray[np.int64]
+
+
+def retrieval_metrics(similarity: npt.ArrayLike | torch.Tensor, *, n_queries: int | None = None) -> dict[str, Any]:
+    """Metrics of a matrix of similarities.
+
+    Args:
+        similarity: [Q, C], Q at most C; the truth of query i is candidate i.
+        n_queries: queries of the benchmark, those without a row included: these count as misses.
+
+    Returns:
+        As `metrics_of_ranks`.
+
+    Raises:
+        AvpipeError: NaN, an infinite score of a truth, more queries than candidates, or more rows than `n_queries`.
+    """
+    scores = _as_matrix(similarity)
+    ranks, n_tied = _ranks_and_ties(scores)
+    return metrics_of_ranks(ranks, n_tied=n_tied, gallery=scores.shape[1], n_queries=n_queries)
+
+
+def ranks(similarity: npt.ArrayLike | torch.Tensor) -> Ranks:
+    """Rank of each query's truth, int64 [Q] from 1; ties count against the query.
+
+    Args:
+        similarity: [Q, C], Q at most C; the truth of query i is candidate i.
+
+    Raises:
+        AvpipeError: as `retrieval_metrics`.
+    """
+    return _ranks_and_ties(_as_matrix(similarity))[0]
+
+
+def ranks_of(queries: torch.Tensor, candidates: torch.Tensor, *, chunk: int | None = None) -> tuple[Ranks, int]:
+    """Ranks without ever holding the whole matrix of similarities.
+
+    Scores come from one matrix product for each chunk of queries, the truth's too. Candidates with equal embeddings
+    are tied whatever rounding makes of their scores.
+
+    Args:
+        queries: [Q, D].
+        candidates: [C, D], the truth of query i in row i; on the device of the queries.
+        chunk: queries at once; None: as many as keep the scores within 64 MiB in float32.
+
+    Returns:
+        Ranks int64 [Q] from 1 (ties count against the query), and the number of queries whose truth is tied.
+
+    Raises:
+        AvpipeError: embeddings of other shapes, or as `retrieval_metrics`.
+    """
+    import torch
+
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+        raise AvpipeError(
+            f"Retrieval: embeddings of shapes {list(queries.shape)} and {list(candidates.shape)}; expected [Q, D] "
+            "and [C, D] of one D."
+        )
+    _check_shape(len(queries), len(candidates))
+    group = _groups_of_equal_rows(candidates)
+    chunk = max(1, _CELLS // max(1, len(candidates))) if chunk is None else chunk
+    found, n_tied = [np.zeros(0, np.int64)], 0
+    for start in range(0, len(queries), chunk):
+        scores = queries[start : start + chunk] @ candidates.T
+        rows = torch.arange(len(scores), device=scores.device)
+        truth = scores[rows, start + rows]
+        bad = (torch.isnan(scores).any(dim=1) | ~torch.isfinite(truth)).cpu().numpy()
+        _check_finite(bad, start)
+        twin = group[start : start + len(scores), None] == group[None]
+        larger = ((scores > truth[:, None]) & ~twin).sum(dim=1)
+        equal = ((scores == truth[:, None]) | twin).sum(dim=1) - 1
+        found.append((1 + larger + equal).cpu().numpy())
+        n_tied += int((equal > 0).sum())
+    return np.concatenate(found).astype(np.int64), n_tied
+
+
+def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int | None = None) -> dict[str, Any]:
+    """Metrics of ranks.
+
+    Args:
+        ranks: int64 [n], ranks from 1 of the queries that have one.
+        n_tied: how many of them are tied with another candidate.
+        gallery: number of candidates.
+        n_queries: all queries; None: those with a rank.
+
+    Returns:
+        r1, r5, r10 (fractions of `n_queries`, 0 to 1); median_rank and mean_rank (from 1, over ranked queries);
+        median_rank_with_misses (misses last; None where the median is a miss); n_queries, n_ranked, gallery, n_tied
+        and ties, the rule.
+
+    Raises:
+        AvpipeError: no ranks, or more than `n_queries`.
+    """
+    n_queries = len(ranks) if n_queries is None else n_queries
+    if not len(ranks):
+        raise AvpipeError("Retrieval: no query has a rank; expected at least one clip with all its features.")
+    if n_queries < len(ranks):
+        raise AvpipeError(
+            f"Retrieval: {len(ranks)} queries have ranks, but n_queries is {n_queries}. Expected the number of all "
+            "queries of the benchmark, those without features included; correct `expected` of the subset."
+        )
+    with_misses = np.concatenate([ranks.astype(np.float64), np.full(n_queries - len(ranks), np.inf)])
+    # Not np.median: the mean of two infinities is fine, but it warns about them.
+    middle = np.sort(with_misses)[[(n_queries - 1) // 2, n_queries // 2]].mean()
+    return {
+        **{f"r{k}": float((ranks <= k).sum() / n_queries) for k in _AT},
+        "median_rank": float(np.median(ranks)),
+        "mean_rank": float(ranks.mean()),
+        "median_rank_with_misses": float(middle) if np.isfinite(middle) else None,
+        "n_queries": int(n_queries),
+        "n_ranked": len(ranks),
+        "gallery": int(gallery),
+        "n_tied": int(n_tied),
+        "ties": TIES,
+    }
+
+
+def _as_matrix(similarity: npt.ArrayLike | torch.Tensor) -> npt.NDArray[Any]:
+    if hasattr(similarity, "detach"):
+        similarity = similarity.detach().cpu()
+        if not similarity.dtype.is_floating_point or similarity.element_size() < 4:
+            similarity = similarity.float()  # numpy has no bfloat16
+        similarity = similarity.numpy()
+    scores = np.asarray(similarity)
+    if scores.ndim != 2:
+        raise AvpipeError(f"Retrieval: similarities of shape {list(scores.shape)}; expected [queries, candidates].")
+    _check_shape(*scores.shape)
+    return scores
+
+
+def _ranks_and_ties(scores: npt.NDArray[Any]) -> tuple[Ranks, int]:
+    truth = np.diagonal(scores)
+    _check_finite(np.isnan(scores).any(axis=1) | ~np.isfinite(truth), 0)
+    larger = (scores > truth[:, None]).sum(axis=1)
+    equal = (scores == truth[:, None]).sum(axis=1) - 1
+    return (1 + larger + equal).astype(np.int64), int((equal > 0).sum())
+
+
+def _check_shape(n_queries: int, n_candidates: int) -> None:
+    if n_queries > n_candidates:
+        raise AvpipeError(
+            f"Retrieval: {n_queries} queries and {n_candidates} candidates; expected at least as many candidates, "
+            "candidate i being the truth of query i."
+        )
+
+
+def _check_finite(bad: npt.NDArray[np.bool_], start: int) -> None:
+    if bad.any():
+        rows = np.flatnonzero(bad) + start
+        raise AvpipeError(
+            f"Retrieval: {len(rows)} queries (rows {', '.join(map(str, rows[:10]))}{', ...' * (len(rows) > 10)}) have "
+            "scores that are NaN, or a truth whose score is infinite; expected numbers. Check the features and "
+            "weights of these clips."
+        )
+
+
+def _groups_of_equal_rows(rows: torch.Tensor) -> torch.Tensor:
+    """A number for each row, the same for rows with equal values; int64 on the device of the rows."""
+    import torch
+
+    values = (rows.detach() + 0.0).cpu()  # adding makes -0.0 the same bytes as 0.0
+    if values.dtype == torch.bfloat16:
+        values = values.float()
+    table = np.ascontiguousarray(values.numpy())
+    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))[:, 0]
+    return torch.as_tensor(np.unique(keys, return_inverse=True)[1], dtype=torch.int64, device=rows.device)

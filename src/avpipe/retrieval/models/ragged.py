@@ -1,0 +1,94 @@
+"""Audio features of clips of many lengths with frozen BatchNorm statistics, without computing their padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avpipe.errors import AvpipeError
+from avpipe.retrieval.models.audio import AudioNetwork
+from avpipe.retrieval.models.pooling import counted_frames, mean_of_first, output_frames
+
+MAX_FRAMES = 32768
+_FRAMES_OF_A_BUCKET = 1000  # each forward pass reads all weights, which takes as long as about so many frames
+
+
+def pool_ragged(
+    network: AudioNetwork,
+    spectrograms: Sequence[Tensor],
+    *,
+    window: int,
+    n_frames: Sequence[int] | None = None,
+    max_frames: int = MAX_FRAMES,
+) -> Tensor:
+    """What `AudioNetwork` and the published eval pooling make of clips padded to `window`, about twice as fast.
+
+    Differentiable. Clips of like lengths are computed together, cut where nothing that is pooled can see.
+
+    Args:
+        network: in eval mode.
+        spectrograms: B clips [n_i, 40] of float16 or float32; n_i may be below the window (padding is implied) or
+            above (the rest is cut).
+        window: frames that the model reads of a clip.
+        n_frames: [B], frames of each clip before it was cut or padded; None: n_i.
+        max_frames: frames (clips times the longest) of one forward pass, which bounds the memory it takes; a longer
+            clip goes alone.
+
+    Returns:
+        [B, 8 C] on the network's device, in the order of the clips.
+
+    Raises:
+        AvpipeError: the network is in train mode, where padding enters the statistics; or counts do not fit.
+    """
+    counts = [len(each) for each in spectrograms] if n_frames is None else list(n_frames)
+    if network.training:
+        raise AvpipeError("pool_ragged needs frozen BatchNorm statistics; the audio network is in train mode.")
+    if len(counts) != len(spectrograms) or not counts or min(counts) < 0:
+        raise AvpipeError(
+            f"pool_ragged: {len(counts)} frame counts for {len(spectrograms)} clips; expected one count from 0 for "
+            "each of at least one clip."
+        )
+    outputs = output_frames(window)
+    counted = [counted_frames(each, window, outputs) for each in counts]
+    folded = network.folded()
+    needed = [folded.inputs_for(each, window) for each in counted]
+    pieces: list[Tensor] = []
+    order: list[int] = []
+    for bucket in _buckets(needed, max_frames):
+        frames = _batch([spectrograms[i] for i in bucket], needed[bucket[0]], folded.stem_weight)
+        # Clips that need the whole window may count fewer frames than others that do.
+        features = folded(frames, length=window, outputs=max(counted[i] for i in bucket))
+        pieces.append(mean_of_first(features, [counted[i] for i in bucket]))
+        order += bucket
+    return torch.cat(pieces)[torch.tensor(order).argsort().to(pieces[0].device)]
+
+
+def _buckets(needed: Sequence[int], max_frames: int) -> list[list[int]]:
+    """Clips that are computed together, the longest first in each; together they take the least time."""
+    order = sorted(range(len(needed)), key=lambda i: -needed[i])
+    # Of the clips in order, cheapest[k] is (cost of the first k, where the last bucket of these begins).
+    cheapest = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        options = []
+        for start in range(end - 1, -1, -1):
+            frames = needed[order[start]] * (end - start)
+            if frames > max_frames and start < end - 1:
+                break
+            options.append((cheapest[start][0] + frames + _FRAMES_OF_A_BUCKET, start))
+        cheapest.append(min(options))
+    buckets = []
+    end = len(order)
+    while end:
+        start = cheapest[end][1]
+        buckets.append(order[start:end])
+        end = start
+    return buckets[::-1]
+
+
+def _batch(spectrograms: Sequence[Tensor], length: int, like: Tensor) -> Tensor:
+    """[B, length, 40] of the kind of `like`, cut or padded with 0."""
+    cut = [each[:length].to(like.device, like.dtype) for each in spectrograms]
+    return torch.stack([F.pad(each, (0, 0, 0, length - len(each))) for each in cut])
