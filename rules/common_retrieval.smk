@@ -179,6 +179,11 @@ def get_index_training(wildcards):
     return training if get_run(wildcards).epochs else []
 
 
+def get_index_words(wildcards):
+    """Word vectors of an indexed subset's captions."""
+    return get_place(wildcards).words if get_run(wildcards).uses_text else []
+
+
 def get_index_job(wildcards):
     """What decides how a run's index is made."""
     return told(lambda: RETRIEVAL.job(wildcards.dataset, wildcards.run, "main", training=False))

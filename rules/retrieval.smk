@@ -183,6 +183,7 @@ rule evaluate_retrieval:
 rule index_pack:
     input:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
+        words=get_index_words,
         training=get_index_training,
         start=get_untrained_start,
     output:

@@ -80,7 +80,7 @@ def _run(name: str, pack: Path, words: Path, folder: Path) -> tuple[list[float],
     evaluate_run(
         job, packs={"test": pack}, tests=tests, words=tables, training=training, target=evaluation, **common
     )  # fmt: skip
-    index_run(job, pack=pack, training=training, target=index, **common)
+    index_run(job, pack=pack, words=table, training=training, target=index, **common)
     state = torch.load(folder / "seed0" / "model.pt", weights_only=True)
     norms = [float(value.double().norm()) for key, value in sorted(state.items()) if value.is_floating_point()]
     tested = json.loads(evaluation.read_text())["seeds"][0]["tests"]["test"]

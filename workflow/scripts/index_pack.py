@@ -12,6 +12,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
     index_run(
         RunJob(**snakemake.params.job),
         pack=snakemake.input.pack,
+        words=snakemake.input.words or None,
         start=snakemake.params.start,
         training=snakemake.input.training or None,
         device=snakemake.params.device,

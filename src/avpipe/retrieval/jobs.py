@@ -144,13 +144,22 @@ def evaluate_run(
 
 
 def index_run(
-    job: RunJob, *, pack: StrPath, start: str, training: StrPath | None, device: str, threads: int, target: StrPath
+    job: RunJob,
+    *,
+    pack: StrPath,
+    words: StrPath | None,
+    start: str,
+    training: StrPath | None,
+    device: str,
+    threads: int,
+    target: StrPath,
 ) -> None:
     """Index a pack for searches with a run's model: of its first seed, or the weights that are tested as they are.
 
     Args:
         job: what was trained.
         pack: the clips.
+        words: word table of their captions, which says how long a word's vector is; None for models without text.
         start: as in `train_run`.
         training: the training.json that it wrote; None: the start is used as it is.
         device: "auto", "cpu" or "cuda".
@@ -170,6 +179,8 @@ def index_run(
         import torch
 
         from avpipe.retrieval.index import build_index
+        from avpipe.retrieval.text import read_word_table
+        from avpipe.retrieval.training import architecture_of
 
         torch.set_num_threads(threads)
         build_index(
@@ -179,6 +190,7 @@ def index_run(
             target=target,
             embedding_dim=run.embedding_dim,
             audio_channels=run.audio_channels,
+            word_dim=architecture_of(run, None if words is None else read_word_table(words)).word_dim,
             max_words=job.max_words,
             window=job.audio_frames,
             device=leased,
