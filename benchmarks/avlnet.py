@@ -7,7 +7,8 @@ machines in its plain form; --clips gives the batch of both.
 Parts:
   step    forward, backward and Adam with frozen BatchNorm statistics; differences of loss and gradients
   eval    embeddings, similarities and metrics of a gallery; differences of the similarities
-  memory  peak memory of avpipe's evaluation of a gallery, and of one twice as large, in new processes
+  memory  peak memory of avpipe's evaluation of a gallery of --gallery clips, of one with twice as many clips, and of
+          one with clips twice as long, in new processes
 
 Rounds of the two implementations alternate and the fastest of each counts, so that other load on the machine does
 not decide.
@@ -32,9 +33,11 @@ from plain_avlnet import PlainAudioNetwork, padded, pool
 from torch import Tensor
 
 from avpipe.retrieval import models
+from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.metrics import retrieval_metrics
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
+from avpipe.retrieval.packs import ClipSource, Pack, PackInfo
 from avpipe.training.runtime import keep_freed_memory
 
 PARTS = ("step", "eval", "memory")
@@ -46,19 +49,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     parser.add_argument("--clips", type=int, default=24, help="in a batch and in the gallery (default: %(default)s)")
+    parser.add_argument("--gallery", type=int, default=100, help="for memory (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads torch may use (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="alternations of the two (default: %(default)s)")
-    parser.add_argument("--measure-memory", type=int, metavar="CLIPS", help=argparse.SUPPRESS)
+    parser.add_argument("--measure-memory", type=int, nargs=2, metavar=("CLIPS", "TIMES"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def make_clips(n_clips: int) -> tuple[list[Tensor], Tensor]:
-    """Spectrograms [n_i, 40] of YouCook2's lengths, and visual vectors [n_clips, 4096]."""
+def make_clips(n_clips: int, times: int = 1) -> tuple[list[Tensor], Tensor]:
+    """Spectrograms [n_i, 40] of some times YouCook2's lengths, and visual vectors [n_clips, 4096]."""
     generator = np.random.default_rng(0)
     # At the quantiles instead of drawn, so that a few clips are spread like many.
     quantiles = torch.distributions.Normal(np.log(17.2), 0.55).icdf((torch.arange(n_clips) + 0.5) / n_clips)
     seconds = quantiles.exp().clip(5, 60).numpy()
-    lengths = (100 * generator.permutation(seconds)).astype(int)
+    lengths = (100 * times * generator.permutation(seconds)).astype(int)
     torch.manual_seed(0)
     return [torch.rand(length, 40) * -80 for length in lengths], torch.randn(n_clips, 4096)
 
@@ -143,7 +147,7 @@ def compare_step(pair: Pair, rounds: int) -> None:
         f"step: loss {losses[0]:.6f}, published {losses[1]:.6f}; "
         f"gradients differ by at most {worst[0]:.1e} ({worst[1]}, relative)"
     )
-    ours = torch.optim.Adam(pair.model.parameters(), lr=1e-6)
+    ours = torch.optim.Adam(pair.model.parameters(), lr=1e-6, fused=True)  # as training does
     published = torch.optim.Adam(pair.plain.parameters(), lr=1e-6)
     runs = {
         "avpipe": lambda: step(pair.model, ours, pair.ours),
@@ -166,22 +170,40 @@ def compare_evaluation(pair: Pair, rounds: int) -> None:
 
 def report_memory(n_clips: int, threads: int) -> None:
     """Peak memory of evaluations in processes of their own."""
-    for size in (n_clips, 2 * n_clips):
-        command = [sys.executable, __file__, "--measure-memory", str(size), "--threads", str(threads)]
+    for size, times in ((n_clips, 1), (2 * n_clips, 1), (n_clips, 2)):
+        command = [sys.executable, __file__, "--measure-memory", str(size), str(times), "--threads", str(threads)]
         print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="", flush=True)
 
 
-def measure_memory(n_clips: int) -> None:
+def measure_memory(n_clips: int, times: int) -> None:
     """What an evaluation adds to the memory of this process; the clips are in it already."""
-    clips, video = make_clips(n_clips)
+    pack = make_pack(*make_clips(n_clips, times))
     model = make_model()
-    frames = sum(map(len, clips))
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = peak_kib()
-    with torch.no_grad():
-        model.embed_pooled(pool_ragged(model.DAVEnet, clips, window=WINDOW), video)
+    embed_pack(model, pack, None, Reading(WINDOW, max_words=20, long_clips="cut"))
     added = peak_kib() - before
-    print(f"memory: evaluation of {n_clips} clips ({frames} frames) adds {added / 1024:.0f} MiB to {before / 1024:.0f}")
+    print(
+        f"memory: evaluation of {n_clips} clips, {len(pack.audio) / 100 / n_clips:.0f} s on average, "
+        f"adds {added / 1024:.0f} MiB to {before / 1024:.0f}"
+    )
+
+
+def make_pack(clips: list[Tensor], video: Tensor) -> Pack:
+    """A pack of these clips."""
+    lengths = np.array([len(each) for each in clips])
+    return Pack(
+        ids=[str(index) for index in range(len(clips))],
+        video_2d=video[:, :2048].numpy(),
+        video_3d=video[:, 2048:].numpy(),
+        audio=torch.cat(clips).numpy(),
+        offsets=np.concatenate([[0], lengths.cumsum()]),
+        n_frames=lengths,
+        captions=[()] * len(clips),
+        eval_captions=[""] * len(clips),
+        sources=[ClipSource()] * len(clips),
+        info=PackInfo(origin="extracted", expected=len(clips)),
+    )
 
 
 def peak_kib() -> int:
@@ -195,7 +217,7 @@ def main() -> None:
     chosen = parse_arguments()
     torch.set_num_threads(chosen.threads)
     if chosen.measure_memory:
-        measure_memory(chosen.measure_memory)
+        measure_memory(*chosen.measure_memory)
         return
     keep_freed_memory()  # as training does; it helps both
     print(
@@ -211,7 +233,7 @@ def main() -> None:
         if "eval" in chosen.parts:
             compare_evaluation(pair, chosen.rounds)
     if "memory" in chosen.parts:
-        report_memory(chosen.clips, chosen.threads)
+        report_memory(chosen.gallery, chosen.threads)
 
 
 if __name__ == "__main__":

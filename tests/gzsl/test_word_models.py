@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import pickle
@@ -14,7 +15,7 @@ import pytest
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.word_models import class_vectors_from_model, write_class_vectors
 from avpipe.gzsl.words import read_words, write_names
-from avpipe.io.word_files import model_kind, vector_length
+from avpipe.io.word_files import model_kind, read_entries, vector_length
 
 SENTENCES = [
     ["playing", "guitar", "Playing", "the", "violin"],
@@ -210,6 +211,7 @@ def _damaged(models, fasttext):
         "cut text": (text[: text.rindex(b"\n", 0, -1) + 1], r"ends after \d+ of \d+ tokens"),
         "cut line": (text[:-60], "numbers. The file is damaged"),
         "cut gz": (gzip.compress(text)[:-30], "was not read"),
+        "header without numbers": (text.replace(b" 12\n", b" 0\n", 1), "vectors of 0 numbers; expected at least"),
         "no number": (text.replace(b"\nguitar ", b"\nguitar x").replace(b"guitar x-", b"guitar x"), "'guitar': could"),
         "fasttext gz": (gzip.compress(subwords), "unpack it first"),
         "fasttext cut in the matrix": (subwords[: len(head) + 800], "do not fit its head"),
@@ -226,6 +228,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, models, fasttext):
             class_vectors_from_model(tmp_path / name, NAMES)
     with pytest.raises(AvpipeError, match=r"was not read: .*No such file"):
         class_vectors_from_model(tmp_path / "none", NAMES)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("file", ["text.txt", "glove.txt"])
+def test_byte_order_marks_are_passed_over(tmp_path, models, file, packed):
+    contents = codecs.BOM_UTF8 + models[file].read_bytes()
+    (tmp_path / file).write_bytes(gzip.compress(contents) if packed else contents)
+    assert model_kind(tmp_path / file) == model_kind(models[file])
+    assert vector_length(tmp_path / file) == vector_length(models[file])
+    pairs = [list(read_entries(path, model_kind(path))) for path in (tmp_path / file, models[file])]
+    assert pairs[0] == pairs[1]
 
 
 def test_kind_that_the_file_is_not(models, fasttext):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import pickle
 from pathlib import Path
@@ -81,6 +82,21 @@ def test_what_is_wrong_is_handled_by_rule_and_counted(tmp_path: Path, caplog: py
         "videos put in order of start": 1,
     }
     assert "dropped, time is not a number: 3" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["json", "pickle"])
+def test_a_whole_number_beyond_float64_is_no_time(tmp_path: Path, kind: str) -> None:
+    rows = {"start": [10**400, 1], "end": [5, 2], "text": ["x", "y"]}
+    found = read_captions(write(tmp_path, kind, {"abc": rows}))
+    assert found.of("abc").texts == ["y"]
+    assert found.changes == {"dropped, time is not a number": 1}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path: Path) -> None:
+    path = write(tmp_path, "json", GOOD)
+    expected = read_captions(path).digest()
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_captions(path).digest() == expected
 
 
 @pytest.mark.parametrize("kind", ["json", "pickle"])

@@ -173,6 +173,17 @@ def test_the_list(tmp_path: Path) -> None:
     assert HowTo100MCorpus(rows, tmp_path).video_ids() == ["abc", "def"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_lists_header(tmp_path: Path) -> None:
+    (tmp_path / "videos.txt").write_text("path\nfood/1/abc\n", encoding="utf-8-sig")
+    assert read_list(tmp_path / "videos.txt") == ["food/1/abc"]
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "videos.txt").write_text("path\nfood/1/é\n", encoding="latin-1")
+    with pytest.raises(AvpipeError, match="is no table of UTF-8 text"):
+        read_list(tmp_path / "videos.txt")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

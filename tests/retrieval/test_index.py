@@ -2,9 +2,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from damaged_files import outcomes
 from made_pack import make_pack
 
 from avpipe.errors import AvpipeError
+from avpipe.io.hdf5_text import read_json_dataset, write_json_dataset
 from avpipe.retrieval.index import build_index, open_index
 from avpipe.retrieval.models import build, names
 from avpipe.retrieval.packs import ClipSource, write_pack
@@ -57,10 +59,10 @@ def test_rows_are_the_models_candidates(tmp_path, pack, weights, name):
             n_frames=pack.n_frames.tolist(),
         )
         expected = network.candidates_of(embeddings).numpy()
-    with open_index(tmp_path / "i.h5") as (file, stored):
+    with open_index(tmp_path / "i.h5") as index:
         # The padding is not computed here (pool_ragged), which moves float32 sums by rounding alone.
-        np.testing.assert_allclose(file["embeddings"][:], expected, rtol=1e-4, atol=1e-5)
-        assert list(file["ids"].asstr()[:]) == pack.ids and stored == info
+        np.testing.assert_allclose(np.concatenate([*index.embeddings()]), expected, rtol=1e-4, atol=1e-5)
+        assert (index.ids, index.sources, index.info, len(index)) == (pack.ids, pack.sources, info, len(pack))
     assert len(info.weights_label) == 64 and info.pack_digest == pack.digest and not info.quantise
 
 
@@ -120,5 +122,102 @@ def test_something_else_is_no_index(tmp_path, pack):
 def test_clips_without_a_file_or_a_caption(tmp_path, weights):
     write_pack(tmp_path / "pack.h5", make_pack((0.5,), captions=[()], sources=[ClipSource()]))
     make(tmp_path, "avlnet", weights("avlnet"))
-    with open_index(tmp_path / "i.h5") as (file, _):
-        assert (file["captions"].asstr()[0], file["sources"].asstr()[0]) == ('""', '["", null, null]')
+    with open_index(tmp_path / "i.h5") as index:
+        assert (index.captions, index.sources) == ([""], [ClipSource()])
+
+
+def test_rows_are_read_in_parts(tmp_path, pack, weights, monkeypatch):
+    make(tmp_path, "avlnet", weights("avlnet"))
+    with open_index(tmp_path / "i.h5") as index:
+        (whole,) = index.embeddings()
+        monkeypatch.setattr("avpipe.retrieval.index._ROWS_AT_ONCE", 2)
+        parts = list(index.embeddings())
+    assert [len(part) for part in parts] == [2, 1] and (np.concatenate(parts) == whole).all()
+
+
+def _replace_text(name, change):
+    def replace(file):
+        value = read_json_dataset(file, name)
+        del file[name]
+        write_json_dataset(file, name, change(value))
+
+    return replace
+
+
+def _replace_embeddings(shape, dtype="<f4"):
+    def replace(file):
+        del file["embeddings"]
+        file.create_dataset("embeddings", data=np.zeros(shape, dtype))
+
+    return replace
+
+
+def _as_strings(file):
+    del file["ids"]
+    file.create_dataset("ids", data=["c0", "c1", "c2"], dtype=h5py.string_dtype())
+
+
+DAMAGE = {
+    "another version": (lambda file: file.attrs.modify("version", 1), "of version 1; expected .* of version 2"),
+    "no version": (lambda file: file.attrs.pop("version"), "of version None; expected"),
+    "no info": (lambda file: file.pop("info"), "damaged index: .*info"),
+    "info that is a list": (_replace_text("info", lambda _: [1]), "damaged index"),
+    "info without the model": (_replace_text("info", lambda info: info | {"mode": info.pop("model")}), "damaged"),
+    "sizes that are text": (_replace_text("info", lambda info: info | {"window": "9"}), "damaged index: window in"),
+    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "damaged index"),
+    "no embeddings": (lambda file: file.pop("embeddings"), "damaged index: .*embeddings"),
+    "other embeddings": (_replace_embeddings((3, 15)), r"embeddings float32 \[3, 15\] for 3 .* float32 \[3, 16\]"),
+    "embeddings of fewer clips": (_replace_embeddings((2, 16)), r"float32 \[2, 16\] for 3"),
+    "embeddings on one axis": (_replace_embeddings(48), r"float32 \[48\] for 3"),
+    "whole numbers": (_replace_embeddings((3, 16), "<i4"), r"int32 \[3, 16\] for 3"),
+    "ids of variable length": (_as_strings, "'ids' has elements of variable length"),
+    "ids that are numbers": (_replace_text("ids", lambda ids: [1, 2, 3]), "ids or captions that are no text"),
+    "captions of fewer clips": (_replace_text("captions", lambda texts: texts[1:]), "3 ids, 3 sources and 2 captions"),
+    "sources of more clips": (_replace_text("sources", lambda rows: rows * 2), "3 ids, 6 sources and 3 captions"),
+    "sources of another kind": (_replace_text("sources", lambda rows: [5] * 3), "damaged index"),
+    "no clips": (
+        lambda file: [
+            _replace_embeddings((0, 16))(file),
+            *(_replace_text(name, lambda _: [])(file) for name in ("ids", "sources", "captions")),
+        ],
+        "for 0 clips",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of an index of three clips."""
+    folder = tmp_path_factory.mktemp("index")
+    write_pack(folder / "pack.h5", make_pack())
+    make(folder, "avlnet", "random:0")
+    return (folder / "i.h5").read_bytes()
+
+
+@pytest.mark.parametrize(("damage", "found"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_indexes_are_refused(tmp_path, whole, damage, found):
+    (tmp_path / "i.h5").write_bytes(whole)
+    with h5py.File(tmp_path / "i.h5", "r+") as file:
+        damage(file)
+    with pytest.raises(AvpipeError, match=found), open_index(tmp_path / "i.h5"):
+        pass
+
+
+def _values(path):
+    with open_index(path) as index:
+        rows = [rows.tobytes() for rows in index.embeddings()]
+        return rows, index.ids, index.sources, index.captions, index.info
+
+
+def test_one_wrong_byte_is_found_wherever_it_is(tmp_path, whole):
+    (tmp_path / "i.h5").write_bytes(whole)
+    with h5py.File(tmp_path / "i.h5") as file:
+        chunk = file["embeddings"].id.get_chunk_info(0)
+    found = outcomes(tmp_path / "i.h5", _values, arrays=[(chunk.byte_offset, chunk.size)] * 20)
+    assert set(found) == {"equal", "refused"}, found  # equal where a byte belongs to nothing
+    assert found["refused"] >= 20
+
+
+def test_nothing_lies_in_the_global_heap(whole):
+    """HDF5 keeps what is of variable length there, without a checksum; its signature is GCOL."""
+    assert b"GCOL" not in whole

@@ -6,16 +6,18 @@ import json
 import multiprocessing
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from damaged_files import contiguous_arrays, outcomes
 from made_packs import make_pack
 
 from avpipe.errors import AvpipeError
+from avpipe.io.hdf5_text import write_json_dataset
 from avpipe.retrieval.pack_summary import summarise_pack
 from avpipe.retrieval.packs import ClipSource, PackInfo, pack_writer, read_pack, write_pack
 
@@ -146,6 +148,10 @@ UNFIT = {
     "float64 sound": ({"audio": PACK.audio.astype(float)}, "spectrograms are float64"),
     "offsets beyond the sound": ({"offsets": np.array([0, 30, 46, 91, 101])}, "'clip3' has 10 spectrogram frames stor"),
     "no frames": ({"offsets": np.array([0, 30, 30, 91, 92])}, "'clip1' has 0 spectrogram frames stored of 16"),
+    "offsets that are no whole numbers": ({"offsets": PACK.offsets.astype(float)}, r"audio_offsets is float64 \[5\]"),
+    "counts that are no whole numbers": ({"n_frames": PACK.n_frames.astype(float)}, r"audio_frames is float64 \[4\]"),
+    "a text for a list of captions": ({"captions": ["a", "b", "c", "d"]}, "'clip0' has the captions 'a' and"),
+    "no caption to test with": ({"eval_captions": ["", "", None, ""]}, "'clip2' has .*test with None; expected"),
     "more than there were": ({"n_frames": PACK.n_frames - 1}, "'clip0' has 30 spectrogram frames stored of 29, and 4"),
 }
 
@@ -188,6 +194,28 @@ def _rewrite_audio_compressed(file):
     file.create_dataset("audio", data=values, compression="gzip")
 
 
+def _replace_text(name, value):
+    def change(file):
+        del file[name]
+        write_json_dataset(file, name, value)
+
+    return change
+
+
+def _replace_by_strings(file):
+    del file["ids"]
+    file.create_dataset("ids", data=PACK.ids, dtype=h5py.string_dtype())
+
+
+def _numbers_for_captions(file):
+    del file["captions"]
+    file["captions"] = np.zeros(9, np.float32)
+
+
+def _louder(file):
+    file["audio"][-1, -1] += 1
+
+
 def _outside(file):
     values = file["audio"][:]
     del file["audio"]
@@ -195,12 +223,18 @@ def _outside(file):
 
 
 DAMAGE = {
-    "another version": (lambda file: file.attrs.modify("version", 2), "is a pack of version 2; this avpipe reads ver"),
-    "no pack": (lambda file: file.attrs.modify("format", "x"), "is an HDF5 file, but no pack of avpipe"),
+    "another version": (lambda file: file.attrs.modify("version", 1), "is a pack of version 1; this avpipe reads ver"),
+    "no pack": (lambda file: file.attrs.modify("format", np.bytes_("x")), "is an HDF5 file, but no pack of avpipe"),
+    "format of variable length": (lambda file: file.attrs.create("format", "avpipe pack"), "no pack of avpipe of vers"),
     "a part is gone": (lambda file: file.pop("video_2d"), "is a damaged pack: .*video_2d"),
-    "no digest": (lambda file: file.attrs.pop("digest"), "is a damaged pack"),
-    "info is no JSON": (lambda file: file.attrs.modify("info", "{"), "is a damaged pack"),
-    "info of another kind": (lambda file: file.attrs.modify("info", '{"a": 1}'), "is a damaged pack"),
+    "no digest": (lambda file: file.attrs.pop("digest"), "is a damaged pack: .* and None was stored"),
+    "other sound": (_louder, "is a damaged pack: the digest of its contents is .* Delete it and run the command again"),
+    "other ids": (_replace_text("ids", ["a", "b", "c", "d"]), "is a damaged pack: the digest"),
+    "ids that are numbers": (_replace_text("ids", [1, 2, 3, 4]), "4 ids are no text, such as"),
+    "ids of variable length": (_replace_by_strings, "is a damaged pack: 'ids' has elements of variable length"),
+    "text that is no bytes": (_numbers_for_captions, "is a damaged pack: 'captions' is float32, expected uint8"),
+    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "is a damaged pack"),
+    "info of another kind": (_replace_text("info", {"a": 1}), "is a damaged pack"),
     "compressed sound": (_rewrite_audio_compressed, "not one uncompressed stretch of the file"),
     "sound in another file": (_outside, "not one uncompressed stretch of the file"),
     "offsets": (lambda file: file["audio_offsets"].write_direct(np.array([0, 30, 46, 91, 99])), "rows 0 to 99, but t"),
@@ -214,6 +248,38 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, damage, message):
         damage(file)
     with pytest.raises(AvpipeError, match=message):
         read_pack(path)
+
+
+def _values(path):
+    pack = read_pack(path)
+    arrays = (pack.video_2d, pack.video_3d, pack.audio, pack.offsets, pack.n_frames)
+    texts = (pack.ids, pack.captions, pack.eval_captions, pack.sources, astuple(pack.info), pack.digest)
+    return [array.tobytes() for array in arrays], texts
+
+
+def test_one_wrong_byte_is_found_wherever_it_is(tmp_path):
+    path = write(tmp_path)
+    with h5py.File(path) as file:
+        arrays = contiguous_arrays(file) * 5
+    found = outcomes(path, _values, arrays=arrays)
+    assert set(found) == {"equal", "refused"}, found  # equal where a byte belongs to nothing
+    assert found["refused"] >= len(arrays)
+
+
+def test_nothing_lies_in_the_global_heap(tmp_path):
+    """HDF5 keeps what is of variable length there, without a checksum; its signature is GCOL."""
+    assert b"GCOL" not in write(tmp_path).read_bytes()
+
+
+def test_long_texts_and_any_characters(tmp_path):
+    """More than one chunk of text; names of files that are no UTF-8 hold halves of surrogate pairs."""
+    pack = make_pack(
+        captions=[("パスタ" * 100_000, "\x00"), (), ("\ud83d",), ("𝄞",)], sources=[ClipSource("\udcff")] * 4
+    )
+    first = write(tmp_path, pack).read_bytes()
+    got = read_pack(tmp_path / "pack.h5")
+    assert (got.captions, got.sources, got.digest) == (pack.captions, pack.sources, pack.digest)
+    assert write(tmp_path, pack).read_bytes() == first
 
 
 def test_files_that_are_no_hdf5(tmp_path):

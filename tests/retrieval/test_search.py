@@ -53,7 +53,7 @@ def expected_scores(folder, name, *, audio=None, text=None):
     """What the model itself makes of a query and the index's rows."""
     network = build(name, **SIZES).eval()
     load_weights(network, folder / f"{name}.pth")
-    with torch.inference_mode(), open_index(folder / f"{name}.h5") as (file, _):
+    with torch.inference_mode(), open_index(folder / f"{name}.h5") as index:
         pooled = None
         if audio is not None:
             frames = log_mel(audio)
@@ -62,7 +62,7 @@ def expected_scores(folder, name, *, audio=None, text=None):
             pooled = network.pool_audio(torch.from_numpy(padded), n_frames=[frames.shape[1]])
         words = None if text is None else torch.from_numpy(make_words().matrix(text))[None]
         query = network.query_of(network.embed_pooled(pooled, None, words))[0].numpy()
-        return file["embeddings"][:] @ query
+        return np.concatenate([*index.embeddings()]) @ query
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,15 @@ def test_equal_scores_go_by_their_place(tmp_path, folder):
     assert [hit.clip_id for hit in search(tmp_path / "i.h5", media=folder / "c0.wav")] == ["c0", "c1", "c2"]
 
 
+def test_scores_that_are_no_numbers_are_refused(tmp_path, folder):
+    write_pack(tmp_path / "pack.h5", make_pack())
+    build_index(tmp_path / "pack.h5", model="avlnet", weights="random:0", target=tmp_path / "i.h5", **SIZES)
+    with h5py.File(tmp_path / "i.h5", "r+") as file:
+        file["embeddings"][1, 3] = np.nan
+    with pytest.raises(AvpipeError, match="scores nan with clip 'c1' and no finite number with 1 of 3 clips"):
+        search(tmp_path / "i.h5", media=folder / "c0.wav")
+
+
 @pytest.mark.parametrize(
     ("name", "query", "found"),
     [
@@ -146,6 +155,7 @@ def test_equal_scores_go_by_their_place(tmp_path, folder):
         ("avlnet", {"media": "c0.wav", "start": 0.9, "end": 0.2}, "0 <= start < end"),
         ("avlnet", {"media": "c0.wav", "start": 7.0}, "cannot be searched with"),
         ("avlnet", {"media": "c0.wav", "top": 0}, "at least 1"),
+        ("avlnet", {"media": "c0.wav", "top": 2.5}, "2.5 hits are wanted; expected a whole number"),
         ("avlnet", {"media": "c0.wav", "weights": "avlnet_text_tri.pth"}, "holds weights of avlnet_text_tri"),
         ("avlnet", {"media": "c0.wav", "weights": "random"}, "random cannot be opened"),
         ("avlnet", {"media": "c0.wav", "weights": "gone.pth"}, "gone.pth cannot be opened"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import pickle
 import re
 
 import h5py
 import numpy as np
 import pytest
+from damaged_files import contiguous_arrays, outcomes
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.text import (
@@ -32,6 +34,8 @@ TABLE = WordTable(["Pour", "the", "oil"], np.arange(1.0, 10.0, dtype=np.float32)
         ("鍋に水を入れ、沸かす。", ["鍋に水を入れ", "沸かす"]),
         ("…!?", []),
         ("", []),
+        (3.5, ["3", "5"]),  # what is no text as str writes it, as published
+        (None, ["None"]),
     ],
 )
 def test_tokens(sentence, tokens):
@@ -131,6 +135,23 @@ def test_equal_tables_give_equal_bytes(tmp_path, models):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.parametrize("file", ["text.txt", "glove.txt"])
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path, models, file):
+    contents = models[0][file].read_bytes()
+    (tmp_path / file).write_bytes(codecs.BOM_UTF8 + contents)
+    first = models[1].index_to_key[0]
+    table = select_words(tmp_path / file, [first], tmp_path / "words.h5")
+    assert table.words == [first]
+    np.testing.assert_array_equal(table.vectors, select_words(models[0][file], [first], tmp_path / "o.h5").vectors)
+
+
+@pytest.mark.parametrize("header", ["4 0", "0 12"])
+def test_a_model_without_numbers_is_refused(tmp_path, header):
+    (tmp_path / "m.bin").write_bytes(header.encode() + b"\nthe \noil \n")
+    with pytest.raises(AvpipeError, match=r"says that it holds \d tokens with vectors of \d+ numbers; expected at"):
+        select_words(tmp_path / "m.bin", ["the oil"], tmp_path / "words.h5")
+
+
 def test_a_model_of_another_language(tmp_path, models):
     with pytest.raises(AvpipeError, match=r"has a vector for none of the 2 words .* such as \['油', '鍋'\]"):
         select_words(models[0]["text.txt"], ["鍋 油"], tmp_path / "words.h5")
@@ -155,6 +176,8 @@ def test_source_can_be_given(tmp_path):
         (WordTable(["a"], TABLE.vectors), r"1 words with vectors float32 \[3, 3\]"),
         (WordTable(["a", "b", "c"], TABLE.vectors.astype(float)), "float64"),
         (WordTable(["a", "b", "c"], TABLE.vectors * np.float32([[1], [np.nan], [1]])), "vector of 'b' and of 0 more"),
+        (WordTable(["a", "b\0", "c"], TABLE.vectors), r"1 words are no text or hold NUL .* such as 'b\\x00'"),
+        (WordTable(["a", "\ud83d", "c"], TABLE.vectors), "half of a surrogate pair"),
     ],
 )
 def test_tables_that_are_wrong_are_not_written(tmp_path, table, message):
@@ -175,5 +198,31 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     path.write_bytes(whole)
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 9
-    with pytest.raises(AvpipeError, match="of version 9; expected 'avpipe word table' of version 1"):
+    with pytest.raises(AvpipeError, match="of version 9; expected 'avpipe word table' of version 2"):
         read_word_table(path)
+    write_word_table(path, TABLE)
+    with h5py.File(path, "r+") as file:
+        file["vectors"][1, 1] = 7.0
+    with pytest.raises(AvpipeError, match="is a damaged word table: the digest of its words and vectors is"):
+        read_word_table(path)
+
+
+def _values(path):
+    table = read_word_table(path)
+    return table.words, table.vectors.tobytes(), table.source
+
+
+def test_one_wrong_byte_is_found_wherever_it_is(tmp_path):
+    path = tmp_path / "t.h5"
+    write_word_table(path, TABLE, source="a model")
+    with h5py.File(path) as file:
+        arrays = contiguous_arrays(file) * 20
+    found = outcomes(path, _values, arrays=arrays)
+    assert set(found) == {"equal", "refused"}, found  # equal where a byte belongs to nothing
+    assert found["refused"] >= len(arrays)
+
+
+def test_nothing_lies_in_the_global_heap(tmp_path):
+    """HDF5 keeps what is of variable length there, without a checksum; its signature is GCOL."""
+    write_word_table(tmp_path / "t.h5", TABLE)
+    assert b"GCOL" not in (tmp_path / "t.h5").read_bytes()

@@ -5,6 +5,7 @@ fastText's own .bin is told apart here and read by `avpipe.io.fasttext_files`.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import itertools
 import os
@@ -35,6 +36,7 @@ _REFUSED = {
     b"\x93NUMPY": "is a numpy array. If it is a dict of finished class vectors, set gzsl.word_vectors to it",
 }
 _CHUNK_BYTES = 1 << 20
+_SIZE_DIGITS = 18  # as many as any size has; int() raises on thousands of them
 
 
 def model_kind(path: str | os.PathLike[str]) -> ModelKind:
@@ -53,7 +55,8 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
     if first.startswith(FASTTEXT_MAGIC):
         return "fasttext"
     fields = first.split()
-    if len(fields) == 2 and all(field.isdigit() for field in fields):
+    if len(fields) == 2 and all(field.isdigit() and len(field) <= _SIZE_DIGITS for field in fields):
+        _check_sizes(path, int(fields[0]), int(fields[1]))
         cells = second.split()
         is_text = len(cells) > int(fields[1]) and _are_numbers(cells[-int(fields[1]) :])
         return "word2vec_text" if is_text else "word2vec_binary"
@@ -126,6 +129,7 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
                 f"{path} starts with {header[:40]!r}; a {kind} file starts with its number of tokens and the length of "
                 "its vectors. Leave the kind at auto, or get the file again."
             ) from None
+        _check_sizes(path, n_tokens, dimension)
         read = _binary_entries if kind == "word2vec_binary" else _text_entries
         n_read = 0
         for n_read, entry in enumerate(read(path, stream, dimension), 1):
@@ -134,6 +138,14 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
                 return
         if n_read < n_tokens:
             raise AvpipeError(f"{path} ends after {n_read} of {n_tokens} tokens; get the file again.")
+
+
+def _check_sizes(path: Path, n_tokens: int, dimension: int) -> None:
+    if n_tokens < 1 or dimension < 1:
+        raise AvpipeError(
+            f"{path} says that it holds {n_tokens} tokens with vectors of {dimension} numbers; expected at least one "
+            "of each. Get the file again."
+        )
 
 
 def _text_entries(path: Path, lines: Iterable[bytes], dimension: int) -> Iterator[tuple[bytes, bytes]]:
@@ -172,18 +184,24 @@ def _binary_entries(path: Path, stream: IO[bytes], dimension: int) -> Iterator[t
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if it is a .gz (by its first bytes)."""
+    """The file's bytes behind a byte order mark, if it has one; unpacked if it is a .gz (by its first bytes)."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not packed:
-                yield file
+                yield _behind_mark(file)
                 return
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield cast(IO[bytes], unpacked)
+                yield _behind_mark(cast(IO[bytes], unpacked))
     except (OSError, EOFError, zlib.error) as error:
         raise AvpipeError(f"{path} was not read: {error}. {EXPECTED}; get the file again.") from error
+
+
+def _behind_mark(stream: IO[bytes]) -> IO[bytes]:
+    if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        stream.seek(0)
+    return stream
 
 
 def _are_numbers(fields: list[bytes]) -> bool:

@@ -179,7 +179,7 @@ def _pickle_videos(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _json_videos(path: Path) -> Iterator[tuple[str, Any]]:
     """The entries of the object that a JSON file holds, one at a time."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         try:
             yield from _Entries(file)
         except (ValueError, RecursionError) as error:
@@ -251,5 +251,5 @@ class _Entries:
 def _seconds(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of whole numbers beyond the range of float64
         return math.nan

@@ -121,11 +121,14 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise AvpipeError(f"{path} does not exist; expected the list of videos, a text file with the header `path`.")
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        if "path" not in (table.fieldnames or []):
-            raise AvpipeError(f"{path} has the columns {table.fieldnames}, expected one called `path`.")
-        rows = [(row["path"] or "").replace("None/", "").strip() for row in table]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if "path" not in (table.fieldnames or []):
+                raise AvpipeError(f"{path} has the columns {table.fieldnames}, expected one called `path`.")
+            rows = [(row["path"] or "").replace("None/", "").strip() for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AvpipeError(f"{path} is no table of UTF-8 text: {error}. Expected one with a column `path`.") from error
     for number, row in enumerate(rows, start=2):
         if not row or PurePosixPath(row).is_absolute() or ".." in PurePosixPath(row).parts or row.endswith("/"):
             raise AvpipeError(f"{path}, line {number}: {row!r}; expected category/subfolder/video_id.")

@@ -1,18 +1,17 @@
 """An index: embeddings of a pack's clips, against which a query is one product (specs/avlnet.md §9).
 
-Layout (HDF5): `embeddings` [n, D] float32, `ids` [n], and one JSON text per clip in `sources` (path, start, end) and
-`captions`. Attributes: `format`, `version`, and `info`, JSON of the model and what the embeddings rest on.
+Layout (HDF5): `embeddings` [n, D] float32 in chunks with checksums, which HDF5 compares when it reads them, and JSON as
+UTF-8 bytes in `ids`, `sources` (path, start, end) and `captions`, each a list of n, and in `info`, the model and what
+the embeddings rest on. Attributes: `format` and `version`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -22,19 +21,22 @@ import torch
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_path
+from avpipe.io.hdf5_text import READ_ERRORS, read_format, read_json_dataset, write_format, write_json_dataset
 from avpipe.io.space import require_space
 from avpipe.retrieval.embedding import evaluation_caption
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.pack_checks import PUBLISHED_PICKLE
-from avpipe.retrieval.packs import Pack, read_pack
+from avpipe.retrieval.packs import ClipSource, Pack, read_pack
 from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.text import MAX_WORDS
 from avpipe.weights import random_seed
 
-_FORMAT, _VERSION = "avpipe retrieval index", 1
-_CLIPS_AT_ONCE = 256
+_FORMAT, _VERSION = "avpipe retrieval index", 2
+_CLIPS_AT_ONCE = 256  # also the rows of a chunk, so that each is written in one go
+_ROWS_AT_ONCE = 16384  # a multiple of the above, so that no chunk is read twice
+_MAKE_AGAIN = "Make one with: avpipe index PACK OUT.h5"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,42 @@ class IndexInfo:
     pack: str
     pack_digest: str
     quantise: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """An index that is open for reading; n clips.
+
+    Attributes:
+        path: its file.
+        info: what it says of itself.
+        ids: of the clips.
+        sources: where each clip lies.
+        captions: of each clip the one to test with, or the first; "" if it has none.
+    """
+
+    path: str
+    info: IndexInfo
+    ids: list[str]
+    sources: list[ClipSource]
+    captions: list[str]
+    _embeddings: h5py.Dataset
+
+    def __len__(self) -> int:
+        """Clips."""
+        return len(self.ids)
+
+    def embeddings(self) -> Iterator[npt.NDArray[np.float32]]:
+        """The rows, some thousands at a time, float32 [..., D]; an index may be larger than memory.
+
+        Raises:
+            AvpipeError: rows that were damaged.
+        """
+        for begin in range(0, len(self), _ROWS_AT_ONCE):
+            try:
+                yield self._embeddings[begin : begin + _ROWS_AT_ONCE]
+            except READ_ERRORS as error:
+                raise AvpipeError(f"{self.path} is a damaged index: {error}. {_MAKE_AGAIN}") from error
 
 
 def build_index(
@@ -154,8 +192,8 @@ def is_quantised(pack: Pack) -> bool:
 
 
 @contextmanager
-def open_index(source: str | os.PathLike[str]) -> Iterator[tuple[h5py.File, IndexInfo]]:
-    """An index, opened for reading, and what it says of itself.
+def open_index(source: str | os.PathLike[str]) -> Iterator[Index]:
+    """An index, opened for reading.
 
     Raises:
         AvpipeError: there is no such file, it is no index, or of another version, or damaged.
@@ -165,22 +203,54 @@ def open_index(source: str | os.PathLike[str]) -> Iterator[tuple[h5py.File, Inde
     try:
         file = h5py.File(source, "r")
     except OSError as error:
-        raise AvpipeError(f"{source} is no index: {error}. Make one with: avpipe index PACK OUT.h5") from None
+        raise AvpipeError(f"{source} is no index: {error}. {_MAKE_AGAIN}") from None
     with file:
-        found = file.attrs.get("format"), file.attrs.get("version")
-        if found != (_FORMAT, _VERSION):
-            raise AvpipeError(
-                f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. "
-                "Make one with: avpipe index PACK OUT.h5"
-            )
-        yield file, IndexInfo(**json.loads(file.attrs["info"]))
+        try:
+            index = _read_tables(file, str(source))
+        except READ_ERRORS as error:
+            raise AvpipeError(f"{source} is a damaged index: {error}. {_MAKE_AGAIN}") from error
+        yield index
+
+
+def _read_tables(file: h5py.File, source: str) -> Index:
+    """All but the embeddings, which are looked at from outside."""
+    found = read_format(file)
+    if found != (_FORMAT, _VERSION):
+        raise AvpipeError(
+            f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. {_MAKE_AGAIN}"
+        )
+    info = IndexInfo(**read_json_dataset(file, "info"))
+    odd = [each.name for each in fields(info) if type(getattr(info, each.name)).__name__ != each.type]
+    if odd:
+        raise ValueError(f"{', '.join(odd)} in its info are of another type than expected")
+    sources = [ClipSource(*each) for each in read_json_dataset(file, "sources")]
+    index = Index(
+        source, info, read_json_dataset(file, "ids"), sources, read_json_dataset(file, "captions"), file["embeddings"]
+    )
+    n = len(index)
+    if index._embeddings.shape != (n, info.embedding_dim) or index._embeddings.dtype != np.float32 or n == 0:
+        raise ValueError(
+            f"embeddings {index._embeddings.dtype} {list(index._embeddings.shape)} for {n} clips, expected float32 "
+            f"[{n}, {info.embedding_dim}]"
+        )
+    if {len(index.sources), len(index.captions)} != {n}:
+        raise ValueError(f"{n} ids, {len(index.sources)} sources and {len(index.captions)} captions")
+    if not all(isinstance(text, str) for text in (*index.ids, *index.captions)):
+        raise ValueError("ids or captions that are no text")
+    return index
 
 
 def _write(target: str | os.PathLike[str], pack: Pack, info: IndexInfo, network: RetrievalModel) -> None:
     require_space(Path(target).parent, 4 * len(pack) * info.embedding_dim, "embeddings")
     with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         _write_tables(file, pack, info)
-        rows = file.create_dataset("embeddings", (len(pack), info.embedding_dim), "<f4")
+        rows = file.create_dataset(
+            "embeddings",
+            (len(pack), info.embedding_dim),
+            "<f4",
+            chunks=(min(len(pack), _CLIPS_AT_ONCE), info.embedding_dim),
+            fletcher32=True,
+        )
         for begin, embeddings in _candidates(network, pack, info.window):
             rows[begin : begin + len(embeddings)] = embeddings
 
@@ -207,17 +277,11 @@ def _pool_clips(network: RetrievalModel, pack: Pack, chunk: range, window: int) 
 
 
 def _write_tables(file: h5py.File, pack: Pack, info: IndexInfo) -> None:
-    text = h5py.string_dtype("utf-8")
-    file.attrs["format"] = _FORMAT
-    file.attrs["version"] = _VERSION
-    file.attrs["info"] = json.dumps(asdict(info), sort_keys=True)
-    file.create_dataset("ids", data=pack.ids, dtype=text)
-    tables: dict[str, list[Any]] = {
-        "sources": list(pack.sources),
-        "captions": [evaluation_caption(pack, n) for n in range(len(pack))],
-    }
-    for name, rows in tables.items():
-        file.create_dataset(name, data=[json.dumps(each) for each in rows], dtype=text)
+    write_format(file, _FORMAT, _VERSION)
+    write_json_dataset(file, "info", asdict(info))
+    write_json_dataset(file, "ids", pack.ids)
+    write_json_dataset(file, "sources", pack.sources)
+    write_json_dataset(file, "captions", [evaluation_caption(pack, n) for n in range(len(pack))])
 
 
 def _placed(weights: str | os.PathLike[str]) -> str:

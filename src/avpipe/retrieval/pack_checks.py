@@ -37,6 +37,10 @@ def check_structure(pack: Pack, name: str, audio_shape: tuple[int, ...], dtype: 
     n = len(pack.ids)
     if n == 0:
         raise AvpipeError(f"{name} has no clip with sound and both visual vectors; expected one at least.")
+    for part, numbers in (("audio_offsets", pack.offsets), ("audio_frames", pack.n_frames)):
+        found = np.asarray(numbers)
+        if found.ndim != 1 or found.dtype.kind not in "iu":
+            raise AvpipeError(f"{name}: {part} is {found.dtype} {list(found.shape)}; expected whole numbers, one axis.")
     lengths = {
         "ids": n,
         "video_2d": len(pack.video_2d),
@@ -60,10 +64,14 @@ def check_structure(pack: Pack, name: str, audio_shape: tuple[int, ...], dtype: 
             f"{name}: spectrograms are {dtype} {list(audio_shape)}; expected float32 or float16 [frames, {MEL_BANDS}]."
         )
     _check_ids(pack.ids, name)
+    _check_captions(pack, name)
     _check_offsets(pack, name, audio_shape[0])
 
 
 def _check_ids(ids: list[str], name: str) -> None:
+    no_text = [clip_id for clip_id in ids if not isinstance(clip_id, str)]
+    if no_text:
+        raise AvpipeError(f"{name}: {len(no_text)} ids are no text, such as {no_text[:_SHOWN]}; expected text.")
     repeated = [clip_id for clip_id, times in Counter(ids).items() if times > 1]
     if repeated:
         raise AvpipeError(
@@ -74,6 +82,16 @@ def _check_ids(ids: list[str], name: str) -> None:
         raise AvpipeError(
             f"{name}: {len(odd)} ids are empty or hold control characters, such as {odd[:_SHOWN]}; rename these clips."
         )
+
+
+def _check_captions(pack: Pack, name: str) -> None:
+    for clip_id, captions, eval_caption in zip(pack.ids, pack.captions, pack.eval_captions, strict=True):
+        is_list = isinstance(captions, tuple | list) and all(isinstance(caption, str) for caption in captions)
+        if not is_list or not isinstance(eval_caption, str):
+            raise AvpipeError(
+                f"{name}: clip {clip_id!r} has the captions {captions!r:.80} and the caption to test with "
+                f"{eval_caption!r:.80}; expected a tuple of texts and a text."
+            )
 
 
 def _check_offsets(pack: Pack, name: str, n_rows: int) -> None:

@@ -1,10 +1,10 @@
 """A pack: all that AVLnet reads of a set of clips in one safe HDF5 file, of which spectrograms are mapped, not loaded.
 
 Layout: `ids` [n], `video_2d` and `video_3d` [n, 2048] float32, `audio` [sum of T, 40] float32 or float16, clip i
-owning the rows audio_offsets[i]:audio_offsets[i + 1], `audio_frames` [n], and one JSON text per clip in `captions`,
-`eval_captions` and `sources`. Attributes: `format`, `version`, `digest` of the contents, and `info`, JSON of where
-they are from. `audio` is one uncompressed stretch of the file, so that all processes share one copy of it in the
-page cache. Equal packs give equal bytes.
+owning the rows audio_offsets[i]:audio_offsets[i + 1], `audio_frames` [n], and JSON as UTF-8 bytes in `captions`,
+`eval_captions` and `sources`, each a list of n, and in `info`, where they are from. Attributes: `format`, `version`,
+and `digest` of the contents, which is compared when a pack is read. `audio` is one uncompressed stretch of the file,
+so that all processes share one copy of it in the page cache. Equal packs give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +25,23 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_path
+from avpipe.io.hdf5_text import (
+    MAKE_AGAIN,
+    READ_ERRORS,
+    read_array,
+    read_format,
+    read_json_dataset,
+    read_text_attribute,
+    write_format,
+    write_json_dataset,
+    write_text_attribute,
+)
 from avpipe.io.space import require_space
 from avpipe.retrieval.pack_checks import MEL_BANDS, check_spectrogram, check_structure, check_visual
 
 FRAMES_PER_SECOND = 100
 
-_FORMAT, _VERSION = "avpipe pack", 1
+_FORMAT, _VERSION = "avpipe pack", 2
 _ALIGNMENT_BYTES = 64
 _NORM_FLOOR = 1e-12  # of torch.nn.functional.normalize
 
@@ -84,7 +95,8 @@ class Pack:
         eval_captions: the caption to test with, where the set fixes one; else "".
         sources: where each clip lies.
         info: where the clips are from.
-        stored_digest: `digest` as the file has it; "" for a pack that was not read from one.
+        stored_digest: `digest` of the file, which the contents were found to have; "" for a pack that was not read
+            from one.
     """
 
     ids: list[str]
@@ -178,36 +190,36 @@ def pack_writer(
 def read_pack(source: str | os.PathLike[str]) -> Pack:
     """A pack, its spectrograms mapped from the file (read-only; copy them before they become tensors).
 
+    All of it is read once to compare the digest, which takes about a second for each GB.
+
     Raises:
         AvpipeError: there is no such file, it is no pack, of another version, or damaged.
     """
     try:
         with _open(source) as file:
-            audio = file["audio"]
-            mapped = _map(source, audio)
-            texts = {name: [json.loads(text) for text in file[name].asstr()[:]] for name in _TEXTS}
+            mapped = _map(source, file["audio"])
             pack = Pack(
-                ids=list(file["ids"].asstr()[:]),
-                video_2d=file["video_2d"][:],
-                video_3d=file["video_3d"][:],
+                ids=read_json_dataset(file, "ids"),
+                video_2d=read_array(file, "video_2d"),
+                video_3d=read_array(file, "video_3d"),
                 audio=mapped,
-                offsets=file["audio_offsets"][:],
-                n_frames=file["audio_frames"][:],
-                captions=[tuple(captions) for captions in texts["captions"]],
-                eval_captions=texts["eval_captions"],
-                sources=[ClipSource(*each) for each in texts["sources"]],
-                info=PackInfo(**json.loads(file.attrs["info"])),
-                stored_digest=file.attrs["digest"],
+                offsets=read_array(file, "audio_offsets"),
+                n_frames=read_array(file, "audio_frames"),
+                captions=[tuple(captions) for captions in read_json_dataset(file, "captions")],
+                eval_captions=read_json_dataset(file, "eval_captions"),
+                sources=[ClipSource(*each) for each in read_json_dataset(file, "sources")],
+                info=PackInfo(**read_json_dataset(file, "info")),
             )
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise AvpipeError(
-            f"{source} is a damaged pack: {error}. Delete it and run the command again that made it."
-        ) from error
+            expected = read_text_attribute(file, "digest")
+    except READ_ERRORS as error:
+        raise AvpipeError(f"{source} is a damaged pack: {error}. {MAKE_AGAIN}") from error
     check_structure(pack, str(source), mapped.shape, mapped.dtype)
-    return pack
-
-
-_TEXTS = ("captions", "eval_captions", "sources")
+    if pack.digest != expected:
+        raise AvpipeError(
+            f"{source} is a damaged pack: the digest of its contents is {pack.digest}, and {expected} was stored when "
+            f"it was written. {MAKE_AGAIN}"
+        )
+    return replace(pack, stored_digest=expected)
 
 
 def _create(path: Path) -> h5py.File:
@@ -219,18 +231,15 @@ def _create(path: Path) -> h5py.File:
 
 def _write_tables(file: h5py.File, pack: Pack, digest: str) -> None:
     """All but the spectrograms."""
-    text = h5py.string_dtype("utf-8")
-    file.attrs["format"] = _FORMAT
-    file.attrs["version"] = _VERSION
-    file.attrs["digest"] = digest
-    file.attrs["info"] = json.dumps(asdict(pack.info), sort_keys=True)
-    file.create_dataset("ids", data=pack.ids, dtype=text)
+    write_format(file, _FORMAT, _VERSION)
+    write_text_attribute(file, "digest", digest)
     file.create_dataset("video_2d", data=pack.video_2d, dtype="<f4")
     file.create_dataset("video_3d", data=pack.video_3d, dtype="<f4")
     file.create_dataset("audio_offsets", data=pack.offsets, dtype="<i8")
     file.create_dataset("audio_frames", data=pack.n_frames, dtype="<i8")
-    for name in _TEXTS:
-        file.create_dataset(name, data=[json.dumps(each) for each in getattr(pack, name)], dtype=text)
+    for name in ("ids", "captions", "eval_captions", "sources"):
+        write_json_dataset(file, name, getattr(pack, name))
+    write_json_dataset(file, "info", asdict(pack.info))
 
 
 @contextmanager
@@ -243,12 +252,15 @@ def _open(source: str | os.PathLike[str]) -> Iterator[h5py.File]:
             "pickles are read by avpipe.retrieval.published_packs.read_clip_pickle."
         )
     with h5py.File(source, "r") as file:
-        if file.attrs.get("format") != _FORMAT:
-            raise AvpipeError(f"{source} is an HDF5 file, but no pack of avpipe; check the path.")
-        if file.attrs.get("version") != _VERSION:
+        name, version = read_format(file)
+        if name != _FORMAT:
             raise AvpipeError(
-                f"{source} is a pack of version {file.attrs.get('version')}; this avpipe reads version {_VERSION}. "
-                "Make the pack again."
+                f"{source} is an HDF5 file, but no pack of avpipe of version {_VERSION}; check the path, or make the "
+                "pack again."
+            )
+        if version != _VERSION:
+            raise AvpipeError(
+                f"{source} is a pack of version {version}; this avpipe reads version {_VERSION}. Make the pack again."
             )
         yield file
 

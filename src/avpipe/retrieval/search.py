@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import tempfile
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import h5py
@@ -17,7 +17,7 @@ import torch
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import Features, extract
-from avpipe.retrieval.index import IndexInfo, load_model, open_index
+from avpipe.retrieval.index import Index, IndexInfo, load_model, open_index
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
@@ -25,7 +25,6 @@ from avpipe.retrieval.packs import FRAMES_PER_SECOND
 from avpipe.retrieval.text import WordTable, read_word_table, select_words, tokenise
 
 MIN_FRAMES = 16  # one step of the audio network
-_ROWS_AT_ONCE = 16384
 
 _log = logging.getLogger(__name__)
 
@@ -81,18 +80,22 @@ def search(
 
     Raises:
         AvpipeError: another kind of query than the model's; no sound, silence, or less than 0.16 s of it; no word
-            that has a vector; or an index or weights that are not what they should be.
+            that has a vector; or an index or weights that are not what they should be, or give no finite scores.
     """
-    if top < 1:
-        raise AvpipeError(f"{top} hits are wanted; expected at least 1.")
-    with open_index(index) as (file, info):
+    if not isinstance(top, Integral) or top < 1:
+        raise AvpipeError(f"{top!r} hits are wanted; expected a whole number of at least 1.")
+    with open_index(index) as opened:
+        info = opened.info
         _check_kind(info, media, text, words)
         sound = None if media is None else _spectrogram(Path(media), start, end, info)
         sentence = None if text is None or words is None else _text_matrix(text, words, info)
         network = load_model(info, weights=weights, device=device)
-        scores = _scores(file["embeddings"], _embed_query(network, sound, sentence, info.window))
+        scores = _scores(opened, _embed_query(network, sound, sentence, info.window))
         best = np.argsort(-scores, kind="stable")[:top]
-        return [_hit(file, rank, int(row), float(scores[row])) for rank, row in enumerate(best, start=1)]
+        return [
+            Hit(rank, float(scores[row]), opened.ids[row], *opened.sources[row], opened.captions[row])
+            for rank, row in enumerate(best.tolist(), start=1)
+        ]
 
 
 def _check_kind(info: IndexInfo, media: object, text: object, words: object) -> None:
@@ -176,13 +179,14 @@ def _embed_query(
         return network.query_of(network.embed_pooled(pooled, None, text))[0].float().cpu().numpy()
 
 
-def _scores(embeddings: h5py.Dataset, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Dot products with every row, [n]; an index may be larger than memory."""
-    starts = range(0, len(embeddings), _ROWS_AT_ONCE)
-    return np.concatenate([embeddings[begin : begin + _ROWS_AT_ONCE] @ query for begin in starts])
-
-
-def _hit(file: h5py.File, rank: int, row: int, score: float) -> Hit:
-    path, start, end = json.loads(file["sources"].asstr()[row])
-    caption = json.loads(file["captions"].asstr()[row])
-    return Hit(rank, score, file["ids"].asstr()[row], path, start, end, caption)
+def _scores(index: Index, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Dot products with every row, [n]."""
+    scores = np.concatenate([rows @ query for rows in index.embeddings()])
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise AvpipeError(
+            f"{index.path}: the query scores {scores[wrong[0]]} with clip {index.ids[wrong[0]]!r} and no finite number "
+            f"with {len(wrong)} of {len(scores)} clips. The weights {index.info.weights} diverged or the index was "
+            "changed; make the index again, with weights of a run whose loss stayed finite."
+        )
+    return scores

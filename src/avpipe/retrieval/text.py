@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -17,20 +19,33 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_path
 from avpipe.io.fasttext_files import subword_vectors
+from avpipe.io.hdf5_text import (
+    MAKE_AGAIN,
+    READ_ERRORS,
+    read_array,
+    read_format,
+    read_json_dataset,
+    read_text_attribute,
+    write_format,
+    write_json_dataset,
+    write_text_attribute,
+)
 from avpipe.io.word_files import model_kind, select_vectors
 
 MAX_WORDS = 20
 
 _TOKEN = re.compile(r"[\w']+")
-_FORMAT, _VERSION = "avpipe word table", 1
+_FORMAT, _VERSION = "avpipe word table", 2
+_UNUSABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 
-def tokenise(sentence: str) -> list[str]:
+def tokenise(sentence: object) -> list[str]:
     """The words of a sentence, case kept: runs of letters, digits, underscores and apostrophes.
 
-    Scripts without spaces, such as Japanese, give one token up to each punctuation mark.
+    Scripts without spaces, such as Japanese, give one token up to each punctuation mark. What is no text, such as a
+    number, is read as `str` writes it.
     """
-    return _TOKEN.findall(sentence)
+    return _TOKEN.findall(str(sentence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +153,14 @@ def write_word_table(target: str | os.PathLike[str], table: WordTable, *, source
         source: the model that they are from; None: as the table says.
 
     Raises:
-        AvpipeError: words that occur twice, or vectors that do not fit them or are not finite.
+        AvpipeError: words that occur twice or are no text, or vectors that do not fit them or are not finite.
     """
     _check(table, str(target))
     with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-        file.attrs["format"] = _FORMAT
-        file.attrs["version"] = _VERSION
-        file.attrs["source"] = table.source if source is None else source
-        file.create_dataset("words", data=table.words, dtype=h5py.string_dtype("utf-8"), shape=(len(table.words),))
+        write_format(file, _FORMAT, _VERSION)
+        write_text_attribute(file, "digest", _digest(table))
+        write_json_dataset(file, "source", table.source if source is None else source)
+        write_json_dataset(file, "words", table.words)
         file.create_dataset("vectors", data=table.vectors, dtype="<f4")
 
 
@@ -159,19 +174,32 @@ def read_word_table(source: str | os.PathLike[str]) -> WordTable:
         raise AvpipeError(f"{source} does not exist; check the path or make the word table first.")
     try:
         with h5py.File(source, "r") as file:
-            found = file.attrs.get("format"), file.attrs.get("version")
+            found = read_format(file)
             if found != (_FORMAT, _VERSION):
                 raise AvpipeError(
                     f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. Make "
                     "the word table again."
                 )
-            table = WordTable(list(file["words"].asstr()[:]), file["vectors"][:], file.attrs["source"])
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise AvpipeError(
-            f"{source} is not a readable word table: {error}. Delete it and run the command again that made it."
-        ) from error
+            table = WordTable(
+                read_json_dataset(file, "words"), read_array(file, "vectors"), read_json_dataset(file, "source")
+            )
+            expected = read_text_attribute(file, "digest")
+    except READ_ERRORS as error:
+        raise AvpipeError(f"{source} is not a readable word table: {error}. {MAKE_AGAIN}") from error
     _check(table, str(source))
+    if _digest(table) != expected:
+        raise AvpipeError(
+            f"{source} is a damaged word table: the digest of its words and vectors is {_digest(table)}, and "
+            f"{expected} was stored when it was written. {MAKE_AGAIN}"
+        )
     return table
+
+
+def _digest(table: WordTable) -> str:
+    """SHA-256 of words and vectors."""
+    total = hashlib.sha256(json.dumps(table.words).encode())
+    total.update(np.ascontiguousarray(table.vectors, "<f4").tobytes())
+    return total.hexdigest()
 
 
 def _check(table: WordTable, name: str) -> None:
@@ -179,6 +207,12 @@ def _check(table: WordTable, name: str) -> None:
         raise AvpipeError(
             f"{name}: {len(table.words)} words with vectors {table.vectors.dtype} {list(table.vectors.shape)}; "
             "expected float32 and one row per word. Make the word table again."
+        )
+    odd = [word for word in table.words if not isinstance(word, str) or _UNUSABLE.search(word)]
+    if odd:
+        raise AvpipeError(
+            f"{name}: {len(odd)} words are no text or hold NUL or half of a surrogate pair, such as {odd[0]!r}. Get "
+            "the word-vector model again."
         )
     if len(set(table.words)) < len(table.words):
         raise AvpipeError(f"{name}: words that occur twice; expected each once. Make the word table again.")

@@ -10,11 +10,19 @@ from recorded_avlnet import relative
 from torch.nn import functional as F
 
 from avpipe.errors import AvpipeError
+from avpipe.retrieval.models import ragged
 from avpipe.retrieval.models.audio import AudioNetwork
 from avpipe.retrieval.models.pooling import counted_frames, output_frames, pooled
-from avpipe.retrieval.models.ragged import _buckets, pool_ragged
+from avpipe.retrieval.models.ragged import _buckets, _groups, pool_ragged
 
 LENGTHS = (1, 15, 16, 17, 100, 431, 700, 701, 1023, 1024, 1025, 1500)
+
+
+@pytest.fixture(params=["stacked", "concatenated"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How clips of many lengths are computed, whatever would be faster for so small a network."""
+    monkeypatch.setattr(ragged, "is_faster", lambda *_: request.param == "concatenated")
+    return str(request.param)
 
 
 def network(dtype: torch.dtype = torch.float64) -> AudioNetwork:
@@ -46,6 +54,7 @@ def padded(clips: list[torch.Tensor], window: int, dtype: torch.dtype) -> torch.
 
 @pytest.mark.parametrize("window", [1024, 1000, 16, 17, 20])
 @pytest.mark.parametrize("max_frames", [1, 2000, 100000])
+@pytest.mark.usefixtures("way")
 def test_ragged_equals_padded(window: int, max_frames: int) -> None:
     """In float64, so that what the trimming leaves out would be seen: a margin of 200 frames errs by 0.03."""
     net, clips = network(), spectrograms()
@@ -56,6 +65,7 @@ def test_ragged_equals_padded(window: int, max_frames: int) -> None:
     assert relative(found, expected) < 1e-13
 
 
+@pytest.mark.usefixtures("way")
 def test_ragged_equals_padded_in_float32() -> None:
     net, clips = network(torch.float32), spectrograms()
     with torch.no_grad():
@@ -64,15 +74,29 @@ def test_ragged_equals_padded_in_float32() -> None:
     assert relative(found, expected) < 2e-6  # sums in another order: measured 2e-7
 
 
-def test_ragged_gradients_equal_padded_ones() -> None:
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_ragged_gradients_equal_padded_ones(checkpointing: bool) -> None:
     net, clips = network(), spectrograms()
     other = copy.deepcopy(net)
+    net.gradient_checkpointing = checkpointing
     weights = torch.randn(len(clips), 32, dtype=torch.float64)
     (pool_ragged(net, clips, window=1024, max_frames=3000) * weights).sum().backward()
     (pooled(other(padded(clips, 1024, torch.float64)), 1024, [*map(len, clips)]) * weights).sum().backward()
     for (name, found), expected in zip(net.named_parameters(), other.parameters(), strict=True):
         assert found.grad is not None and expected.grad is not None
         assert relative(found.grad, expected.grad) < 1e-11, name
+
+
+def test_large_batches_on_a_cpu_are_concatenated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stacked way is not there to be taken; in float64, so that the two ways agree to the last digits."""
+    torch.manual_seed(0)
+    net, clips = AudioNetwork(64).double().eval(), spectrograms((3000, 2500, 2600))
+    with torch.no_grad():
+        expected = pooled(net(padded(clips, 3000, torch.float64)), 3000, [*map(len, clips)])
+        monkeypatch.delattr(ragged, "_pool_buckets")
+        found = pool_ragged(net, clips, window=3000)
+    assert relative(found, expected) < 1e-13
 
 
 def test_half_precision_spectrograms_are_taken_as_they_are() -> None:
@@ -138,6 +162,15 @@ def test_buckets_hold_every_clip_once_within_the_limit() -> None:
             assert len(bucket) == 1 or needed[bucket[0]] * len(bucket) <= limit
             assert needed[bucket[0]] == max(needed[index] for index in bucket)
     assert len(_buckets([1000] * 8, 10**6)) == 1
+
+
+def test_groups_are_few_and_alike() -> None:
+    assert _groups([10] * 10, 100) == [list(range(10))]
+    assert [len(each) for each in _groups([10] * 10, 99)] == [5, 5]
+    assert [len(each) for each in _groups([10] * 10, 34)] == [3, 2, 3, 2]
+    assert _groups([500, 1, 1], 100) == [[0], [1, 2]]
+    for limit in (7, 20, 33, 1000):
+        assert [clip for group in _groups([3, 9, 1, 7, 2, 2, 8], limit) for clip in group] == list(range(7))
 
 
 def test_what_cannot_be_pooled_is_refused() -> None:

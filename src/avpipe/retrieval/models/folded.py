@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKS_IN_LAYER = 2
+BLOCKS_IN_LAYER = 2
 
 # Forward passes on a CPU with AVX-512 are a tenth faster where a frame's channels are adjacent, and those that go
 # back a tenth slower: gradients of weights are computed at half the speed there.
@@ -28,9 +28,14 @@ class Convolution:
     bias: Tensor
     stride: int
 
+    @property
+    def reach(self) -> int:
+        """Frames on either side that an output depends on."""
+        return self.weight.shape[3] // 2
+
     def __call__(self, x: Tensor) -> Tensor:
         """[B, in, 1, T] to [B, out, 1, ceil(T / stride)]."""
-        return F.conv2d(x, self.weight, self.bias, stride=(1, self.stride), padding=(0, self.weight.shape[3] // 2))
+        return F.conv2d(x, self.weight, self.bias, stride=(1, self.stride), padding=(0, self.reach))
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,11 @@ class Block:
 
     def inputs_for(self, outputs: int) -> int:
         """How many of the first input frames decide the first `outputs` frames."""
-        reach = self.first.weight.shape[3] // 2
-        return self.first.stride * (outputs - 1 + reach) + reach + 1
+        return self.first.stride * (outputs - 1 + self.second.reach) + self.first.reach + 1
+
+    def outputs_of(self, inputs: int) -> int:
+        """Frames that the block makes of `inputs`."""
+        return -(-inputs // self.first.stride)
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,11 @@ class FoldedAudioNetwork:
             [B, 8 C, n], n at least `outputs`; only the first `outputs` are those of the padded spectrogram.
         """
         length = frames.shape[1] if length is None else length
-        lengths = self._lengths(length, outputs)
+        lengths = self.lengths(length, outputs)
         layout = _WITH_GRADIENTS if torch.is_grad_enabled() else _WITHOUT_GRADIENTS
         x = F.relu_(F.linear(frames, self.stem_weight, self.stem_bias)).transpose(1, 2).unsqueeze(2)
-        for start in range(0, len(self.blocks), _BLOCKS_IN_LAYER):
-            layer = slice(start, start + _BLOCKS_IN_LAYER)
+        for start in range(0, len(self.blocks), BLOCKS_IN_LAYER):
+            layer = slice(start, start + BLOCKS_IN_LAYER)
             arguments = (x, self.blocks[layer], lengths[layer], layout)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(_through, *arguments, use_reentrant=False)
@@ -94,13 +102,13 @@ class FoldedAudioNetwork:
 
     def inputs_for(self, outputs: int, length: int) -> int:
         """How many of the first frames of a spectrogram of `length` decide the first `outputs` output frames."""
-        return self._lengths(length, outputs)[0]
+        return self.lengths(length, outputs)[0]
 
-    def _lengths(self, length: int, outputs: int | None) -> list[int]:
+    def lengths(self, length: int, outputs: int | None) -> list[int]:
         """Frames that each block is given: what the blocks after it need, at most all there are."""
         whole = [length]
         for block in self.blocks:
-            whole.append(-(-whole[-1] // block.first.stride))
+            whole.append(block.outputs_of(whole[-1]))
         wanted = whole[-1] if outputs is None else outputs
         lengths = []
         for block, available in zip(reversed(self.blocks), reversed(whole[:-1]), strict=True):
