@@ -288,6 +288,7 @@ class TestLoadWeights:
     [
         (lambda value: value * float("nan"), "1 not finite: 0.weight"),
         (lambda value: value.to(torch.complex64), "layout torch.strided"),
+        (lambda value: value.double() * 1e300, r"1 not finite: 0\.weight \(as torch\.float32\)"),
         (lambda value: value.to_sparse(), "torch.sparse_coo"),
         (lambda value: value.to("meta"), "on meta"),
     ],
@@ -300,6 +301,56 @@ def test_tensors_that_are_no_ordinary_numbers(change: Any, found: str) -> None:
     with pytest.raises(AvpipeError, match=found):
         load_published(network, entries)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_negative_variances_are_refused() -> None:
+    """Batch normalisation takes their root: NaN for every input."""
+    network = small_network()
+    entries = random_state_dict(network, 0)
+    entries["1.running_var"][3] = -1.0
+    with pytest.raises(AvpipeError, match=r"1 with negative variances: 1\.running_var\. Expected"):
+        load_published(network, entries)
+    load_published(network, entries | {"1.running_var": torch.zeros(8), "1.running_mean": -torch.ones(8)})
+
+
+class TestDamage:
+    """torch reads zip archives without a look at their checksums."""
+
+    def saved(self, path: Path) -> bytes:
+        torch.save(random_state_dict(small_network(), 1), path)
+        return path.read_bytes()
+
+    def test_flipped_bits_are_found_or_harmless(self, tmp_path: Path) -> None:
+        """One bit in each of 300 bytes all over the file: the file is refused, or gives the same weights."""
+        path = tmp_path / "w.pth"
+        whole, state, refused = self.saved(path), random_state_dict(small_network(), 1), 0
+        for position in np.random.default_rng(0).permutation(len(whole))[:300]:
+            damaged = bytearray(whole)
+            damaged[position] ^= 0x40
+            path.write_bytes(damaged)
+            try:
+                found = read_state_dict(path)
+            except AvpipeError:
+                refused += 1
+            else:
+                assert found.keys() == state.keys() and all(torch.equal(found[key], state[key]) for key in state)
+        assert refused > 100  # numbers and names make up half of the file, padding the rest
+
+    def test_the_message_names_the_part(self, tmp_path: Path) -> None:
+        path = tmp_path / "w.pth"
+        whole, numbers = self.saved(path), random_state_dict(small_network(), 1)["0.weight"].numpy().tobytes()
+        path.write_bytes(whole.replace(numbers, numbers[:-1] + bytes([numbers[-1] ^ 1])))
+        for read in (read_state_dict, lambda path: load_weights(small_network(), path)):
+            with pytest.raises(AvpipeError, match=r"w\.pth .*the checksum of w/data/0 is wrong.*download it again"):
+                read(path)
+
+    def test_files_that_were_saved_without_checksums_are_read(self, tmp_path: Path) -> None:
+        torch.serialization.set_crc32_options(False)
+        try:
+            self.saved(tmp_path / "w.pth")
+        finally:
+            torch.serialization.set_crc32_options(True)
+        load_weights(small_network(), tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("entries", [[1, 2], {1: torch.zeros(1)}, None])

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 from avpipe.errors import AvpipeError
+from avpipe.io.zip_checks import check_archive, starts_as_zip
 
 RANDOM_PREFIX = "random:"
+_VARIANCE = "running_var"  # batch normalisation's
 _LOADING = threading.Lock()  # torch's list of harmless types is one for all threads
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # the function with which numpy's numbers are unpickled
@@ -142,10 +144,10 @@ def read_checkpoint(path: Path) -> Any:
     """Whatever `torch.save` put into a file, if it is tensors, numbers, strings and containers of them.
 
     Nothing in the file is executed. Both formats of `torch.save` are read, the zip archive and the one
-    before it (torch < 1.6). Tensors arrive on the CPU.
+    before it (torch < 1.6), which has no checksums. Tensors arrive on the CPU.
 
     Raises:
-        AvpipeError: no such file, not a file of `torch.save`, cut short, or holding other objects.
+        AvpipeError: no such file, not a file of `torch.save`, cut short, damaged, or holding other objects.
     """
     with _open(path) as handle:
         return _unpickle_tensors(handle, path)
@@ -172,8 +174,8 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
     and they do not enter inference (specs/extractors.md §2.1).
 
     Raises:
-        AvpipeError: names every missing, unexpected and misshapen key, and those with values that are not finite;
-            the network is then unchanged.
+        AvpipeError: names every missing, unexpected and misshapen key, and those with values that are not finite in
+            the network's type, or with negative variances; the network is then unchanged.
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(key, str) for key in state_dict):
         raise AvpipeError(f"Weights: found a {type(state_dict).__name__}; expected a mapping from names to tensors.")
@@ -183,17 +185,8 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
     wanted = module.state_dict()
     missing = [k for k in wanted if k not in state_dict and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state_dict if k not in wanted]
-    misshapen = [
-        f"{key} (found {_shape_text(value)}, expected {_shape_text(wanted[key])})"
-        for key, value in state_dict.items()
-        if key in wanted and not _fits(value, wanted[key])
-    ]
-    bad = [
-        key
-        for key, value in state_dict.items()
-        if key in wanted and _fits(value, wanted[key]) and not bool(torch.isfinite(value).all())
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "not finite": bad}
+    known = {key: value for key, value in state_dict.items() if key in wanted}
+    problems = {"missing": missing, "unexpected": unexpected, **_unusable(known, wanted)}
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
         raise AvpipeError(
@@ -201,6 +194,23 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
             f"Expected exactly the {len(wanted)} published entries. {_advice(state_dict, wanted, missing, unexpected)}"
         )
     module.load_state_dict(state_dict, strict=False)
+
+
+def _unusable(found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """Entries whose shape or numbers a network cannot take: what is wrong with them -> their names."""
+    wrong: dict[str, list[str]] = {"misshapen": [], "not finite": [], "with negative variances": []}
+    for key, value in found.items():
+        like = wanted[key]
+        if not (_is_ordinary(value) and value.shape == like.shape):
+            wrong["misshapen"].append(f"{key} (found {_shape_text(value)}, expected {_shape_text(like)})")
+            continue
+        # As they will be in the network: float64 and bfloat16 hold numbers that are infinite in others.
+        numbers = value.to(like.dtype if like.is_floating_point() else torch.float64)
+        if not bool(torch.isfinite(numbers).all()):
+            wrong["not finite"].append(f"{key} (as {numbers.dtype})" if numbers.dtype != value.dtype else key)
+        elif key.endswith(_VARIANCE) and bool((numbers < 0).any()):
+            wrong["with negative variances"].append(key)
+    return wrong
 
 
 def renamed_prefix(state_dict: Mapping[str, Any], old: str, new: str = "") -> dict[str, Any]:
@@ -236,7 +246,7 @@ def _random_entry(key: str, like: torch.Tensor, seed: int) -> torch.Tensor:
     values = torch.randn(like.shape, generator=generator, dtype=torch.float32)
     if key.endswith("running_mean"):
         values.mul_(0.1)
-    elif key.endswith("running_var"):
+    elif key.endswith(_VARIANCE):
         values.abs_().mul_(0.2).add_(1.0)
     elif like.ndim >= 2:
         values.mul_(math.sqrt(2.0 / math.prod(like.shape[1:])))
@@ -259,6 +269,8 @@ def _open(path: Path) -> io.BufferedReader:
 
 def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
     try:
+        if starts_as_zip(handle):  # files of torch < 1.6 have no checksums
+            check_archive(handle)
         with _LOADING, torch.serialization.safe_globals(_not_yet_listed(_NUMPY_NUMBERS)):
             return torch.load(handle, map_location="cpu", weights_only=True)
     # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
@@ -306,20 +318,19 @@ def _entry_of(loaded: Any, entry: str | None) -> Any:
     return loaded
 
 
-def _fits(value: Any, wanted: torch.Tensor) -> bool:
-    """Whether a value is an ordinary tensor of the shape wanted, real where a real one is."""
+def _is_ordinary(value: Any) -> bool:
+    """Whether a value is a tensor of real numbers that are all there, one after the other."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided
-        and not (value.is_meta or value.is_complex())
-        and value.shape == wanted.shape
+        and not (value.is_meta or value.is_complex() or value.is_quantized or value.is_nested)
     )
 
 
 def _shape_text(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return f"a {type(value).__name__}"
-    if value.is_meta or value.is_complex() or value.layout is not torch.strided:
+    if not _is_ordinary(value):
         return f"a tensor of type {value.dtype}, layout {value.layout}, on {value.device}"
     return str(list(value.shape))
 

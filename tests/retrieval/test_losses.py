@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def test_large_scores_do_not_overflow() -> None:
     assert loss.item() == 0.0
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
     loss = masked_margin_softmax(similarity)
@@ -43,3 +45,9 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(AvpipeError, match=r"expected \[B, B\]"):
         masked_margin_softmax(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("similarity", [np.eye(3), [[1.0, 0.0], [0.0, 1.0]]], ids=["array", "list"])
+def test_what_is_no_tensor_is_refused(similarity: Any) -> None:
+    with pytest.raises(AvpipeError, match=r"similarities as \w+; expected a tensor \[B, B\]"):
+        masked_margin_softmax(similarity)

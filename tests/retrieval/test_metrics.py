@@ -75,11 +75,40 @@ def test_missing_queries_are_misses() -> None:
         (np.zeros((4, 3)), "4 queries and 3 candidates"),
         (np.zeros(4), r"shape \[4\]"),
         (np.zeros((0, 3)), "no query has a rank"),
+        ([], r"shape \[0\]"),
+        ([[1, 2], [3]], "make no array"),
+        (torch.eye(2).to_sparse(), "make no array"),
+        ([["a", "b"], ["c", "d"]], r"shape \[2, 2\], type <U1; expected real numbers"),
+        (np.eye(2, dtype=object), "type object; expected real numbers"),
+        (np.eye(2) * 1j, "type complex128; expected real numbers"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(similarity: np.ndarray, message: str) -> None:
+def test_what_cannot_be_ranked_is_refused(similarity: Any, message: str) -> None:
     with pytest.raises(AvpipeError, match=message):
         retrieval_metrics(similarity)
+
+
+@pytest.mark.parametrize("n_queries", [4.5, float("inf"), float("nan"), "3", True, [3]])
+def test_a_number_of_queries_that_is_no_whole_number_is_refused(n_queries: Any) -> None:
+    with pytest.raises(AvpipeError, match=r"n_queries is .*; expected a whole number"):
+        retrieval_metrics(np.eye(1), n_queries=n_queries)
+
+
+def test_a_whole_number_of_any_type_and_size_is_taken() -> None:
+    for n_queries in (5, 5.0, np.int64(5), np.float32(5)):
+        found = retrieval_metrics(np.eye(3), n_queries=n_queries)
+        assert (type(found["n_queries"]), found["n_queries"], found["r1"]) == (int, 5, 0.6)
+        assert found["median_rank_with_misses"] == 1
+    found = retrieval_metrics(np.eye(2), n_queries=10**12)  # as an array: 8 TB
+    assert found["r1"] == 2e-12 and found["median_rank_with_misses"] is None
+
+
+def test_the_median_with_misses_equals_that_of_all_ranks() -> None:
+    for n_missing in range(8):
+        ranked = np.array([3, 1, 7, 2, 9, 4])
+        expected = np.median([*ranked, *[1e9] * n_missing])
+        found = metrics_of_ranks(ranked, n_tied=0, gallery=9, n_queries=6 + n_missing)["median_rank_with_misses"]
+        assert found == (expected if expected < 1e8 else None)
 
 
 def test_more_ranks_than_queries_are_refused() -> None:
@@ -97,6 +126,15 @@ def test_an_infinite_score_of_another_candidate_can_be_ranked() -> None:
 def test_tensors_are_taken_as_arrays_are(dtype: torch.dtype) -> None:
     scores = torch.tensor(random_scores(9, 12)).to(dtype)
     assert ranks(scores.requires_grad_()).tolist() == ranks(scores.detach().double().numpy()).tolist()
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_whole_numbers_are_compared_exactly(make: Any) -> None:
+    """In float32 the first row would be tied, and in float64 the second."""
+    similarity = make([[2**40, 2**40 + 1], [2**60, 2**60 + 1]])
+    assert retrieval_metrics(similarity)["n_tied"] == 0
+    assert ranks(similarity).tolist() == [2, 1]
+    assert ranks(make([[True, False], [True, True]])).tolist() == [1, 2]
 
 
 def embeddings(n_queries: int, n_candidates: int) -> Any:
@@ -135,3 +173,17 @@ def test_chunked_ranks_name_the_row_of_a_nan() -> None:
         ranks_of(queries, candidates, chunk=4)
     with pytest.raises(AvpipeError, match="of one D"):
         ranks_of(queries, candidates[:, :5])
+
+
+def test_embeddings_without_numbers_or_types_in_common_are_refused() -> None:
+    queries, candidates = embeddings(3, 4)
+    for chunk, message in {0: "chunk is 0; expected at least 1", -2: "at least 1", 1.5: "a whole number"}.items():
+        with pytest.raises(AvpipeError, match=message):
+            ranks_of(queries, candidates, chunk=chunk)  # type: ignore[arg-type]
+    with pytest.raises(AvpipeError, match=r"shapes \[3, 0\] and \[4, 0\].*of one D from 1"):
+        ranks_of(queries[:, :0], candidates[:, :0])
+    others: list[Any] = [candidates.numpy(), candidates.tolist(), candidates.double(), candidates.long()]
+    for other in others:
+        with pytest.raises(AvpipeError, match="expected two tensors of one floating-point type"):
+            ranks_of(queries, other)
+    assert ranks_of(queries[:0], candidates)[0].shape == (0,)

@@ -152,8 +152,22 @@ def test_zero_pictures_silence_and_other_units_are_kept_with_a_warning(tmp_path)
     assert "outside of -80 to 0" in warnings[2]
 
 
-def _bad_sound(value):
-    audio = sound()
+def test_whole_numbers_are_taken_as_text(tmp_path):
+    """The published loader takes `str` of a caption."""
+    clips = [clip(0, caption=7), clip(1, caption=np.int64(-8), eval_caption=9), clip(2, caption=["a", 10])]
+    pack = read(tmp_path, clips)
+    assert pack.captions == [("7",), ("-8",), ("a", "10")] and pack.eval_captions == ["", "9", ""]
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_a_pack_are_no_warning(tmp_path):
+    for parts in ({"2d": np.full(2048, 1e300)}, {"audio": _bad_sound(-1e300, torch.float64)}):
+        with pytest.raises(AvpipeError, match="expected"):
+            read(tmp_path, [clip(**parts)])
+
+
+def _bad_sound(value, dtype=torch.float32):
+    audio = sound(dtype=dtype)
     audio[3, 5] = value
     return audio
 
@@ -179,8 +193,15 @@ REFUSED = {
     "pictures of three axes": (clip(**{"2d": VECTOR[None, None]}), r"is float32 \[1, 1, 2048\]"),
     "pictures as a list": (clip(**{"2d": [1.0, 2.0]}), "is a list; expected floats"),
     "an id of two parts": (clip(id=("a", 1)), "'id' of clip number 1 is a tuple"),
-    "a caption that is a number": (clip(caption=3), "'caption' of clip 'id0' is a int"),
-    "captions that are numbers": (clip(caption=["a", 3]), "'caption' of clip 'id0' is a list; expected text or a list"),
+    "a float64 in a picture": (clip(**{"2d": np.full(2048, 1e300)}), r"'2d' .* has 1e\+300 at \[0\]; .* of float32"),
+    "a float64 in unpooled pictures": (clip(**{"3d": np.full((3, 2048), -1e300)}), r"'3d' .* has -1e\+300 at \[0, 0\]"),
+    "a float64 in sound": (clip(audio=_bad_sound(-1e300, torch.float64)), "has -inf in frame 5, band 3"),
+    "a caption that is a number": (clip(caption=3.5), "'caption' of clip 'id0' is a float"),
+    "a caption that is a truth value": (clip(caption=True), "'caption' of clip 'id0' is a bool"),
+    "captions that are numbers": (
+        clip(caption=["a", 3.5]),
+        "'caption' of clip 'id0' is a list; expected text or a list",
+    ),
     "two captions to test with": (clip(eval_caption=["a", "b"]), "'eval_caption' of clip 'id0' is a list"),
     "a line break in an id": (clip(id="a\nb"), "control characters"),
     "no dict": ([1], "number 1 of its list is a list; expected a list of dicts"),

@@ -139,10 +139,14 @@ def test_finished_seeds_are_kept_and_others_trained(tmp_path, data, monkeypatch)
 
 
 SCRIPT = """
-import logging, sys
+import logging, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from avpipe.retrieval import loop
 from test_retrieval_jobs import job, train
+log_epoch = loop._Run._log_epoch
+loop._LOG_EVERY_SECONDS = 0.0
+loop._Run._log_epoch = lambda run, row: (log_epoch(run, row), time.sleep(0.1))  # or all is over before the signal
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     train(Path(sys.argv[2]), Path(sys.argv[3]), job(epochs=30))
@@ -288,6 +292,13 @@ def test_weights_of_another_model_or_size_are_named(tmp_path):
     state = write_weights(path, "avlnet")
     torch.save({key: value for key, value in state.items() if "batchnorm1" not in key}, path)
     with pytest.raises(AvpipeError, match=r"missing: DAVEnet.batchnorm1.weight"):
+        make_model(ARCHITECTURE, str(path), seed=1)
+    for value, found in ((torch.tensor(1.0), r"found \[\]"), (3.0, "found a float")):
+        torch.save(state | {"GU_video.fc.bias": value}, path)
+        with pytest.raises(AvpipeError, match=rf"1 misshapen: GU_video.fc.bias \({found}, expected \[8\]\)"):
+            make_model(ARCHITECTURE, str(path), seed=1)
+    torch.save(state | {"DAVEnet.bn1.running_var": -torch.ones(2)}, path)
+    with pytest.raises(AvpipeError, match=r"1 with negative variances: DAVEnet\.bn1\.running_var"):
         make_model(ARCHITECTURE, str(path), seed=1)
     with pytest.raises(AvpipeError, match="cannot be opened"):
         make_model(ARCHITECTURE, str(tmp_path / "none.pth"), seed=1)

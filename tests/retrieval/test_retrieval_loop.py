@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from avpipe.errors import AvpipeError
 from avpipe.retrieval import loop, models
 from avpipe.retrieval.data import PackSource
 from avpipe.retrieval.losses import masked_margin_softmax
+from avpipe.training import checkpoint
 
 CPU = torch.device("cpu")
 FROZEN = loop.Settings(
@@ -101,6 +103,96 @@ def test_the_state_is_saved_now_and_then(tmp_path, uninterrupted):
 def test_a_resume_file_of_another_run_is_not_taken_up(tmp_path, uninterrupted):
     loop.fit(task(tmp_path, save_every_seconds=0.0, fingerprint={"all": "other"}))
     assert_equal(loop.fit(task(tmp_path)), uninterrupted["frozen"])
+
+
+NAN = torch.tensor(math.nan)
+
+
+def without(mapping: dict[Any, Any], *names: Any) -> dict[Any, Any]:
+    return {name: value for name, value in mapping.items() if name not in names}
+
+
+def changed_moments(state: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    optimizer = state["optimizer"]
+    return state | {"optimizer": optimizer | {"state": optimizer["state"] | {0: change(optimizer["state"][0])}}}
+
+
+def changed_group(state: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    optimizer = state["optimizer"]
+    return state | {"optimizer": optimizer | {"param_groups": [optimizer["param_groups"][0] | changes]}}
+
+
+BIAS = "GU_video.fc.bias"
+DAMAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "no step": lambda state: without(state, "step"),
+    "epoch in words": lambda state: state | {"epoch": "x"},
+    "half an epoch": lambda state: state | {"epoch": 0.5},
+    "beyond the last step": lambda state: state | {"step": 99},
+    "before the first epoch": lambda state: state | {"epoch": -1},
+    "loss NaN": lambda state: state | {"loss_sum": math.nan},
+    "no seconds": lambda state: without(state, "seconds"),
+    "history None": lambda state: state | {"history": None},
+    "history too short": lambda state: state | {"history": []},
+    "history of other rows": lambda state: state | {"history": [{"epoch": 0}]},
+    "model {}": lambda state: state | {"model": {}},
+    "model None": lambda state: state | {"model": None},
+    "model of numbers": lambda state: state | {"model": state["model"] | {BIAS: 3.0}},
+    "model of other shapes": lambda state: state | {"model": state["model"] | {BIAS: torch.zeros(3)}},
+    "NaN in the model": lambda state: state | {"model": state["model"] | {BIAS: state["model"][BIAS] * NAN}},
+    "optimizer {}": lambda state: state | {"optimizer": {}},
+    "optimizer without groups": lambda state: state | {"optimizer": state["optimizer"] | {"param_groups": []}},
+    "optimizer without moments": lambda state: state | {"optimizer": state["optimizer"] | {"state": {}}},
+    "optimizer with other settings": lambda state: changed_group(state, eps=1e-3),
+    "optimizer of fewer weights": lambda state: changed_group(state, params=[0]),
+    "moments None": lambda state: changed_moments(state, lambda moments: None),
+    "moments without a step": lambda state: changed_moments(state, lambda moments: without(moments, "step")),
+    "moments of other shapes": lambda state: changed_moments(state, lambda m: m | {"exp_avg": torch.zeros(1)}),
+    "moments NaN": lambda state: changed_moments(state, lambda m: m | {"exp_avg_sq": m["exp_avg_sq"] * NAN}),
+    "scaler None": lambda state: state | {"scaler": None},
+    "scaler of another precision": lambda state: state | {"scaler": {"scale": 2.0}},
+}
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of which two steps of the second epoch are done."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    loop.fit(task(folder, save_every_seconds=0.0))
+    state = checkpoint.load(folder / "resume.pt")
+    assert (state["epoch"], state["step"]) == (1, 2)
+    return folder
+
+
+def test_the_state_that_is_damaged_below_is_taken_up_as_it_is(interrupted, tmp_path, monkeypatch, uninterrupted):
+    """Otherwise the next test would prove nothing."""
+    checkpoint.save(tmp_path / "resume.pt", checkpoint.load(interrupted / "resume.pt"))
+    steps: list[Any] = []
+    original = loop._Run._train_on
+    monkeypatch.setattr(loop._Run, "_train_on", lambda run, batch: steps.append(0) or original(run, batch))
+    assert_equal(loop.fit(task(tmp_path)), uninterrupted["frozen"])
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_resume_file_with_other_content_is_not_taken_up(interrupted, tmp_path, caplog, damage):
+    """Nothing of it stays: the run stands where a new one does."""
+    checkpoint.save(tmp_path / "resume.pt", damage(checkpoint.load(interrupted / "resume.pt")))
+    run = loop._Run(task(tmp_path), loop.Team())
+    assert "Starting over" in caplog.text and str(tmp_path / "resume.pt") in caplog.text
+    assert (run.epoch, run.step, run.loss_sum, run.seconds, run.history) == (0, 0, 0.0, 0.0, [])
+    assert not run.optimizer.state_dict()["state"]
+    start = build("avlnet").state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize("scale", [None, math.inf])
+def test_a_scale_that_is_no_number_is_not_taken_up(tmp_path, caplog, scale):
+    loop.fit(task(tmp_path, HALF, save_every_seconds=0.0))
+    state = checkpoint.load(tmp_path / "resume.pt")
+    assert loop._Run(task(tmp_path, HALF), loop.Team()).step == 2
+    checkpoint.save(tmp_path / "resume.pt", state | {"scaler": state["scaler"] | {"scale": scale}})
+    assert loop._Run(task(tmp_path, HALF), loop.Team()).step == 0
+    assert "the scale of its loss" in caplog.text
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -22,6 +22,7 @@ from avpipe.retrieval.distributed import Team, check_batch
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.precision import arithmetic, loss_scaler, mixed
+from avpipe.retrieval.resume_checks import resume_fault
 from avpipe.training import checkpoint, runtime
 
 log = logging.getLogger(__name__)
@@ -284,18 +285,21 @@ class _Run:
         )
 
     def _resume(self) -> None:
-        """Take up the state of the resume file, if it belongs to this task."""
+        """Take up the state of the resume file, if it belongs to this task and is whole."""
         state = checkpoint.load_resume(self.task.resume_path, self.task.fingerprint)
         if state is None:
             return
-        epoch, step = state["epoch"], state["step"]
-        if not (0 <= epoch <= self.task.settings.epochs and 0 <= step < self.steps):
-            log.warning("Starting over: %s stands at epoch %s, step %s.", self.task.resume_path, epoch, step)
+        fault = resume_fault(
+            state, model=self.model, optimizer=self.optimizer, scaler=self.scaler, epochs=self.task.settings.epochs,
+            steps=self.steps,
+        )  # fmt: skip
+        if fault is not None:
+            log.warning("Starting over: %s cannot be gone on from: %s.", self.task.resume_path, fault)
             return
         self.model.load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step = epoch, step
+        self.epoch, self.step = state["epoch"], state["step"]
         self.loss_sum, self.seconds, self.history = state["loss_sum"], state["seconds"], state["history"]
         if self.team.leads:
             log.info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 TIES = "pessimistic"
 _AT = (1, 5, 10)
+_REAL = "fiub"  # numpy's kinds of floats, whole numbers and truth values
 _CELLS = 1 << 24  # scores held at once by `ranks_of`: 64 MiB in float32
 
 Ranks = npt.NDArray[np.int64]
@@ -30,7 +32,8 @@ def retrieval_metrics(similarity: npt.ArrayLike | torch.Tensor, *, n_queries: in
         As `metrics_of_ranks`.
 
     Raises:
-        AvpipeError: NaN, an infinite score of a truth, more queries than candidates, or more rows than `n_queries`.
+        AvpipeError: no matrix of real numbers, NaN, an infinite score of a truth, more queries than candidates, or
+            `n_queries` that is no whole number or less than the rows.
     """
     scores = _as_matrix(similarity)
     ranks, n_tied = _ranks_and_ties(scores)
@@ -64,18 +67,17 @@ def ranks_of(queries: torch.Tensor, candidates: torch.Tensor, *, chunk: int | No
         Ranks int64 [Q] from 1 (ties count against the query), and the number of queries whose truth is tied.
 
     Raises:
-        AvpipeError: embeddings of other shapes, or as `retrieval_metrics`.
+        AvpipeError: embeddings that are no floating-point tensors, or of other shapes or of two types; a `chunk` that
+            is no whole number from 1; or as `retrieval_metrics`.
     """
     import torch
 
-    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise AvpipeError(
-            f"Retrieval: embeddings of shapes {list(queries.shape)} and {list(candidates.shape)}; expected [Q, D] "
-            "and [C, D] of one D."
-        )
+    _check_embeddings(queries, candidates)
     _check_shape(len(queries), len(candidates))
     group = _groups_of_equal_rows(candidates)
-    chunk = max(1, _CELLS // max(1, len(candidates))) if chunk is None else chunk
+    chunk = max(1, _CELLS // max(1, len(candidates))) if chunk is None else _whole("chunk", chunk)
+    if chunk < 1:
+        raise AvpipeError(f"Retrieval: chunk is {chunk}; expected at least 1, or None to have it chosen.")
     found, n_tied = [np.zeros(0, np.int64)], 0
     for start in range(0, len(queries), chunk):
         scores = queries[start : start + chunk] @ candidates.T
@@ -98,7 +100,7 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
         ranks: int64 [n], ranks from 1 of the queries that have one.
         n_tied: how many of them are tied with another candidate.
         gallery: number of candidates.
-        n_queries: all queries; None: those with a rank.
+        n_queries: all queries; None: those with a rank. 5.0 is taken for 5.
 
     Returns:
         r1, r5, r10 (fractions of `n_queries`, 0 to 1); median_rank and mean_rank (from 1, over ranked queries);
@@ -106,9 +108,9 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
         and ties, the rule.
 
     Raises:
-        AvpipeError: no ranks, or more than `n_queries`.
+        AvpipeError: no ranks, or more than `n_queries`, or that is no whole number.
     """
-    n_queries = len(ranks) if n_queries is None else n_queries
+    n_queries = len(ranks) if n_queries is None else _whole("n_queries", n_queries)
     if not len(ranks):
         raise AvpipeError("Retrieval: no query has a rank; expected at least one clip with all its features.")
     if n_queries < len(ranks):
@@ -116,15 +118,13 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
             f"Retrieval: {len(ranks)} queries have ranks, but n_queries is {n_queries}. Expected the number of all "
             "queries of the benchmark, those without features included; correct `expected` of the subset."
         )
-    with_misses = np.concatenate([ranks.astype(np.float64), np.full(n_queries - len(ranks), np.inf)])
-    # Not np.median: the mean of two infinities is fine, but it warns about them.
-    middle = np.sort(with_misses)[[(n_queries - 1) // 2, n_queries // 2]].mean()
+    middle = [(n_queries - 1) // 2, n_queries // 2]  # places in the order of all queries; from len(ranks) on: misses
     return {
-        **{f"r{k}": float((ranks <= k).sum() / n_queries) for k in _AT},
+        **{f"r{k}": int((ranks <= k).sum()) / n_queries for k in _AT},
         "median_rank": float(np.median(ranks)),
         "mean_rank": float(ranks.mean()),
-        "median_rank_with_misses": float(middle) if np.isfinite(middle) else None,
-        "n_queries": int(n_queries),
+        "median_rank_with_misses": float(np.sort(ranks)[middle].mean()) if middle[1] < len(ranks) else None,
+        "n_queries": n_queries,
         "n_ranked": len(ranks),
         "gallery": int(gallery),
         "n_tied": int(n_tied),
@@ -133,16 +133,50 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
 
 
 def _as_matrix(similarity: npt.ArrayLike | torch.Tensor) -> npt.NDArray[Any]:
-    if hasattr(similarity, "detach"):
-        similarity = similarity.detach().cpu()
-        if not similarity.dtype.is_floating_point or similarity.element_size() < 4:
-            similarity = similarity.float()  # numpy has no bfloat16
-        similarity = similarity.numpy()
-    scores = np.asarray(similarity)
-    if scores.ndim != 2:
-        raise AvpipeError(f"Retrieval: similarities of shape {list(scores.shape)}; expected [queries, candidates].")
+    try:
+        if hasattr(similarity, "detach"):
+            similarity = similarity.detach().cpu()
+            if similarity.dtype.is_floating_point and similarity.element_size() < 4:
+                similarity = similarity.float()  # numpy has no bfloat16
+            similarity = similarity.numpy()
+        scores = np.asarray(similarity)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal lengths, sparse tensors
+        raise AvpipeError(
+            f"Retrieval: similarities that make no array ({error}); expected [queries, candidates]."
+        ) from error
+    if scores.ndim != 2 or scores.dtype.kind not in _REAL:
+        raise AvpipeError(
+            f"Retrieval: similarities of shape {list(scores.shape)}, type {scores.dtype}; expected real numbers "
+            "[queries, candidates]."
+        )
     _check_shape(*scores.shape)
     return scores
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number as int, and 5.0 as 5."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+        return int(float(value))
+    raise AvpipeError(f"Retrieval: {name} is {value!r}; expected a whole number.")
+
+
+def _check_embeddings(queries: Any, candidates: Any) -> None:
+    import torch
+
+    both = (queries, candidates)
+    kinds = [f"{each.dtype} on {each.device}" if torch.is_tensor(each) else type(each).__name__ for each in both]
+    if not all(torch.is_tensor(each) and each.is_floating_point() for each in both) or kinds[0] != kinds[1]:
+        raise AvpipeError(
+            f"Retrieval: embeddings as {kinds[0]} and {kinds[1]}; expected two tensors of one floating-point type on "
+            "one device. Bring them there with torch.as_tensor."
+        )
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1] or not queries.shape[1]:
+        raise AvpipeError(
+            f"Retrieval: embeddings of shapes {list(queries.shape)} and {list(candidates.shape)}; expected [Q, D] "
+            "and [C, D] of one D from 1."
+        )
 
 
 def _ranks_and_ties(scores: npt.NDArray[Any]) -> tuple[Ranks, int]:

@@ -44,8 +44,9 @@ def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
     '2d_pooled' and '3d_pooled' are preferred to '2d' and '3d'. Visual features [frames, 2048] are pooled by their
     maximum. Spectrograms [40, frames] are tensors or arrays and stay float16 if all of them are. Padding that a
     spectrogram has stays, because it cannot be told from sound. Clips without 'id' are numbered; of a repeated 'id'
-    the second becomes <id>#2, and so on: the published loaders count each as a clip. Clips that lack sound or a
-    visual vector are listed as missing. What is odd and kept is in `info.warnings`.
+    the second becomes <id>#2, and so on: the published loaders count each as a clip. Captions and ids that are whole
+    numbers are taken as text. Clips that lack sound or a visual vector are listed as missing. What is odd and kept is
+    in `info.warnings`.
 
     Args:
         path: the file.
@@ -53,7 +54,7 @@ def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
 
     Raises:
         AvpipeError: the pickle is damaged, or names any function or type beyond numbers and containers; no list of
-            clips; shapes that are not those above; values that are NaN or infinite.
+            clips; shapes that are not those above; values that are NaN or infinite, in the pack's type too.
     """
     path = Path(path)
     reading = _Reading(path)
@@ -169,7 +170,7 @@ class _Reading:
             found = clip.get("id")
             if found is None:
                 given.append(f"{number:0{digits}d}")
-            elif isinstance(found, str | int | np.integer) and not isinstance(found, bool):
+            elif _is_text(found):
                 given.append(str(found))
             else:
                 raise AvpipeError(
@@ -238,7 +239,8 @@ class _Reading:
             video_2d[row] = self._visual(clip, "2d", ids[number], number)
             video_3d[row] = self._visual(clip, "3d", ids[number], number)
             rows = audio[offsets[row] : offsets[row + 1]]
-            rows[:] = clip["audio"].T
+            with np.errstate(over="ignore"):  # what the pack's type cannot hold becomes infinite and is refused
+                rows[:] = clip["audio"].T
             self._check_sound(rows, ids[number], number)
             clip.clear()  # or all spectrograms would be in memory twice
         return video_2d, video_3d, audio, offsets
@@ -253,19 +255,21 @@ class _Reading:
                 f"{where} is {_kind(values)}; expected floats [{VISUAL_DIM}], or [frames, {VISUAL_DIM}], of which the "
                 "maximum is taken."
             )
-        if not np.isfinite(values).all():
-            at = np.argwhere(~np.isfinite(values))[0].tolist()
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            numbers: npt.NDArray[np.float32] = values.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            at = np.argwhere(~np.isfinite(numbers))[0].tolist()
             raise AvpipeError(
-                f"{where} has {values[tuple(at)]} at {at}; expected finite numbers. Remove the clip or compute its "
-                "features again."
+                f"{where} has {values[tuple(at)]} at {at}; expected finite numbers of float32. Remove the clip or "
+                "compute its features again."
             )
-        if values.ndim == 2:
-            if len(values) > 1:
+        if numbers.ndim == 2:
+            if len(numbers) > 1:
                 self.odd["unpooled"][clip_id] = None
-            values = values.max(axis=0)
-        if not values.any():
+            numbers = numbers.max(axis=0)
+        if not numbers.any():
             self.odd["zero"][clip_id] = None
-        return values.astype(np.float32)
+        return numbers
 
     def _check_sound(self, rows: npt.NDArray[np.floating], clip_id: str, number: int) -> None:
         """Refuse what is no number in a spectrogram [T, 40], and note silence and other units."""
@@ -298,20 +302,25 @@ def _stored(clip: Mapping[str, Any], part: str) -> Any:
     return clip.get(part) if pooled is None else pooled
 
 
+def _is_text(value: Any) -> bool:
+    """Whether a value is text, or a whole number: the published loaders take both, by `str`."""
+    return isinstance(value, str | int | np.integer) and not isinstance(value, bool)
+
+
 def _kind(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def _captions(path: Path, clip_id: str, clip: Mapping[str, Any]) -> tuple[str, ...]:
     found = clip.get("caption")
-    captions = [] if found is None else [found] if isinstance(found, str) else found
-    if not isinstance(captions, list | tuple) or not all(isinstance(each, str) for each in captions):
+    captions = [] if found is None else found if isinstance(found, list | tuple) else [found]
+    if not all(_is_text(each) for each in captions):
         raise AvpipeError(f"{path}: 'caption' of clip {clip_id!r} is {_kind(found)}; expected text or a list of texts.")
-    return tuple(captions)
+    return tuple(str(each) for each in captions)
 
 
 def _eval_caption(path: Path, clip_id: str, clip: Mapping[str, Any]) -> str:
     found = clip.get("eval_caption")
-    if not isinstance(found, str | None):
+    if not (found is None or _is_text(found)):
         raise AvpipeError(f"{path}: 'eval_caption' of clip {clip_id!r} is {_kind(found)}; expected one text.")
-    return found or ""
+    return "" if found is None else str(found)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from avpipe.errors import AvpipeError
 from avpipe.io import atomic
+from avpipe.io.zip_checks import check_archive
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,9 @@ def load(path: Path) -> dict[str, Any]:
         AvpipeError: missing or unreadable file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise AvpipeError(f"{path} is damaged: the checksum of {damaged} is wrong. Remove it and run again.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except AvpipeError:
-        raise
+        with path.open("rb") as stream:
+            check_archive(stream)
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise AvpipeError(f"No checkpoint at {path}: run the training first.") from error
     except Exception as error:  # torch raises whatever its unpickler meets

@@ -208,6 +208,18 @@ def test_parts_can_be_embedded_alone(name: str) -> None:
     assert torch.equal(model.query_of(query), model.query_of(whole))
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_a_model_in_half_precision_embeds(name: str) -> None:
+    exact = small(name).eval()
+    batch = {key: value.float() for key, value in small_batch().items()}
+    with torch.no_grad():
+        expected = exact.embed(**{key: value.double() for key, value in batch.items()})
+        found = exact.bfloat16().embed(batch["audio"], batch["video"].bfloat16(), batch["text"].bfloat16())
+    for key, value in found.items():
+        assert value.dtype == torch.bfloat16
+        assert relative(value.double(), expected[key].numpy()) < 0.05, key  # 8 bits of mantissa through 18 layers
+
+
 def test_pooling_follows_the_mode_unless_told() -> None:
     model, batch = small("avlnet"), small_batch()
     n_frames = torch.tensor([64, 33, 5])  # 4, 2 and (at least) 1 of 4 output frames

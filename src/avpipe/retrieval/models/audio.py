@@ -50,11 +50,12 @@ class AudioNetwork(nn.Module):
         """Features of frames.
 
         Args:
-            spectrograms: [B, 40, T] in decibels (-80 to 0), 0 where padded.
+            spectrograms: [B, 40, T] in decibels (-80 to 0), 0 where padded, of any floating type.
 
         Returns:
             [B, 8 C, ceil(T / 16)].
         """
+        spectrograms = spectrograms.to(self.conv1.weight.dtype)
         if not self.training:
             return self.folded()(spectrograms.transpose(1, 2))
         # The kernel spans all mel bands, so this convolution is a matrix product.

@@ -79,7 +79,8 @@ class RetrievalModel(nn.Module, ABC):
     ) -> Tensor:
         """The audio network's features averaged over time, [B, 8 * audio_channels]; arguments as of `embed`."""
         own_frames = not self.training if own_frames is None else own_frames
-        return pooled(self.DAVEnet(audio), audio.shape[2], n_frames if own_frames else None)
+        found = pooled(self.DAVEnet(audio), audio.shape[2], n_frames if own_frames else None)
+        return found.to(self.DAVEnet.conv1.weight.dtype)  # means of half precision are taken in float32
 
     @abstractmethod
     def embed_pooled(self, pooled: Tensor | None, video: Tensor | None, text: Tensor | None = None) -> Embeddings:

@@ -60,9 +60,9 @@ def pool_ragged(
     counted = [counted_frames(each, window, outputs) for each in counts]
     folded = network.folded()
     clips = _Clips(spectrograms, counted, [folded.inputs_for(each, window) for each in counted], window)
-    if is_faster(folded.stem_weight, len(folded.stem_weight), sum(clips.needed)):
-        return _pool_concatenated(folded, clips, max_frames)
-    return _pool_buckets(folded, clips, max_frames)
+    is_long = is_faster(folded.stem_weight, len(folded.stem_weight), sum(clips.needed))
+    found = (_pool_concatenated if is_long else _pool_buckets)(folded, clips, max_frames)
+    return found.to(folded.stem_weight.dtype)  # means of half precision are taken in float32
 
 
 @dataclass(frozen=True)
