@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from avpipe.config.paths import NAME, check_input
 from avpipe.config.quirks import Settings, quirk
+from avpipe.config.seeds import Seeds
 
 ModelName = Literal["avlnet", "avlnet_text_tri", "avlnet_text_fused"]
 TEXT_MODELS = ("avlnet_text_tri", "avlnet_text_fused")
@@ -169,7 +170,7 @@ class Retrieval(Settings):
     )
     max_words: int = Field(20, ge=1, description="Known words of a caption that are read.")
     runs: dict[str, Run] = Field({}, description="What to train and test, by name; one that is set to null is not run.")
-    seeds: list[int] = Field([1], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
+    seeds: Seeds = Field([1], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
 
     _check_input = field_validator("captions", "word_vectors")(check_input)
 
@@ -177,13 +178,6 @@ class Retrieval(Settings):
     @classmethod
     def _leave_out_null(cls, value: object) -> object:
         return {name: run for name, run in value.items() if run is not None} if isinstance(value, dict) else value
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value: list[int]) -> list[int]:
-        if len(set(value)) < len(value) or min(value) < 0 or max(value) >= 2**63:
-            raise ValueError(f"seeds must be different whole numbers from 0 to 2^63 - 1, found {value}")
-        return value
 
     @field_validator("subsets", "runs")
     @classmethod

@@ -12,6 +12,7 @@ from avpipe.config.gzsl import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.config.own_split import OwnSplit
 from avpipe.config.paths import NAME, check_input
 from avpipe.config.quirks import Settings, quirk
+from avpipe.config.seeds import Seeds
 from avpipe.gzsl.methods import METHODS
 
 Form = Literal["corrected", "published"]
@@ -137,16 +138,9 @@ class Gzsl(Settings):
         description="Go on where the source has no clip at all of a class of the split. Accuracies then average over "
         "the other classes, and results name those left out.",
     )
-    seeds: list[int] = Field([42], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
+    seeds: Seeds = Field([42], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
 
     _check_input = field_validator("class_split", "word_vectors", "word_model", "word_names")(check_input)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, value: list[int]) -> list[int]:
-        if len(set(value)) < len(value) or min(value) < 0 or max(value) >= 2**63:
-            raise ValueError(f"seeds must be different whole numbers from 0 to 2^63 - 1, found {value}")
-        return value
 
     @field_validator("forms")
     @classmethod
