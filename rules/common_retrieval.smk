@@ -13,6 +13,7 @@ GZSL_DATASET = f"(?!(?:{RETRIEVAL_DATASET})/){NAME}"
 
 
 wildcard_constraints:
+    source=NAME,
     subset=NAME,
     run=NAME,
     variant="|".join(VARIANTS),
@@ -99,7 +100,7 @@ def get_training_words(wildcards):
         return []
     if trains_on_windows(wildcards):
         return f"results/{wildcards.dataset}/retrieval/window_words.h5"
-    return Place(wildcards.dataset, get_run(wildcards).train).words
+    return Place(wildcards.dataset, get_run(wildcards).train).words(wildcards.dataset)
 
 
 def reads_stores(wildcards):
@@ -181,7 +182,7 @@ def get_index_training(wildcards):
 
 def get_index_words(wildcards):
     """Word vectors of an indexed subset's captions."""
-    return get_place(wildcards).words if get_run(wildcards).uses_text else []
+    return get_place(wildcards).words(wildcards.dataset) if get_run(wildcards).uses_text else []
 
 
 def get_index_job(wildcards):
@@ -206,7 +207,8 @@ def get_test_packs(wildcards):
 
 def get_test_words(wildcards):
     """Word vectors of their captions."""
-    return [place.words for place in get_tests(wildcards).values()] if get_run(wildcards).uses_text else []
+    places = get_tests(wildcards).values() if get_run(wildcards).uses_text else []
+    return [place.words(wildcards.dataset) for place in places]
 
 
 def get_test_settings(wildcards):

@@ -60,15 +60,15 @@ rule export_clip_pickle:
 
 rule select_words:
     input:
-        pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
+        pack="<results>/{source}/retrieval/packs/{subset}.h5",
         model=get_file("word_vectors"),
         made=get_made_videos,
     output:
-        "<results>/{dataset}/retrieval/words/{subset}.h5",
+        "<results>/{dataset}/retrieval/words/{source}/{subset}.h5",
     log:
-        "<logs>/select_words/{dataset}/{subset}.log",
+        "<logs>/select_words/{dataset}/{source}/{subset}.log",
     benchmark:
-        "<benchmarks>/select_words/{dataset}/{subset}.tsv"
+        "<benchmarks>/select_words/{dataset}/{source}/{subset}.tsv"
     conda:
         "../envs/avpipe.yaml"
     resources:
@@ -78,7 +78,7 @@ rule select_words:
         stage=stages.CAPTION_WORDS,
         model=get_retrieval_leaf("word_vectors"),
     message:
-        "Selecting word vectors for the captions of {wildcards.dataset}, {wildcards.subset}"
+        "Selecting word vectors of {wildcards.dataset} for the captions of {wildcards.source}, {wildcards.subset}"
     script:
         "../workflow/scripts/select_words.py"
 

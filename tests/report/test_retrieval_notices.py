@@ -43,6 +43,19 @@ def test_untrained_models_are_named_and_trained_ones_are_not():
     assert notice.startswith("RANDOM WEIGHTS") and "raw (random:3)" in notice and "scratch" not in notice
 
 
+def test_a_training_that_starts_from_a_stand_in_is_named():
+    start = {"spec": "published", "label": "random:0", "sha256": None}
+    (notice,) = notices(make_evaluation([0.1], run="tuned", start=start, test=ALL_THERE))
+    assert notice == "RANDOM WEIGHTS: tuned (random:0): trained from random weights in place of published ones."
+
+
+def test_clips_that_no_training_saw_are_counted():
+    training = {"items": 8, "left_out": {"missing": 2, "no_audio": 1, "too_short": 0}}
+    seeds = [make_seed(1, 0.1, training=training, **ALL_THERE)]
+    (notice,) = notices(*(make_evaluation([], run=run, seeds=seeds) for run in ("one", "two")))
+    assert notice == "LEFT OUT OF TRAINING: one, two: 3 beside the 8 used (missing 2, no_audio 1)."
+
+
 def test_given_features_and_what_packs_warn_of():
     packs = {"test": make_pack(origin="published pickle", warnings=["7 clips have no id"])}
     given, warning = notices(packs=packs)

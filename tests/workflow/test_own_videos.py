@@ -380,7 +380,7 @@ class TestWhatRunsAgain:
         write_table(copied.project.folder, clips)
         assert planned(copied) == {
             "Packing the clips of small, test",
-            "Selecting word vectors for the captions of small, test",
+            "Selecting word vectors of small for the captions of small, test",
             "Writing small, test, as a pickle that the published code reads",
             "Indexing small, test, for searches with fine_tuned",
         } | runs_of(*RUNS)
@@ -398,7 +398,7 @@ class TestWhatRunsAgain:
             "Accounting for every clip of small",
             "Checking how many clips of small are missing or damaged",
             *(f"Packing the clips of small, {subset}" for subset in ("train", "test")),
-            "Selecting word vectors for the captions of small, test",
+            "Selecting word vectors of small for the captions of small, test",
             TRAINING,
         } | runs_of(*RUNS)
 
@@ -407,6 +407,6 @@ class TestWhatRunsAgain:
         write_table(copied.project.folder, clips)
         assert copied.project.planned() == {
             *(f"Packing the clips of small, {subset}" for subset in ("train", "test")),
-            "Selecting word vectors for the captions of small, test",
+            "Selecting word vectors of small for the captions of small, test",
             TRAINING,
         } | runs_of(*RUNS)

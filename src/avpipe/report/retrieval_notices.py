@@ -13,6 +13,7 @@ from avpipe.report.retrieval_summary import (
     direction_label,
     is_untrained,
     run_label,
+    starts_from_stand_in,
 )
 
 _FRAMES_PER_SECOND = 100  # of spectrograms
@@ -48,6 +49,7 @@ def find_retrieval_notices(
         *_by_test(results, "UNKNOWN WORDS", _unknown_words),
         *_by_test(results, "TIES", _ties),
         *_by_test(results, "SMALL GALLERY", _small_gallery),
+        *_left_out(results),
         *_diagnostic(results),
         *_controls(results),
     ]
@@ -68,6 +70,27 @@ def _random_weights(weights: Records, packs: Records, results: Sequence[Result])
     runs = dict.fromkeys(f"{run_label(each)} ({each['start']['label']})" for each in results if is_untrained(each))
     if runs:
         yield f"RANDOM WEIGHTS: the models of {', '.join(runs)} were tested untrained; their figures mean nothing."
+    started = dict.fromkeys(
+        f"{run_label(each)} ({each['start']['label']})" for each in results if starts_from_stand_in(each)
+    )
+    if started:
+        yield f"RANDOM WEIGHTS: {', '.join(started)}: trained from random weights in place of published ones."
+
+
+def _left_out(results: Sequence[Result]) -> Iterator[str]:
+    """Clips or videos that no step of training saw, by run."""
+    found: dict[str, str] = {}
+    for result in results:
+        training = next((seed["training"] for seed in result["seeds"] if seed["training"]), None) or {}
+        reasons = {reason: n for reason, n in training.get("left_out", {}).items() if n}
+        if reasons:
+            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
+            found[run_label(result)] = f"{sum(reasons.values())} beside the {training['items']} used ({counts})"
+    by_text: dict[str, list[str]] = {}
+    for run, text in found.items():
+        by_text.setdefault(text, []).append(run)
+    for text, runs in by_text.items():
+        yield f"LEFT OUT OF TRAINING: {', '.join(runs)}: {text}."
 
 
 def _given_features(packs: Records) -> Iterator[str]:

@@ -73,6 +73,13 @@ def is_untrained(result: Result) -> bool:
     return result["start"]["label"].startswith("random") and not any(seed["training"] for seed in result["seeds"])
 
 
+def starts_from_stand_in(result: Result) -> bool:
+    """Whether a model was trained from random weights though its run says published ones."""
+    start = result["start"]
+    is_random = start["label"].startswith("random") and not start["spec"].startswith("random")
+    return is_random and not is_untrained(result)
+
+
 def _check_same_tests(seeds: Sequence[Mapping[str, Any]], place: str) -> None:
     first = seeds[0]["tests"]
     for seed in seeds[1:]:

@@ -44,10 +44,9 @@ class Place(NamedTuple):
         """The pack of its clips."""
         return f"results/{self.dataset}/retrieval/packs/{self.subset}.h5"
 
-    @property
-    def words(self) -> str:
-        """Word vectors of its captions."""
-        return f"results/{self.dataset}/retrieval/words/{self.subset}.h5"
+    def words(self, dataset: str) -> str:
+        """Word vectors of its captions, from the word model of the dataset whose runs read them."""
+        return f"results/{dataset}/retrieval/words/{self.dataset}/{self.subset}.h5"
 
 
 def reads_videos(settings: Dataset) -> bool:
