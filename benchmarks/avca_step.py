@@ -12,8 +12,9 @@ from plain_avca import PlainAVCA, plain_adam, plain_metric, plain_step
 from ucf_settings import avca_on_ucf
 
 from avpipe.gzsl import models
-from avpipe.gzsl.evaluation import beta_grid, evaluate
+from avpipe.gzsl.evaluation import beta_grid
 from avpipe.gzsl.models.avca import AVCA
+from avpipe.gzsl.models.base import evaluate
 from avpipe.gzsl.models.layers import draws_from
 from avpipe.gzsl.sampler import PairSampler
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet

@@ -23,11 +23,14 @@ from pathlib import Path
 
 import torch
 
+from avpipe.demo.zero_shot import plan_demo, render_clip
+from avpipe.features import names
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import arithmetic, extract_clips, prepare_network
-from avpipe.features.registry import build_extractor, entry, names
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.types import Extractor, Window
+from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
-from avpipe.sources.synthetic import plan_demo, render_clip
+from avpipe.registry import EXTRACTORS
 from avpipe.weights import load_weights
 
 SETTINGS = {"vggish": {"postprocess": False}}
@@ -87,7 +90,7 @@ def engine_seconds(
 
 def measure(name: str, video: Path, chosen: argparse.Namespace) -> None:
     """Print one line for an extractor."""
-    settings = SETTINGS.get(name, {}) | ({"precision": chosen.precision} if entry(name).has_weights else {})
+    settings = SETTINGS.get(name, {}) | ({"precision": chosen.precision} if EXTRACTORS[name].has_weights else {})
     extractor = build_extractor(name, settings)
     network = extractor.build_network()
     load_weights(network, "random:0")

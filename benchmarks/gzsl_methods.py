@@ -23,7 +23,7 @@ from pathlib import Path
 from gzsl_runs import Choice, Experiment, Measured, collect, make_project, run_workflow
 from made_tree import KINDS, WORDS, make_tree
 
-from avpipe.gzsl.methods import METHODS
+from avpipe.registry import METHODS
 
 _EPOCHS, _BATCHES = 50, 500  # of a published stage
 _COLUMNS = (

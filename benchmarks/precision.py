@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from avpipe.demo.zero_shot import plan_demo, render_clip
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import arithmetic, prepare_network
-from avpipe.features.registry import EXTRACTORS, build_extractor
-from avpipe.features.types import Clip, Window
-from avpipe.sources.synthetic import plan_demo, render_clip
+from avpipe.features.types import Window
+from avpipe.media.clip import Clip
+from avpipe.registry import EXTRACTORS
 from avpipe.weights import load_weights
 
 PRECISIONS = ("tf32", "bfloat16", "float16")

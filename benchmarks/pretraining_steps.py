@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from pretraining_windows import make_videos
 
-from avpipe.config.retrieval import Windows
 from avpipe.retrieval import loop, models
+from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.store_corpus import STREAMS, StoreCorpus
 from avpipe.retrieval.window_source import WindowSource
 

@@ -28,10 +28,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avpipe.config.retrieval import Windows
 from avpipe.features.store import StoredClip, write_store
 from avpipe.features.types import Features
 from avpipe.retrieval.howto100m import HowTo100MCorpus
+from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.store_corpus import STREAMS, StoreCorpus
 from avpipe.retrieval.window_source import WindowSource
 from avpipe.retrieval.windows import Extent, draw_windows, generator

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from made_tree import KINDS
 
-from avpipe.config.zero_shot import Choice, Gzsl
+from avpipe.gzsl.settings import Choice, Gzsl
 
 _CONFIG = Path(__file__).resolve().parents[1] / "config" / "datasets" / "ucf_gzsl.yaml"
 

@@ -4,14 +4,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from avpipe import stages
-from avpipe.config.paths import NAME
-from avpipe.config.zero_shot import Methods
+from avpipe import versions
 from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
-from avpipe.features.registry import EXTRACTORS
-from avpipe.plan import DEMO_VIDEOS, DEMO_WORDS, Plan
-from avpipe.retrieval.planning import DEMO_FOLDER
+from avpipe.plan import DEMO_FOLDER, DEMO_VIDEOS, DEMO_WORDS, Plan
+from avpipe.registry import EXTRACTORS, METHODS
+from avpipe.settings import NAME
 
 
 def told(function, *arguments):
@@ -33,7 +31,7 @@ wildcard_constraints:
     shard=r"\d{4}",
     split=NAME,
     features=NAME,
-    method="|".join(Methods.model_fields),
+    method="|".join(METHODS),
     form="corrected|published|permuted",
     extractor="|".join(EXTRACTORS),
 
@@ -126,8 +124,8 @@ def get_media(extractor):
         if not PLAN.reads_converted(wildcards.dataset, extractor):
             return {"mode": "stream"}
         frame_rate = PLAN.dataset(wildcards.dataset).frame_rate
-        trim = {"trim": stages.TRIM} if PLAN.is_trimmed(wildcards.dataset) else {}
-        return {"mode": "file", "crf": frame_rate.crf, "convert": stages.CONVERT_FPS, **trim}
+        trim = {"trim": versions.TRIM} if PLAN.is_trimmed(wildcards.dataset) else {}
+        return {"mode": "file", "crf": frame_rate.crf, "convert": versions.CONVERT_FPS, **trim}
 
     return media
 
@@ -157,7 +155,10 @@ def get_settings(extractor):
 
 
 def get_batch_size(extractor):
-    """Windows per forward pass; not compared (see `get_others`), since no row depends on it."""
+    """Windows per forward pass; not compared, since no row depends on it.
+
+    Snakemake compares no param that is a function of the input.
+    """
     return lambda wildcards, input: PLAN.extractor_settings(wildcards.dataset, extractor).get("batch_size")
 
 
@@ -184,32 +185,8 @@ def get_weights_checks(wildcards):
 
 
 def get_max_failure_rate(wildcards, input):
-    """The tolerated failure rate; not compared (see `get_others`), since tolerating more changes no tree."""
+    """The tolerated failure rate; not compared (see `get_batch_size`), since tolerating more changes no tree."""
     return PLAN.dataset(wildcards.dataset).max_failure_rate
-
-
-def get_others(wildcards, input):
-    """Every extractor of a dataset, as the others' jobs need to know it to share a decode.
-
-    Snakemake compares no param that is a function of the input. That is wanted here: another extractor that comes,
-    goes or changes must not run this one again. An input marked `ancient` would not do: while the job that makes it
-    runs, Snakemake overlooks changes of all that depends on it.
-    """
-    dataset = wildcards.dataset
-    return {
-        extractor: {
-            "settings": PLAN.extractor_settings(dataset, extractor),
-            "weights": told(PLAN.weights, dataset, extractor),
-            "media": get_media(extractor)(wildcards),
-            "weights_check": f"results/{dataset}/weights/{extractor}.json",
-        }
-        for extractor in PLAN.extractors(dataset)
-    }
-
-
-def get_share_decode(wildcards, input):
-    """Whether jobs share a decode; not compared either, since it changes no result."""
-    return PLAN.config.share_decode
 
 
 def get_split_files(wildcards):

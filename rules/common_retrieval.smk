@@ -1,8 +1,8 @@
-# Helpers of the rules of retrieval. What they know comes from avpipe.retrieval.planning, which is tested on its own.
+# Helpers of the rules of retrieval. What they know comes from avpipe.plan.retrieval, which is tested on its own.
 import re
 
-from avpipe.retrieval.planning import EXTRACTORS as PACK_EXTRACTORS
-from avpipe.retrieval.planning import VARIANTS, Place, RetrievalPlan
+from avpipe.plan.retrieval import EXTRACTORS as PACK_EXTRACTORS
+from avpipe.plan.retrieval import VARIANTS, Place, RetrievalPlan
 
 RETRIEVAL = RetrievalPlan(PLAN)
 PUBLISHED_RETRIEVAL = os.path.relpath(Path(workflow.basedir) / "config" / "published_retrieval.csv")

@@ -64,7 +64,7 @@ rule write_class_split:
         mem_mb=1000,
         runtime="10m",
     params:
-        stage=stages.GZSL_TREE,
+        stage=versions.GZSL_TREE,
         class_split=get_class_split,
         own_split=get_own_split,
     message:
@@ -89,7 +89,7 @@ rule make_word_vectors:
         mem_mb=16000,
         runtime="1h",
     params:
-        stage=stages.WORD_VECTORS,
+        stage=versions.WORD_VECTORS,
         kind=get_leaf("gzsl", "word_model_kind"),
     message:
         "Making class vectors of {wildcards.dataset}, {wildcards.split}, from {input.model}"
@@ -120,7 +120,7 @@ rule build_gzsl_tree:
         mem_mb=8000,
         runtime="1h",
     params:
-        stage=stages.GZSL_TREE,
+        stage=versions.GZSL_TREE,
         published_state=get_published_state,
         max_failure_rate=get_max_failure_rate,
     message:
@@ -145,7 +145,7 @@ rule export_gzsl_pickles:
         mem_mb=16000,
         runtime="1h",
     params:
-        stage=stages.GZSL_TREE,
+        stage=versions.GZSL_TREE,
     message:
         "Writing {wildcards.dataset}, {wildcards.split}, {wildcards.features} as pickles that the published code reads"
     script:
@@ -170,7 +170,7 @@ rule train_gzsl:
         mem_mb=8000,
         runtime="24h",
     params:
-        stage=stages.GZSL_TRAIN,
+        stage=versions.GZSL_TRAIN,
         experiment=get_experiment,
         device=get_device,
     message:
@@ -198,7 +198,7 @@ rule evaluate_gzsl:
         mem_mb=8000,
         runtime="1h",
     params:
-        stage=stages.GZSL_EVALUATE,
+        stage=versions.GZSL_EVALUATE,
         experiment=get_experiment,
         device=get_device,
     message:
@@ -234,7 +234,7 @@ rule write_eval:
         mem_mb=1000,
         runtime="10m",
     params:
-        stage=stages.WRITE_EVAL,
+        stage=versions.WRITE_EVAL,
         settings=lambda wildcards: PLAN.dataset(wildcards.dataset).model_dump(),
         fidelity=PLAN.config.fidelity,
     message:
@@ -261,7 +261,7 @@ rule write_gzsl_table:
         mem_mb=1000,
         runtime="10m",
     params:
-        stage=stages.GZSL_TABLE,
+        stage=versions.GZSL_TABLE,
         not_run=lambda wildcards: PLAN.table_datasets()[1],
     message:
         "Writing results/gzsl_table.md"

@@ -16,7 +16,7 @@ rule make_demo:
         mem_mb=2000,
         runtime="20m",
     params:
-        stage=stages.MAKE_DEMO,
+        stage=versions.MAKE_DEMO,
     message:
         "Making the videos of the embedded dataset"
     script:
@@ -37,7 +37,7 @@ rule make_retrieval_demo:
         mem_mb=2000,
         runtime="20m",
     params:
-        stage=stages.MAKE_RETRIEVAL_DEMO,
+        stage=versions.MAKE_RETRIEVAL_DEMO,
     message:
         "Making the films of the embedded dataset for retrieval"
     script:
@@ -59,7 +59,7 @@ rule index_source:
         mem_mb=1000,
         runtime="30m",
     params:
-        stage=stages.INDEX,
+        stage=versions.INDEX,
         source=get_source,
         n_shards=get_leaf("n_shards"),
         listing=get_listing,
@@ -85,7 +85,7 @@ rule probe_clips:
         mem_mb=1000,
         runtime="2h",
     params:
-        stage=stages.PROBE,
+        stage=versions.PROBE,
         require_audio=get_leaf("require_audio"),
         min_seconds=get_leaf("min_seconds"),
         max_seconds=get_leaf("max_seconds"),

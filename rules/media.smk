@@ -19,7 +19,7 @@ rule trim_clips:
         mem_mb=2000,
         runtime="4h",
     params:
-        stage=stages.TRIM,
+        stage=versions.TRIM,
         timeout=PLAN.config.clip_timeout_seconds,
     message:
         "Cutting the clips of {wildcards.dataset}, shard {wildcards.shard}, out of their files"
@@ -46,7 +46,7 @@ rule convert_fps:
         mem_mb=2000,
         runtime="4h",
     params:
-        stage=stages.CONVERT_FPS,
+        stage=versions.CONVERT_FPS,
         rate_hz=get_leaf("features", "c3d", "rate_hz"),
         frame_rate=get_leaf("frame_rate"),
         consumers=get_consumers,

@@ -23,7 +23,7 @@ rule build_pack:
         mem_mb=16000,
         runtime="2h",
     params:
-        stage=stages.PACK,
+        stage=versions.PACK,
         digest=get_subset_digest,
         source=get_source,
         made_folder=get_made_folder,
@@ -51,7 +51,7 @@ rule export_clip_pickle:
         mem_mb=8000,
         runtime="1h",
     params:
-        stage=stages.PACK,
+        stage=versions.PACK,
     message:
         "Writing {wildcards.dataset}, {wildcards.subset}, as a pickle that the published code reads"
     script:
@@ -75,7 +75,7 @@ rule select_words:
         mem_mb=8000,
         runtime="1h",
     params:
-        stage=stages.CAPTION_WORDS,
+        stage=versions.CAPTION_WORDS,
         model=get_retrieval_leaf("word_vectors"),
     message:
         "Selecting word vectors of {wildcards.dataset} for the captions of {wildcards.source}, {wildcards.subset}"
@@ -100,7 +100,7 @@ rule select_window_words:
         mem_mb=32000,
         runtime="4h",
     params:
-        stage=stages.CAPTION_WORDS,
+        stage=versions.CAPTION_WORDS,
         model=get_retrieval_leaf("word_vectors"),
         captions=get_retrieval_leaf("captions"),
     message:
@@ -137,7 +137,7 @@ rule train_retrieval:
         mem_mb=32000,
         runtime="48h",
     params:
-        stage=stages.RETRIEVAL_TRAIN,
+        stage=versions.RETRIEVAL_TRAIN,
         job=get_training_job,
         start=get_start,
         whole_videos=get_whole_videos,
@@ -169,7 +169,7 @@ rule evaluate_retrieval:
         mem_mb=16000,
         runtime="4h",
     params:
-        stage=stages.RETRIEVAL_EVALUATE,
+        stage=versions.RETRIEVAL_EVALUATE,
         job=get_evaluation_job,
         start=get_start,
         tests=get_test_settings,
@@ -200,7 +200,7 @@ rule index_pack:
         mem_mb=16000,
         runtime="4h",
     params:
-        stage=stages.RETRIEVAL_INDEX,
+        stage=versions.RETRIEVAL_INDEX,
         job=get_index_job,
         start=get_start,
         device=get_device,
@@ -235,7 +235,7 @@ rule write_retrieval_eval:
         mem_mb=1000,
         runtime="10m",
     params:
-        stage=stages.WRITE_RETRIEVAL_EVAL,
+        stage=versions.WRITE_RETRIEVAL_EVAL,
         settings=lambda wildcards: PLAN.dataset(wildcards.dataset).model_dump(),
         fidelity=PLAN.config.fidelity,
     message:

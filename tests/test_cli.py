@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from avpipe.cli import main
+from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
-from avpipe.sources.synthetic import plan_demo, render_clip
 
 
 @pytest.fixture(scope="module")

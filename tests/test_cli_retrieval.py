@@ -7,10 +7,10 @@ import torch
 from made_pack import make_pack, make_words, write_wav
 
 from avpipe.cli import main
+from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.io.atomic import write_json
 from avpipe.retrieval.packs import read_pack, write_pack
 from avpipe.retrieval.text import write_word_table
-from avpipe.sources.synthetic import plan_demo, render_clip
 
 TINY = ["--embedding-dim", "16", "--audio-channels", "2", "--word-dim", "12", "--weights", "random:0"]
 

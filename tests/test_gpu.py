@@ -4,23 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from avpipe.features.engine import Lane, extract_together, prepare_network
-from avpipe.features.registry import build_extractor, entry, names
-from avpipe.features.types import Clip
+from avpipe.demo.zero_shot import plan_demo, render_clip
+from avpipe.features.build import build_extractor
+from avpipe.features.engine import extract_clips, prepare_network
 from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking
 from avpipe.gzsl.models import build
-from avpipe.sources.synthetic import plan_demo, render_clip
+from avpipe.media.clip import Clip
+from avpipe.registry import EXTRACTORS
 from avpipe.weights import load_weights
 
 SETTINGS = {"vggish": {"postprocess": False}, "selavi": {"window_frames": 4}, "c3d": {"stride_frames": 32}}
-NETWORKS = [name for name in names() if entry(name).has_weights]
+NETWORKS = [name for name, entry in EXTRACTORS.items() if entry.has_weights]
 
 
-def lane_on(device, name, **settings):
+def prepared(device, name, **settings):
     extractor = build_extractor(name, SETTINGS.get(name, {}) | {"batch_size": 2} | settings)
     network = extractor.build_network()
     load_weights(network, "random:0")
-    return Lane(extractor, prepare_network(network, device))
+    return extractor, prepare_network(network, device)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,9 @@ def clips(tmp_path_factory):
     return [Clip(spec.clip_id, folder / f"{spec.clip_id}.avi") for spec in specs]
 
 
-def features(lanes, clips, device):
-    wanted = [(clip, range(len(lanes))) for clip in clips]
-    found = extract_together(lanes, wanted, device=device, decode_workers=2)
-    return {
-        (clip.clip_id, lane, stream): each.values for clip, lane, outcome in found for stream, each in outcome.items()
-    }
+def features(extractor, network, clips, device):
+    found = extract_clips(extractor, network, clips, device=device, decode_workers=2)
+    return {(clip.clip_id, stream): each.values for clip, outcome in found for stream, each in outcome.items()}
 
 
 def assert_near(ours, theirs, tolerance):
@@ -50,19 +48,9 @@ def assert_near(ours, theirs, tolerance):
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-4), ("tf32", 1e-2), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features(gpu, clips, name, precision, tolerance):
-    on_cpu = features([lane_on("cpu", name)], clips, "cpu")
-    on_gpu = features([lane_on(gpu, name, precision=precision)], clips, gpu)
+    on_cpu = features(*prepared("cpu", name), clips, "cpu")
+    on_gpu = features(*prepared(gpu, name, precision=precision), clips, gpu)
     assert_near(on_gpu, on_cpu, tolerance)
-
-
-def test_features_from_one_decode(gpu, clips):
-    """All networks on one GPU, each clip decoded once: the rows come back to the clips that they belong to."""
-    alone = {}
-    for number, name in enumerate(NETWORKS):
-        one = features([lane_on(gpu, name)], clips, gpu)
-        alone |= {(clip, number, stream): values for (clip, _, stream), values in one.items()}
-    together = features([lane_on(gpu, name) for name in NETWORKS], clips, gpu)
-    assert_near(together, alone, 2e-4)
 
 
 def test_losses(gpu):

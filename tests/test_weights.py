@@ -17,7 +17,7 @@ from torch import nn
 
 from avpipe.errors import AvpipeError
 from avpipe.features.vggish import VGGish
-from avpipe.weights import (
+from avpipe.formats.weights import (
     build_empty,
     file_sha256,
     load_published,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
+
+_NAMES_SHOWN = 10
 
 # Control characters, what else Python takes for the end of a line, and bytes of a file name that are no UTF-8.
 _NOT_IN_A_LINE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
@@ -48,3 +51,10 @@ class ClipFailure(Exception):  # noqa: N818 - an expected outcome of a clip, not
 
     def __reduce__(self) -> tuple[type[ClipFailure], tuple[Reason, str]]:
         return type(self), (self.reason, self.detail)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first ten of some names and how many there are, for an error message."""
+    names = sorted(names)
+    more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else f" ({len(names)})"
+    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from avpipe.config.catalogue import judge_digest, read_catalogue
+from avpipe.config.catalogue import read_catalogue
 from avpipe.config.models import Weights
 from avpipe.errors import AvpipeError
+from avpipe.features.checks import judge_digest
 
 CATALOGUE = Path(__file__).parents[2] / "config" / "weights.yaml"
 

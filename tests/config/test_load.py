@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from avpipe.config.load import load_config, merge, read_yaml
-from avpipe.config.quirks import Settings, is_quirk
 from avpipe.errors import AvpipeError
+from avpipe.settings import Settings, is_quirk
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ROOT / "config" / "datasets"

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from avpipe.config.models import Config
-from avpipe.config.zero_shot import Gzsl
-from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.settings import Gzsl
+from avpipe.registry import METHODS
 
 ONLY_AVCA = dict.fromkeys(set(METHODS) - {"avca"})
 

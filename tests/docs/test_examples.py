@@ -76,10 +76,10 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (path,) = re.findall(r"`src/avpipe/(\S+)`:\n\n```python\n\"\"\"", EXAMPLE)
     assert not (package / path).exists()
     (package / path).write_text(MODULE, encoding="utf-8")
-    registry = package / "gzsl" / "methods.py"
+    registry = package / "registry.py"
     text = registry.read_text(encoding="utf-8")
-    assert text.endswith("),\n}\n")
-    registry.write_text(text.removesuffix("}\n") + LINE + "}\n", encoding="utf-8")
+    assert text.count("\nMETHODS = {\n") == 1
+    registry.write_text(text.replace("\nMETHODS = {\n", f"\nMETHODS = {{\n{LINE}"), encoding="utf-8")
     arguments = [ROOT / "tests" / "gzsl", ROOT / "config" / "datasets", CONFIGURATION, NAME, folder]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],

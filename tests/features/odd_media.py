@@ -25,9 +25,10 @@ import torch
 
 from avpipe.errors import ClipFailure
 from avpipe.features import names
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import Outcome, extract_clips, prepare_network
-from avpipe.features.registry import build_extractor
-from avpipe.features.types import Clip, Extractor, Rows, Window
+from avpipe.features.types import Extractor, Rows, Window
+from avpipe.media.clip import Clip
 from avpipe.media.ffmpeg import run_ffmpeg
 
 Build = Callable[[Path], None]

@@ -36,7 +36,6 @@ from parity import (
 )
 from torch import nn
 
-from avpipe.config.features import ResNet152Settings, ResNeXt101Settings, SeLaViSettings
 from avpipe.features import c3d, resnext101, spectrogram_frontend
 from avpipe.features.c3d import C3D
 from avpipe.features.engine import prepare_network
@@ -46,10 +45,11 @@ from avpipe.features.resnet152 import ResNet152, frame_tensor
 from avpipe.features.resnext101 import ResNeXt101
 from avpipe.features.selavi import SeLaVi, SeLaViExtractor, waveform_to_log_spectrogram
 from avpipe.features.selavi_frontend import crop_picture
+from avpipe.features.settings import ResNet152Settings, ResNeXt101Settings, SeLaViSettings
 from avpipe.features.spectrogram import log_mel
-from avpipe.features.types import Clip
 from avpipe.features.vggish import Postprocessor, VGGish, VGGishExtractor, waveform_to_examples
 from avpipe.features.vggish_frontend import HANN, mel_matrix
+from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks, decode_video
 from avpipe.weights import load_published, random_state_dict
 

@@ -15,11 +15,11 @@ from parity import needs_parity, own_entries, published_entries, relative_differ
 from torch.nn import functional as F
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToPILImage, ToTensor
 
-from avpipe.config.features import C3DSettings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import c3d
 from avpipe.features.c3d import C3D, C3DExtractor, crop_frame, cut_windows, window_tensor
-from avpipe.features.types import Clip
+from avpipe.features.settings import C3DSettings
+from avpipe.media.clip import Clip
 from avpipe.weights import load_published, random_state_dict
 
 CLIP = Clip("clip", Path("clip.mp4"))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from avpipe.config.features import NetworkSettings
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import engine
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.features.registry import build_extractor
-from avpipe.features.types import Clip, Extractor, Rows, Window
+from avpipe.features.settings import NetworkSettings
+from avpipe.features.types import Extractor, Rows, Window
+from avpipe.media.clip import Clip
 from avpipe.weights import build_empty
 
 
@@ -202,7 +203,7 @@ def test_a_batch_under_way_while_the_next_is_gathered_changes_nothing(extractor,
     expected = run(extractor(), ids)
     original = engine._Batches
     for depth in (1, 3):
-        monkeypatch.setattr(engine, "_Batches", lambda lane, device, ahead, depth=depth: original(lane, device, depth))
+        monkeypatch.setattr(engine, "_Batches", lambda *args, ahead, depth=depth: original(*args, ahead=depth))
         outcomes = run(extractor(), ids)
         assert set(outcomes) == set(ids)
         for clip_id, streams in expected.items():

@@ -9,7 +9,6 @@ import pytest
 import torch
 from made_video import UNCOMPRESSED, make_video, program_frames, run, turn
 
-from avpipe.config.features import ResNet152Settings, ResNeXt101Settings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features.frame_size import (
     MOST_PIXELS,
@@ -21,7 +20,8 @@ from avpipe.features.frame_size import (
     unit_length,
 )
 from avpipe.features.frame_windows import cut_windows
-from avpipe.features.types import Clip
+from avpipe.features.settings import ResNet152Settings, ResNeXt101Settings
+from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
 

@@ -18,9 +18,10 @@ from odd_media import CASES, H264, NAMES, Case, build_all, build_long, film, out
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import names
 from avpipe.features.engine import Outcome
-from avpipe.features.registry import EXTRACTORS
-from avpipe.features.types import Clip, Features
+from avpipe.features.types import Features
+from avpipe.media.clip import Clip
 from avpipe.media.probe import read_media_info
+from avpipe.registry import EXTRACTORS
 
 Expected = dict[str, int | str]
 PICTURES = [name for name in names() if "video" in EXTRACTORS[name].streams]

@@ -15,13 +15,14 @@ import torchvision
 from made_video import make_video, program_frames, turn
 from parity import formula_state_dict, needs_parity, own_entries, published_entries, relative_difference
 
-from avpipe.config.features import ResNet152Settings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import extract
 from avpipe.features.engine import extract_clips, prepare_network
 from avpipe.features.frame_size import unit_length
 from avpipe.features.resnet152 import ResNet152, ResNet152Extractor, frame_tensor
-from avpipe.features.types import Clip, Features
+from avpipe.features.settings import ResNet152Settings
+from avpipe.features.types import Features
+from avpipe.media.clip import Clip
 from avpipe.weights import load_published, random_state_dict
 
 

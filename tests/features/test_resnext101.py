@@ -18,13 +18,14 @@ from parity import (
     stage_statistics,
 )
 
-from avpipe.config.features import ResNeXt101Settings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import extract
 from avpipe.features.engine import prepare_network
 from avpipe.features.frame_size import unit_length
 from avpipe.features.resnext101 import ResNeXt101, ResNeXt101Extractor, crop_frame, window_tensor
-from avpipe.features.types import Clip, Features, Window
+from avpipe.features.settings import ResNeXt101Settings
+from avpipe.features.types import Features, Window
+from avpipe.media.clip import Clip
 from avpipe.weights import load_published, random_state_dict
 
 MEAN = torch.FloatTensor([110.6, 103.2, 96.3]).view(3, 1, 1, 1)

@@ -20,16 +20,17 @@ from scipy.io import wavfile
 from torch import nn
 from torch.nn import functional as F
 
-from avpipe.config.features import SeLaViSettings
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import build_network, extract, selavi
 from avpipe.features.selavi import SeLaVi, SeLaViExtractor, waveform_to_log_spectrogram
 from avpipe.features.selavi_frontend import band_edges, crop_picture, log_spectrograms, resized_size
 from avpipe.features.selavi_windows import AvcaWindows, FullWindows, avca_frame_indices
-from avpipe.features.types import Clip, Window
+from avpipe.features.settings import SeLaViSettings
+from avpipe.features.types import Window
 from avpipe.media.audio import audio_blocks
+from avpipe.media.clip import Clip
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.trim import trim_clip
+from avpipe.media.file_mode.trim import trim_clip
 from avpipe.weights import load_published, load_weights, random_state_dict
 
 

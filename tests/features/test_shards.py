@@ -2,23 +2,19 @@
 
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avpipe.features import computation, decoding, shards
-from avpipe.features.claims import claim
-from avpipe.features.requests import Companion, ShardRequest, stale_clips
+from avpipe.demo.zero_shot import plan_demo, render_clip
+from avpipe.features import shard
 from avpipe.features.resnext101 import ResNeXt101Extractor
-from avpipe.features.shards import clips_to_convert, extract_shard
+from avpipe.features.shard import ShardRequest, clips_to_convert, extract_shard, stale_clips
 from avpipe.features.store import read_clips, read_source_keys
 from avpipe.inventory.probing import ProbedClip
 from avpipe.inventory.status import ClipStatus, read_statuses
-from avpipe.sources.synthetic import plan_demo, render_clip
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +54,7 @@ def test_nothing_new_means_nothing_is_computed_and_no_torch(clips, tmp_path):
     run(request(clips[:3]), tmp_path)
     before = (tmp_path / "s.h5").read_bytes()
     program = (
-        "import sys, pickle\nfrom pathlib import Path\nfrom avpipe.features.shards import extract_shard\n"
+        "import sys, pickle\nfrom pathlib import Path\nfrom avpipe.features.shard import extract_shard\n"
         "made = pickle.loads(sys.stdin.buffer.read())\nfolder = Path(sys.argv[1])\n"
         "extract_shard(made, folder / 's.h5', folder / 's.parquet', device='auto', threads=1, clip_timeout_seconds=1)\n"
         "assert 'torch' not in sys.modules"
@@ -108,27 +104,25 @@ def test_a_killed_job_goes_on_from_what_it_saved(clips, tmp_path, monkeypatch):
     """Finished clips are saved beside the store; the final bytes are those of an undisturbed run."""
     undisturbed = tmp_path / "undisturbed"
     run(request(clips), undisturbed)
-    monkeypatch.setattr(computation, "SECONDS_BETWEEN_PARTS", 0.0)
+    monkeypatch.setattr(shard, "SECONDS_BETWEEN_PARTS", 0.0)
+    original = shard.Parts.save
 
     def stop_after_one(parts):
         original(parts)
-        if parts[0].found():
+        if parts.found():
             raise KeyboardInterrupt
 
-    original = computation.Computation._save
-    monkeypatch.setattr(computation.Computation, "_save", staticmethod(stop_after_one))
+    monkeypatch.setattr(shard.Parts, "save", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         run(request(clips), tmp_path)
     assert not (tmp_path / "s.h5").exists()
     (part,) = (tmp_path / ".s.parts").glob("*.h5")
     (saved,) = read_source_keys(part)
-    monkeypatch.setattr(computation.Computation, "_save", staticmethod(original))
+    monkeypatch.setattr(shard.Parts, "save", original)
     computed = []
-    original_input = computation.Computation._as_input
+    as_input = shard._as_input
     monkeypatch.setattr(
-        computation.Computation,
-        "_as_input",
-        lambda self, clip: computed.append(clip.clip_id) or original_input(self, clip),
+        shard, "_as_input", lambda clip, folder: computed.append(clip.clip_id) or as_input(clip, folder)
     )
     run(request(clips), tmp_path)
     assert saved not in computed and len(computed) == 3
@@ -155,7 +149,7 @@ def test_a_damaged_store_is_computed_again(clips, tmp_path):
 def test_only_clips_that_some_extractor_lacks_are_converted(clips, tmp_path, monkeypatch):
     made = request(clips[:2])
     run(made, tmp_path)
-    monkeypatch.setattr(shards, "read_probed", lambda path: clips[:3])
+    monkeypatch.setattr(shard, "read_probed", lambda path: clips[:3])
     (tmp_path / "vggish.json").write_text('{"label": "random:0"}')
 
     def wanted(media):
@@ -189,71 +183,9 @@ def extract_into(folder, made, **options):
     return paths[0].read_bytes()
 
 
-def test_one_decode_serves_another_extractor_which_then_computes_nothing(clips, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first, second = seeing("c3d", clips[:2]), seeing("resnext101", clips[:2])
-    alone = [extract_into(tmp_path / "alone", made) for made in (first, second)]
-    decodes = []
-    monkeypatch.setattr(
-        decoding,
-        "shown_frames",
-        lambda path, cut, _real=decoding.shown_frames: decodes.append(path) or _real(path, cut),
-    )
-    together = tmp_path / "together"
-    companion = Companion(second, together / "resnext101" / "0000.h5")
-    options = {"companions": [companion], "share_decode": "always"}
-    assert extract_into(together, first, **options) == alone[0]
-    assert sorted(decodes) == sorted(clip.path for clip in clips[:2])
-    monkeypatch.setattr(computation.Computation, "run", lambda *arguments: pytest.fail("there is nothing to compute"))
-    assert extract_into(together, second, **options) == alone[1]
-    assert not list(together.rglob("*.parts"))
-
-
-def test_a_job_computes_nothing_that_another_job_is_at(clips, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first, second = seeing("c3d", clips[:1]), seeing("resnext101", clips[:1])
-    store = tmp_path / "resnext101" / "0000.h5"
-    companion = Companion(second, store)
-    other = claim(store, wait=False)
-    assert other is not None
-    extract_into(tmp_path, first, companions=[companion], share_decode="always")
-    assert not list(tmp_path.rglob("*.parts"))
-    # The other way round: a job waits for the one that computes for it.
-    waiting = threading.Thread(
-        target=extract_into, args=(tmp_path, second), kwargs={"companions": [companion], "share_decode": "always"}
-    )
-    waiting.start()
-    time.sleep(1)
-    assert waiting.is_alive() and not store.exists()
-    other.release()
-    waiting.join(60)
-    assert store.exists()
-
-
-def test_a_companion_s_trouble_is_left_to_its_own_job(clips, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first = seeing("c3d", clips[:1])
-    alone = extract_into(tmp_path / "alone", first)
+def test_rows_that_are_not_finite_are_a_bug_and_fail_the_job(clips, tmp_path, monkeypatch):
     finish = ResNeXt101Extractor.finish
     monkeypatch.setattr(ResNeXt101Extractor, "finish", lambda self, stream, rows: finish(self, stream, rows) * np.nan)
-    companion = Companion(seeing("resnext101", clips[:1]), tmp_path / "resnext101" / "0000.h5")
-    assert extract_into(tmp_path, first, companions=[companion], share_decode="always") == alone
-    assert not list((tmp_path / "resnext101").rglob("*.h5"))
     with pytest.raises(AssertionError, match="not finite"):
-        extract_into(tmp_path, companion.request)
-
-
-def test_what_another_extractor_has_is_not_computed_for_it(clips, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first, second = seeing("c3d", clips[:1]), seeing("resnext101", clips[:1])
-    extract_into(tmp_path, second)
-    lanes = []
-    original = computation.Computation._lane
-    monkeypatch.setattr(
-        computation.Computation, "_lane", lambda self, made: lanes.append(made.extractor) or original(self, made)
-    )
-    companion = Companion(second, tmp_path / "resnext101" / "0000.h5")
-    extract_into(tmp_path, first, companions=[companion], share_decode="always")
-    assert lanes == ["c3d"]
-    extract_into(tmp_path / "cpu", first, companions=[companion], share_decode="auto")  # no GPU: not shared
-    assert lanes == ["c3d", "c3d"]
+        extract_into(tmp_path, seeing("resnext101", clips[:1]))
+    assert not list((tmp_path / "resnext101").rglob("*.h5"))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features import build_network, extract
-from avpipe.sources.synthetic import plan_demo, render_clip
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ import scipy.signal
 import soxr
 import torch
 
-from avpipe.config.features import SpectrogramSettings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import extract, spectrogram
 from avpipe.features.engine import extract_clips, prepare_network
+from avpipe.features.settings import SpectrogramSettings
 from avpipe.features.spectrogram import SpectrogramExtractor, frame_times, log_mel
 from avpipe.features.spectrogram_frontend import HAMMING, decibel_frames, measure, mel_matrix, mono_blocks
-from avpipe.features.types import Clip, Features
+from avpipe.features.types import Features
+from avpipe.media.clip import Clip
 from avpipe.media.decode import read_audio
 
 CLIP = Clip("clip", Path("clip.mp4"))

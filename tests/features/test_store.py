@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.features.store import (
-    StoredClip,
-    read_clips,
-    read_pooled,
-    read_provenance,
-    read_source_keys,
-    write_store,
-)
+from avpipe.features.store import StoredClip, read_clips, read_pooled, read_provenance, read_source_keys, write_store
 from avpipe.features.types import Features
 
 

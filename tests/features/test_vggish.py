@@ -19,12 +19,12 @@ from parity import (
     relative_difference,
 )
 
-from avpipe.config.features import VGGishSettings
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import vggish
-from avpipe.features.types import Clip
+from avpipe.features.settings import VGGishSettings
 from avpipe.features.vggish import Postprocessor, VGGish, VGGishExtractor, waveform_to_examples
 from avpipe.features.vggish_frontend import HANN, ExampleStream, mel_matrix, to_mono
+from avpipe.media.clip import Clip
 from avpipe.weights import load_published
 
 CASES = ["mono16k", "stereo44k", "mono48k", "mono22k"]

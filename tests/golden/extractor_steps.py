@@ -17,20 +17,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avpipe.config.quirks import Fidelity
+from avpipe.demo.encode import encode
+from avpipe.demo.render import picture, sound
+from avpipe.demo.zero_shot import ClipSpec, Oddity, plan_demo, render_clip
 from avpipe.features import c3d, resnet152, resnext101
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import extract_clips, prepare_network
 from avpipe.features.frame_size import resized_frames, size_rule
-from avpipe.features.registry import EXTRACTORS, build_extractor
 from avpipe.features.resample import resample
 from avpipe.features.selavi_frontend import crop_picture
 from avpipe.features.spectrogram_frontend import mono_blocks
-from avpipe.features.types import Clip, Extractor, Features, Rows, Window
+from avpipe.features.types import Extractor, Features, Rows, Window
 from avpipe.features.vggish_frontend import to_mono
+from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks, decode_video, read_audio
-from avpipe.sources.synthetic import ClipSpec, Oddity, plan_demo, render_clip
-from avpipe.sources.synthetic_encode import encode
-from avpipe.sources.synthetic_render import picture, sound
+from avpipe.registry import EXTRACTORS
+from avpipe.settings import Fidelity
 from avpipe.weights import load_weights
 
 Step = list[float]

@@ -2,7 +2,7 @@
 
     python tests/golden/make.py --fix
 
-writes fingerprints.json. A stage whose output changes must get a new version in src/avpipe/stages.py; then this
+writes fingerprints.json. A stage whose output changes must get a new version in src/avpipe/versions.py; then this
 command records the new fingerprint. An extractor has one fingerprint for each of its steps, from decoding to pooling
 (extractor_steps.py, where a new extractor adds its own): look at the first that differs. Where a step changes that
 should not have, mend the code instead of recording. Made with the versions of requirements.lock on x86-64.
@@ -23,13 +23,11 @@ import torch
 from extractor_steps import extractor_steps, make_films
 from retrieval_steps import film_of_the_demo, retrieval_fingerprints
 
-from avpipe import stages
-from avpipe.config.gzsl import TrainingSettings
-from avpipe.features.registry import EXTRACTORS
-from avpipe.features.types import Clip
-from avpipe.gzsl.build import make_words
+from avpipe import versions
+from avpipe.demo.classes import word_vectors
+from avpipe.demo.zero_shot import plan_demo, render_clip, write_demo_split
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.training import train_stage1, train_stage2
@@ -40,12 +38,13 @@ from avpipe.inventory.probing import SCHEMA, Requirements, probe_shard
 from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
 from avpipe.inventory.shards import index_shard
 from avpipe.io.tables import read_rows
-from avpipe.media.convert import convert_to_rate
+from avpipe.jobs.gzsl import make_words
+from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
-from avpipe.media.trim import trim_clip
+from avpipe.media.file_mode.convert import convert_to_rate
+from avpipe.media.file_mode.trim import trim_clip
+from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.sources.local import SourceClip
-from avpipe.sources.synthetic import plan_demo, render_clip, write_demo_split
-from avpipe.sources.synthetic_classes import word_vectors
 
 FILE = Path(__file__).with_name("fingerprints.json")
 
@@ -61,14 +60,14 @@ def fingerprints() -> dict[str, Any]:
         video = folder / "clip.avi"
         render_clip(next(spec for spec in plan_demo() if spec.oddity is None), video)
         return {
-            stages.MAKE_DEMO: picture_statistics(video, None),
-            stages.INDEX: inventory_columns(folder, video),
-            stages.PROBE: probe_row(folder, video),
-            stages.TRIM: trimmed_statistics(folder, video),
-            stages.CONVERT_FPS: converted_statistics(folder, video),
+            versions.MAKE_DEMO: picture_statistics(video, None),
+            versions.INDEX: inventory_columns(folder, video),
+            versions.PROBE: probe_row(folder, video),
+            versions.TRIM: trimmed_statistics(folder, video),
+            versions.CONVERT_FPS: converted_statistics(folder, video),
             **extractor_fingerprints(folder),
             **gzsl_fingerprints(folder),
-            stages.MAKE_RETRIEVAL_DEMO: picture_statistics(film_of_the_demo(folder), None),
+            versions.MAKE_RETRIEVAL_DEMO: picture_statistics(film_of_the_demo(folder), None),
             **retrieval_fingerprints(folder),
         }
 
@@ -141,10 +140,10 @@ def gzsl_fingerprints(folder: Path) -> dict[str, Any]:
     make_words(model=folder / "glove.txt", names=folder / "names.csv", kind="auto", target=folder / "made.npy")
     runs = {name: run_method(name, benchmark, folder / name) for name in METHODS}
     return {
-        stages.WORD_VECTORS: hashlib.sha256((folder / "made.npy").read_bytes()).hexdigest(),
-        stages.GZSL_TREE: digest.hexdigest(),
-        stages.GZSL_TRAIN: {name: norms for name, (norms, _) in runs.items()},
-        stages.GZSL_EVALUATE: {name: scores for name, (_, scores) in runs.items()},
+        versions.WORD_VECTORS: hashlib.sha256((folder / "made.npy").read_bytes()).hexdigest(),
+        versions.GZSL_TREE: digest.hexdigest(),
+        versions.GZSL_TRAIN: {name: norms for name, (norms, _) in runs.items()},
+        versions.GZSL_EVALUATE: {name: scores for name, (_, scores) in runs.items()},
     }
 
 

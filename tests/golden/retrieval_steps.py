@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 import torch
 
-from avpipe import stages
-from avpipe.config.retrieval import Run
-from avpipe.retrieval.build_pack import import_pack
-from avpipe.retrieval.jobs import RunJob, evaluate_run, index_run, train_run
-from avpipe.retrieval.pack_jobs import select_pack_words
+from avpipe import versions
+from avpipe.demo.retrieval import plan_films, render_film
+from avpipe.jobs.retrieval import evaluate_run, index_run, select_pack_words, train_run
 from avpipe.retrieval.packs import ClipSource, Pack, PackInfo
-from avpipe.retrieval.published_packs import write_clip_pickle
-from avpipe.sources.synthetic_retrieval import plan_films, render_film
+from avpipe.retrieval.packs.build import import_pack
+from avpipe.retrieval.packs.published import write_clip_pickle
+from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import Run
 
 LENGTHS = (60, 40, 75, 90, 16, 33, 48, 64)
 MODELS = ("avlnet", "avlnet_text_tri", "avlnet_text_fused")
@@ -33,11 +33,11 @@ def retrieval_fingerprints(folder: Path) -> dict[str, Any]:
     select_pack_words(pack, folder / "words.vec", words)
     runs = {name: _run(name, pack, words, folder / name) for name in MODELS}
     return {
-        stages.PACK: _digest(pack),
-        stages.CAPTION_WORDS: _digest(words),
-        stages.RETRIEVAL_TRAIN: {name: norms for name, (norms, _, _) in runs.items()},
-        stages.RETRIEVAL_EVALUATE: {name: ranks for name, (_, ranks, _) in runs.items()},
-        stages.RETRIEVAL_INDEX: {name: lengths for name, (_, _, lengths) in runs.items()},
+        versions.PACK: _digest(pack),
+        versions.CAPTION_WORDS: _digest(words),
+        versions.RETRIEVAL_TRAIN: {name: norms for name, (norms, _, _) in runs.items()},
+        versions.RETRIEVAL_EVALUATE: {name: ranks for name, (_, ranks, _) in runs.items()},
+        versions.RETRIEVAL_INDEX: {name: lengths for name, (_, _, lengths) in runs.items()},
     }
 
 

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from extractor_steps import TOLERANCES, first_difference, tolerance_of
 
-from avpipe import stages
-from avpipe.features.registry import EXTRACTORS
+from avpipe import versions
+from avpipe.registry import EXTRACTORS
 
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE / "fingerprints.json").read_text())
 # Reports; eval.json is compared by the workflow tests.
-WITHOUT_FINGERPRINT = {stages.WRITE_EVAL, stages.GZSL_TABLE, stages.WRITE_RETRIEVAL_EVAL}
+WITHOUT_FINGERPRINT = {versions.WRITE_EVAL, versions.GZSL_TABLE, versions.WRITE_RETRIEVAL_EVAL}
 TRAINED = (
-    stages.GZSL_TRAIN,
-    stages.GZSL_EVALUATE,
-    stages.RETRIEVAL_TRAIN,
-    stages.RETRIEVAL_EVALUATE,
-    stages.RETRIEVAL_INDEX,
+    versions.GZSL_TRAIN,
+    versions.GZSL_EVALUATE,
+    versions.RETRIEVAL_TRAIN,
+    versions.RETRIEVAL_EVALUATE,
+    versions.RETRIEVAL_INDEX,
 )
 
 
@@ -36,14 +36,15 @@ def found():
 
 
 def test_every_stage_has_a_fingerprint():
-    versions = {value for name, value in vars(stages).items() if name.isupper()}
-    assert set(RECORDED) == versions - WITHOUT_FINGERPRINT, "run: python tests/golden/make.py --fix"
+    stages = {value for name, value in vars(versions).items() if name.isupper()}
+    stages |= {entry.stage for entry in EXTRACTORS.values()}
+    assert set(RECORDED) == stages - WITHOUT_FINGERPRINT, "run: python tests/golden/make.py --fix"
 
 
 @pytest.mark.parametrize("version", sorted(RECORDED))
 def test_a_stage_makes_what_its_version_made(found, version):
     advice = (
-        f"the output of {version} changed: raise its number in src/avpipe/stages.py, then tests/golden/make.py --fix"
+        f"the output of {version} changed: raise its number in src/avpipe/versions.py, then tests/golden/make.py --fix"
     )
     recorded, now = RECORDED[version], found[version]
     if version in TRAINED:
@@ -69,7 +70,7 @@ def test_every_extractor_is_recorded_step_by_step():
 
 
 class TestFirstDifference:
-    recorded = RECORDED[stages.C3D]
+    recorded = RECORDED[EXTRACTORS["c3d"].stage]
 
     def changed(self, step, change):
         return self.recorded | {step: change(list(self.recorded[step]))}
@@ -77,7 +78,7 @@ class TestFirstDifference:
     def test_none(self):
         assert first_difference(self.recorded, dict(self.recorded)) is None
 
-    @pytest.mark.parametrize("step", list(RECORDED[stages.C3D])[:-1])
+    @pytest.mark.parametrize("step", list(RECORDED[EXTRACTORS["c3d"].stage])[:-1])
     def test_each_step_is_named_before_those_after_it(self, step):
         allowed = tolerance_of(step)
         largest = max(abs(value) for value in self.recorded[step])

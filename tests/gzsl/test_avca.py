@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from avpipe.config.gzsl import AVCASettings
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models
 from avpipe.gzsl.models.avca import AVCA
 from avpipe.gzsl.models.layers import Block, PairTransformer, dropout, linear
+from avpipe.gzsl.models.settings import AVCASettings
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "parity" / "avca" / "avca_core_main.npz"
 KEYS = ("audio", "video", "text", "audio_neg", "video_neg", "text_neg")

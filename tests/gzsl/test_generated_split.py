@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from avpipe.config.own_split import OwnSplit
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.generated_split import generate_split, spoken_name, spoken_names
+from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.source_videos import shared_sources
 from avpipe.gzsl.splits import Split, read_split, write_class_split
 

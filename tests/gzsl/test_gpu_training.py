@@ -10,10 +10,10 @@ import pytest
 import torch
 from test_training import BENCHMARK
 
-from avpipe.config.gzsl import TrainingSettings
 from avpipe.gzsl import capture, loop, training
-from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.stage_files import stage_folder
+from avpipe.registry import METHODS
 
 PROTOCOL = TrainingSettings(epochs=3, batches_per_epoch=12, batch_size=16).resolved("corrected")
 SMALL = {"fvaegan": {"n_synthetic": 20, "classifier_epochs": 3, "batch_size": 16}}

@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 
 from avpipe.cli import main
-from avpipe.config.gzsl import TrainingSettings
 from avpipe.errors import AvpipeError
+from avpipe.formats.released_files import supported
 from avpipe.gzsl import models
 from avpipe.gzsl.data import SUBSETS, Benchmark
-from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.released import evaluate_released
-from avpipe.gzsl.released_files import supported
 from avpipe.gzsl.splits import Split
 from avpipe.gzsl.training import train_stage1, train_stage2
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.tree_reading import read_features
 from avpipe.gzsl.words import write_names, write_words
+from avpipe.registry import METHODS
 from avpipe.weights import random_state_dict
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "parity" / "avca" / "avca_core_main.npz"

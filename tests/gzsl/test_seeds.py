@@ -17,16 +17,16 @@ import pytest
 import torch
 from test_training import BENCHMARK, METHOD, SHORT
 
-from avpipe.config.gzsl import FVAEGANSettings, MethodSettings, TrainingSettings
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import evaluation, loop, models, training
-from avpipe.gzsl.jobs import Experiment, evaluate_method, train_method
-from avpipe.gzsl.methods import METHODS
+from avpipe.gzsl.models.settings import FVAEGANSettings, MethodSettings, TrainingSettings
 from avpipe.gzsl.splits import Split
 from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
+from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
+from avpipe.registry import METHODS
 from avpipe.training import runtime
 
 SEEDS = (5, 6, 7)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from avpipe.errors import AvpipeError
-from avpipe.gzsl.class_split import ClassNames, listed
+from avpipe.errors import AvpipeError, listed
+from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import compare_with_clips, match_clips, read_classes, read_split, write_class_split
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import FVAEGANSettings
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import synthesis
 from avpipe.gzsl.evaluation import CalibratedStacking
+from avpipe.gzsl.models import synthesis
+from avpipe.gzsl.models.settings import FVAEGANSettings
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 
 AT = [0.0, 0.5, 1.0, 1.5]  # angles of four classes in the plane of one audio and one video number

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import torch
 
-from avpipe.config.gzsl import AVCASettings, TrainingSettings
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import training
 from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.models.avca import AVCA
+from avpipe.gzsl.models.settings import AVCASettings, TrainingSettings
 from avpipe.gzsl.testing import evaluate_stage2
 
 METHOD = AVCASettings(embeddings_hidden_size=32, decoder_hidden_size=32).resolved("corrected")

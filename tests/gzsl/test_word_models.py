@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.word_files import model_kind, read_entries, vector_length
 from avpipe.gzsl.word_models import class_vectors_from_model, write_class_vectors
 from avpipe.gzsl.words import read_words, write_names
-from avpipe.io.word_files import model_kind, read_entries, vector_length
 
 SENTENCES = [
     ["playing", "guitar", "Playing", "the", "violin"],

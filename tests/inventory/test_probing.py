@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.inventory import probing
 from avpipe.inventory.probing import Requirements, probe_shard, read_probed
 from avpipe.inventory.shards import read_inventory
 from avpipe.sources.local import list_class_folders, list_table
-from avpipe.sources.synthetic import plan_demo, render_clip
 
 ANY = Requirements(require_audio=False, min_seconds=0.0, max_seconds=None)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.io.pickles import read_pickle, read_pickled_npy
+from avpipe.formats.pickles import read_pickle, read_pickled_npy
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl" / "w2v_features"
 PUBLISHED_COUNTS = {"ucf": 101, "activity": 200, "vggsound": 309}

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from avpipe.errors import AvpipeError
-from avpipe.io import tensor_pickles
-from avpipe.io.tensor_pickle_writing import MAGIC_NUMBER, write_tensor_pickle
-from avpipe.io.tensor_pickles import read_tensor_pickle
+from avpipe.formats import tensor_pickles
+from avpipe.formats.tensor_pickle_writing import MAGIC_NUMBER, write_tensor_pickle
+from avpipe.formats.tensor_pickles import read_tensor_pickle
 
 BASE = torch.arange(24.0).reshape(4, 6)
 KINDS = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -97,7 +97,7 @@ def test_storages_of_either_format_inside_a_pickle(tmp_path, zipped):
 def test_reading_needs_no_torch(tmp_path):
     dump({"a": BASE}, tmp_path / "x", 4)
     script = (
-        "import sys; from avpipe.io.tensor_pickles import read_tensor_pickle; read_tensor_pickle(sys.argv[1]); "
+        "import sys; from avpipe.formats.tensor_pickles import read_tensor_pickle; read_tensor_pickle(sys.argv[1]); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=True)

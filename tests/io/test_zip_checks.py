@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from avpipe.io.zip_checks import check_archive, starts_as_zip
+from avpipe.formats.zip_checks import check_archive, starts_as_zip
 
 VALUES = torch.arange(7, dtype=torch.float32) + 0.5
 NUMBERS = VALUES.numpy().tobytes()

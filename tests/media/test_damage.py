@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip
 from avpipe.media import damage
-from avpipe.media.convert import convert_to_rate
+from avpipe.media.clip import Clip
 from avpipe.media.damage import is_hole
 from avpipe.media.decode import audio_blocks, decode_video, read_audio
+from avpipe.media.file_mode.convert import convert_to_rate
+from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media, read_media_info
-from avpipe.media.trim import trim_clip
 
 PICTURE = "testsrc2=size=160x120:rate=25:duration=8"
 TONE = "sine=sample_rate=44100:duration=8"

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip
-from avpipe.media.convert import convert_to_rate
+from avpipe.media.clip import Clip
 from avpipe.media.cut import Cut, exact_clock, make_cut
 from avpipe.media.decode import decode_video, read_audio
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.jobs import h264_format, keeps_in_h264
+from avpipe.media.file_mode.convert import convert_to_rate
+from avpipe.media.file_mode.ffmpeg_graph import h264_format, keeps_in_h264
+from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media
-from avpipe.media.trim import trim_clip
 
 STRETCHES = [(None, 1.2), (2.237, 3.019), (0.5, 0.55)]
 TWO_SECONDS = "testsrc2=size=64x48:rate=25:duration=2"
@@ -287,7 +287,7 @@ def test_less_than_one_output_frame_is_too_short(make, tmp_path):
 
 def test_a_file_that_yields_other_frames_than_promised_is_refused(make, tmp_path, monkeypatch):
     path = make("plain.mp4", video=TWO_SECONDS)
-    monkeypatch.setattr("avpipe.media.convert.plan_frame_count", lambda plan, rate: 51)
+    monkeypatch.setattr("avpipe.media.file_mode.convert.plan_frame_count", lambda plan, rate: 51)
     with pytest.raises(ClipFailure, match=r"wrote 50 frames.*51"):
         convert(path, tmp_path / "c.mkv")
     assert not any(tmp_path.iterdir())

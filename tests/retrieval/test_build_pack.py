@@ -16,8 +16,8 @@ from avpipe.features.types import Features
 from avpipe.inventory import probing
 from avpipe.inventory.status import ClipStatus, close_shard
 from avpipe.io.tables import write_rows
-from avpipe.retrieval.build_pack import PackClip, build_pack, import_pack
 from avpipe.retrieval.packs import ClipSource, read_pack, write_pack
+from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
 
 EXTRACTORS = {"video_2d": "resnet152", "video_3d": "resnext101", "audio": "spectrogram"}
 DIMENSIONS = {"video_2d": 2048, "video_3d": 2048, "audio": 40}

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from avpipe.config.retrieval import Windows
 from avpipe.errors import AvpipeError
 from avpipe.features.store import StoredClip, write_store
 from avpipe.features.types import Features
@@ -18,6 +17,7 @@ from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import Captions
 from avpipe.retrieval.corpus import Corpus, scan
 from avpipe.retrieval.howto100m import HowTo100MCorpus
+from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.store_corpus import StoreCorpus
 from avpipe.retrieval.text import WordTable
 from avpipe.retrieval.window_source import WindowSource

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.file_rows import GAP_BYTES, FileRows, merged
+from avpipe.formats.file_rows import GAP_BYTES, FileRows, merged
 
 OFFSET = 24
 VALUES = np.random.default_rng(0).standard_normal((40000, 40)).astype(np.float16)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from tiny_retrieval import SIZES, make_pack, run_settings, word_table
 
+from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import loop, models
 from avpipe.retrieval.data import PackSource
 from avpipe.retrieval.embedding import Reading, embed_pack
-from avpipe.retrieval.jobs import RunJob, evaluate_run, train_run
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import write_pack
+from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.text import write_word_table
 
 SETTINGS = loop.Settings(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.formats.file_rows import FileRows
 from avpipe.retrieval import howto100m
-from avpipe.retrieval.file_rows import FileRows
 from avpipe.retrieval.howto100m import CompressedRows, HowTo100MCorpus, find_rows, read_list
 
 SPECTROGRAM = np.random.default_rng(0).uniform(-80, 0, (40, 700)).astype(np.float16)

@@ -22,21 +22,21 @@ import torch
 import yaml
 from tiny_retrieval import make_pack, run_settings, word_table
 
-from avpipe import stages, weights
+from avpipe import versions, weights
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import extract
-from avpipe.features.registry import build_extractor
+from avpipe.features.build import build_extractor
 from avpipe.features.resnet152 import ResNet152
 from avpipe.features.resnext101 import MEAN as MEAN_3D
-from avpipe.features.types import Clip
+from avpipe.media.clip import Clip
 from avpipe.retrieval import models
 from avpipe.retrieval.embedding import Reading
 from avpipe.retrieval.evaluation import open_gallery, score_gallery
 from avpipe.retrieval.loop import steps_per_epoch
 from avpipe.retrieval.metrics import retrieval_metrics
-from avpipe.retrieval.pack_checks import EXTRACTED, PUBLISHED_PICKLE
 from avpipe.retrieval.packs import read_pack, write_pack
-from avpipe.retrieval.published_packs import read_clip_pickle
+from avpipe.retrieval.packs.checks import EXTRACTED, PUBLISHED_PICKLE
+from avpipe.retrieval.packs.published import read_clip_pickle
 
 TESTS = Path(__file__).parents[1]
 sys.path.append(str(TESTS / "features"))
@@ -226,13 +226,13 @@ class TestWeightsOfAnotherTraining:
         with pytest.raises(AvpipeError, match=r"f82ba261\.pth is torchvision's IMAGENET1K_V2.*gives other features"):
             weights.load_weights(network, path)
 
-    @pytest.mark.parametrize("stage", [stages.RESNET152, stages.RESNEXT101, stages.SPECTROGRAM])
+    @pytest.mark.parametrize("stage", [versions.RESNET152, versions.RESNEXT101, versions.SPECTROGRAM])
     def test_golden_frames_pin_every_step(self, stage: str) -> None:
         """tests/golden compares them; a channel order or scale that changes is seen before the network."""
         recorded = json.loads((TESTS / "golden" / "fingerprints.json").read_text())[stage]
         names = list(recorded)
         assert names[0].startswith("decoded") and len(names) >= 8
-        if stage != stages.SPECTROGRAM:
+        if stage != versions.SPECTROGRAM:
             assert names.index("pixels") < names.index("network input") < names.index("network output")
 
     @pytest.mark.parametrize("channel, colour", list(enumerate(["red", "lime", "blue"])))

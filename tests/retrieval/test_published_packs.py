@@ -15,9 +15,9 @@ import torch
 from made_packs import make_pack
 
 from avpipe.errors import AvpipeError
-from avpipe.io.tensor_pickle_writing import PlainArray, write_tensor_pickle
+from avpipe.formats.tensor_pickle_writing import PlainArray, write_tensor_pickle
 from avpipe.retrieval.packs import read_pack, write_pack
-from avpipe.retrieval.published_packs import read_clip_pickle, write_clip_pickle
+from avpipe.retrieval.packs.published import read_clip_pickle, write_clip_pickle
 
 RNG = np.random.default_rng(0)
 VECTOR = RNG.random(2048, np.float32)
@@ -317,7 +317,7 @@ def test_arrays_load_where_numpy_1_pickled_them(tmp_path):
 def test_reading_needs_no_torch(tmp_path):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps([clip()]))
     script = (
-        "import sys; from avpipe.retrieval.published_packs import read_clip_pickle; "
+        "import sys; from avpipe.retrieval.packs.published import read_clip_pickle; "
         "print(read_clip_pickle(sys.argv[1]).ids); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "x.pkl")], check=True, capture_output=True)

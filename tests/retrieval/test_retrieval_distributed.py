@@ -18,11 +18,11 @@ from tiny_retrieval import make_pack, run_settings, word_table
 from avpipe.errors import AvpipeError
 from avpipe.retrieval import loop
 from avpipe.retrieval.data import Batch, PackSource
-from avpipe.retrieval.distributed import Team, check_batch
-from avpipe.retrieval.jobs import RunJob
 from avpipe.retrieval.packs import write_pack
-from avpipe.retrieval.processes import run_together
+from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.training import train_seeds
+from avpipe.training.distributed import Team, check_batch
+from avpipe.training.processes import run_together
 
 TWO = ["cpu", "cpu"]
 

@@ -19,9 +19,10 @@ import torch
 from tiny_retrieval import SIZES, WORDS, make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
+from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models, training
-from avpipe.retrieval.jobs import RunJob, evaluate_run, train_run
 from avpipe.retrieval.packs import write_pack
+from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.text import write_word_table
 from avpipe.training import checkpoint
@@ -319,5 +320,5 @@ def test_a_retrained_seed_is_not_taken_for_the_listed_one(tmp_path, data):
 
 def test_jobs_import_no_torch():
     """Torch must come after the lease of a GPU, and planning must not pay for it."""
-    code = "import sys, avpipe.retrieval.jobs; sys.exit('torch' in sys.modules)"
+    code = "import sys, avpipe.jobs.retrieval; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

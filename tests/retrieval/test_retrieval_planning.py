@@ -6,7 +6,7 @@ import pytest
 
 from avpipe.errors import AvpipeError
 from avpipe.plan import Plan
-from avpipe.retrieval.planning import Place, RetrievalPlan
+from avpipe.plan.retrieval import Place, RetrievalPlan
 
 ROOT = Path(__file__).parents[2]
 TABLE = "path,subset,caption\na.mp4,train,stir\nb.mp4,test,fold\nc.mp4,test,cut\n"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avpipe.config.retrieval import Windows
+from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.windows import (
     Extent,
     VideoCaptions,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from avpipe.config.retrieval import Run
 from avpipe.retrieval.packs import ClipSource, Pack, PackInfo
+from avpipe.retrieval.settings import Run
 from avpipe.retrieval.text import WordTable
 
 WORDS = ["pan", "oil", "cut", "fry", "mix", "egg", "stir", "add"]

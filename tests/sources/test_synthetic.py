@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from avpipe.gzsl.class_split import ClassNames
-from avpipe.gzsl.splits import read_split
-from avpipe.gzsl.words import class_vectors, read_names, read_words
-from avpipe.sources import synthetic
-from avpipe.sources.synthetic import (
+from avpipe.demo import zero_shot
+from avpipe.demo.classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, word_vectors
+from avpipe.demo.render import SAMPLE_RATE_HZ, draw_variation, picture, sound
+from avpipe.demo.splits import differing_files, main
+from avpipe.demo.zero_shot import (
     NAMES_FILE,
     WORDS_FILE,
     ClipSpec,
@@ -26,9 +26,9 @@ from avpipe.sources.synthetic import (
     plan_demo,
     render_clip,
 )
-from avpipe.sources.synthetic_classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, word_vectors
-from avpipe.sources.synthetic_render import SAMPLE_RATE_HZ, draw_variation, picture, sound
-from avpipe.sources.synthetic_splits import differing_files, main
+from avpipe.gzsl.class_split import ClassNames
+from avpipe.gzsl.splits import read_split
+from avpipe.gzsl.words import class_vectors, read_names, read_words
 
 REPOSITORY = Path(__file__).parents[2]
 PLAN = plan_demo()
@@ -94,7 +94,7 @@ def test_published_alignment_differs_in_the_demo():
 
 def test_split_files_in_the_repository_are_in_step_with_the_plan():
     folder = REPOSITORY / "config/splits/demo_gzsl"
-    assert differing_files(folder) == [], "run python -m avpipe.sources.synthetic_splits --write"
+    assert differing_files(folder) == [], "run python -m avpipe.demo.splits --write"
     assert read_split(folder, "main_split") == demo_split()
 
 
@@ -211,7 +211,7 @@ def test_each_factor_can_be_measured_in_picture_and_sound(demo):
 
 
 def test_clips_of_a_group_share_the_scene_only():
-    one, other = (synthetic.draw_variation(1, seed) for seed in (2, 3))
+    one, other = (zero_shot.draw_variation(1, seed) for seed in (2, 3))
     assert one.background == other.background and one.tuning == other.tuning
     assert one.centre != other.centre and one.phase != other.phase
     assert replace(one, background=0.0) != replace(draw_variation(4, 2), background=0.0)
@@ -220,8 +220,8 @@ def test_clips_of_a_group_share_the_scene_only():
 def test_dataset_folder_has_everything_and_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
     few = [odd(Oddity.EMPTY), odd(Oddity.TRUNCATED), *PLAN[:3]]  # all 192 take 10 s on two cores
     split = demo_split()
-    monkeypatch.setattr(synthetic, "plan_demo", lambda: few)
-    monkeypatch.setattr(synthetic, "demo_split", lambda: split)
+    monkeypatch.setattr(zero_shot, "plan_demo", lambda: few)
+    monkeypatch.setattr(zero_shot, "demo_split", lambda: split)
     assert make_demo(tmp_path / "one", workers=1) == few
     make_demo(tmp_path / "two", workers=2)
     contents = [

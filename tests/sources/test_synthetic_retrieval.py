@@ -13,10 +13,9 @@ import av
 import numpy as np
 import pytest
 
-from avpipe.features.spectrogram import log_mel
-from avpipe.sources import synthetic_retrieval
-from avpipe.sources.synthetic_render import SAMPLE_RATE_HZ
-from avpipe.sources.synthetic_retrieval import (
+from avpipe.demo import retrieval
+from avpipe.demo.render import SAMPLE_RATE_HZ
+from avpipe.demo.retrieval import (
     CAPTIONS_FILE,
     CLIPS_FILE,
     FILMS_FILE,
@@ -29,7 +28,8 @@ from avpipe.sources.synthetic_retrieval import (
     render_film,
     word_vectors,
 )
-from avpipe.sources.synthetic_retrieval_scenes import COMBINATIONS, PHRASINGS, UNKNOWN_WORDS, caption, scene_sound
+from avpipe.demo.scenes import COMBINATIONS, PHRASINGS, UNKNOWN_WORDS, caption, scene_sound
+from avpipe.features.spectrogram import log_mel
 
 FILMS = plan_films()
 SCENES = [scene for film in FILMS for scene in film.scenes]
@@ -51,7 +51,7 @@ def _few() -> list[FilmSpec]:
 
 def _make(folder: Path, workers: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_retrieval, "plan_films", _few)
+        patch.setattr(retrieval, "plan_films", _few)
         assert make_retrieval_demo(folder, workers=workers) == _few()
 
 
@@ -234,7 +234,7 @@ def test_films_differ(demo):
 
 
 def test_render_film_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic_retrieval, "encode", lambda *_: (_ for _ in ()).throw(RuntimeError("full")))
+    monkeypatch.setattr(retrieval, "encode", lambda *_: (_ for _ in ()).throw(RuntimeError("full")))
     with pytest.raises(RuntimeError, match="full"):
         render_film(FILMS[0], tmp_path / "film.avi")
     assert list(tmp_path.iterdir()) == []

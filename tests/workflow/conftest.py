@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from project import Project, new_project, small_settings, write_split, write_words
 
-from avpipe.sources.synthetic import plan_demo, render_clip
+from avpipe.demo.zero_shot import plan_demo, render_clip
 
 ROLES = {
     "main_split": ["train", "train", "train", "val_unseen", "val_unseen", "test_unseen", "test_unseen"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from avpipe.gzsl.methods import METHODS
+from avpipe.registry import METHODS
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "workflow", "profiles", "config", "envs")

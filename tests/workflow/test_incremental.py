@@ -123,14 +123,14 @@ def test_a_removed_video_leaves_its_shard(project):
 def test_a_raised_stage_version_runs_that_stage_and_all_below(project):
     """The version is a param; here it is raised in a copy of the library that this project alone imports."""
     rules = project.folder / "rules" / "features.smk"
-    rules.write_text(rules.read_text().replace("stage=stages.VGGISH", "stage=stages.VGGISH + '+'"))
+    rules.write_text(rules.read_text().replace("stage=versions.VGGISH", "stage=versions.VGGISH + '+'"))
     vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
     assert project.planned() == vggish | ACCOUNT | TREES_BELOW
 
 
 def test_a_raised_training_version_leaves_features_and_trees_alone(project):
     rules = project.folder / "rules" / "gzsl.smk"
-    rules.write_text(rules.read_text().replace("stage=stages.GZSL_TRAIN", "stage=stages.GZSL_TRAIN + '+'"))
+    rules.write_text(rules.read_text().replace("stage=versions.GZSL_TRAIN", "stage=versions.GZSL_TRAIN + '+'"))
     assert project.planned() == {job for job in BOTH_SPLITS if "Training" in job or "Testing" in job} | EVAL
 
 

@@ -43,9 +43,10 @@ from own_videos import (
 )
 from project import Project, jobs_in
 
-from avpipe.retrieval.jobs import RunJob, evaluate_run
+from avpipe.formats.weights import file_sha256
+from avpipe.jobs.retrieval import evaluate_run
+from avpipe.retrieval.run import RunJob
 from avpipe.sources.local import shard_of
-from avpipe.weights import file_sha256
 
 
 def snakemake(project: Project, *targets: str, check: bool = True) -> subprocess.CompletedProcess[str]:

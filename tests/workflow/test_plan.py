@@ -5,8 +5,8 @@ import pytest
 from project import new_project, small_settings, write_split, write_words
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.methods import METHODS
 from avpipe.plan import Plan
+from avpipe.registry import METHODS
 
 ROLES = {"a": "train", "b": "val_unseen", "c": "test_unseen"}
 

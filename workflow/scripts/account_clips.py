@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.inventory.accounting import account
+from avpipe.jobs.gzsl import account
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.config.models import validate_source
+from avpipe.jobs.retrieval import import_pack, pack_subset
 from avpipe.logs import job_logging, job_name
-from avpipe.retrieval.build_pack import import_pack
-from avpipe.retrieval.pack_jobs import pack_subset
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -17,7 +15,7 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         import_pack(snakemake.input.given, window=window, target=made.pack, summary=made.summary, expected=expected)
     else:
         pack_subset(
-            source=validate_source(snakemake.params.source),
+            source=snakemake.params.source,
             made_folder=snakemake.params.made_folder,
             subset=snakemake.wildcards.subset,
             digest=snakemake.params.digest,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.inventory.accounting import check_failure_rate
+from avpipe.jobs.gzsl import check_failure_rate
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.features.checks import check_weights
+from avpipe.jobs.features import check_weights
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.retrieval import RunJob, evaluate_run
 from avpipe.logs import job_logging, job_name
-from avpipe.retrieval.jobs import RunJob, evaluate_run
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

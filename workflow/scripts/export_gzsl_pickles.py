@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.gzsl.build import export_pickles
+from avpipe.jobs.gzsl import export_pickles
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

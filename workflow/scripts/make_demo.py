@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.inventory import make_demo
 from avpipe.logs import job_logging, job_name
-from avpipe.sources.synthetic import make_demo
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

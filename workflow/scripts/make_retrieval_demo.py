@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.inventory import make_retrieval_demo
 from avpipe.logs import job_logging, job_name
-from avpipe.sources.synthetic_retrieval import make_retrieval_demo
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.retrieval import select_pack_words
 from avpipe.logs import job_logging, job_name
-from avpipe.retrieval.pack_jobs import select_pack_words
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

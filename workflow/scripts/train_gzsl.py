@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.gzsl.jobs import Experiment, train_method
+from avpipe.jobs.gzsl import Experiment, train_method
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

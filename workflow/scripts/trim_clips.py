@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.media import trim_shard
 from avpipe.logs import job_logging, job_name
-from avpipe.media.prepare import trim_shard
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

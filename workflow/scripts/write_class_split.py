@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.gzsl.build import write_split
+from avpipe.jobs.gzsl import write_split
 from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.gzsl import write_gzsl_table
 from avpipe.logs import job_logging, job_name
-from avpipe.report.gzsl_table import write_gzsl_table
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

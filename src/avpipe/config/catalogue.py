@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from avpipe.config.load import read_yaml
-from avpipe.config.models import Weights, check_input
-from avpipe.config.quirks import Settings
+from avpipe.config.models import Weights
 from avpipe.errors import AvpipeError
+from avpipe.settings import Settings, check_input
 
 
 class PublishedFile(Settings):
@@ -30,7 +30,7 @@ def read_catalogue(path: Path) -> dict[str, PublishedFile]:
     """Every published weight file by its key in the configuration's `weights`.
 
     Raises:
-        AvpipeError: no such file, or it lacks a file, has another one, or a key that is not known.
+        AvpipeError: no such file, or it has no file, a file of no network, or a key that is not known.
     """
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. It belongs to avpipe: restore it with git.")
@@ -39,13 +39,7 @@ def read_catalogue(path: Path) -> dict[str, PublishedFile]:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise AvpipeError(f"{path}: {'; '.join(problems)}. Mend the file.") from None
-    if set(catalogue) != set(Weights.model_fields):
+    # An extractor of one's own may have no published file.
+    if not catalogue or not set(catalogue) <= set(Weights.model_fields):
         raise AvpipeError(f"{path} has {sorted(catalogue)}, expected {sorted(Weights.model_fields)}. Mend the file.")
     return catalogue
-
-
-def judge_digest(sha256: str, published: list[str]) -> str | None:
-    """What to say of a file by its digest; None: it is the published one, or nobody published its digest."""
-    if not published or any(sha256.startswith(digest) for digest in published):
-        return None
-    return f"not the published file: its sha256 is {sha256}, that of the published one begins with {published[0]}"

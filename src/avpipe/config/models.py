@@ -3,127 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
-from avpipe.config.features import (
-    C3DSettings,
-    ResNet152Settings,
-    ResNeXt101Settings,
-    SeLaViSettings,
-    SpectrogramSettings,
-    VGGishSettings,
-)
-from avpipe.config.paths import NAME, check_input, expand_home
-from avpipe.config.quirks import Fidelity, Settings
-from avpipe.config.retrieval import Retrieval
-from avpipe.config.zero_shot import Gzsl
-
-ExtractorName = Literal["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
-ShareDecode = Literal["auto", "always", "never"]
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
+from avpipe.gzsl.settings import Gzsl
+from avpipe.media.settings import FrameRate
+from avpipe.registry import EXTRACTORS, MODELS
+from avpipe.retrieval.settings import Retrieval
+from avpipe.settings import NAME, Fidelity, Settings, check_input
+from avpipe.sources.settings import Source
 
 
-class ClassFolders(Settings):
-    """A folder with one folder per class, as UCF-101 unpacks."""
-
-    kind: Literal["class_folders"] = Field("class_folders", description="One folder per class, videos inside.")
-    path: str | None = Field(None, description="The folder. Unset: must be set before the dataset can be run.")
-    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _expand_home = field_validator("path")(expand_home)
-
-
-class ClipTable(Settings):
-    """A CSV table of clips; the way to use parts of long videos, and videos lying anywhere."""
-
-    kind: Literal["table"] = Field("table", description="A CSV table of clips.")
-    path: str | None = Field(
-        None,
-        description="CSV with the column path and optionally clip_id (unset: the file's name and the stretch), "
-        "start_seconds, end_seconds, class (for zero-shot learning), subset and caption (for retrieval; further "
-        "captions in columns caption2, caption3, …). Relative paths start at the table's folder.",
-    )
-    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _expand_home = field_validator("path")(expand_home)
-
-
-class PublishedFeatures(Settings):
-    """Features that somebody published: no videos are read and no network runs."""
-
-    kind: Literal["published"] = Field("published", description="Published features instead of videos.")
-    path: str | None = Field(
-        None,
-        description="A folder of avgzsl_benchmark_datasets, such as .../UCF: class-split/ with features/<feature set>/ "
-        "(.h5 files) or _features_processed/<feature set>/ (caches).",
-    )
-    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _check_input = field_validator("path")(check_input)
-
-
-class Packs(Settings):
-    """Clips for retrieval that come as packs or clip pickles: no videos are read and no network runs."""
-
-    kind: Literal["packs"] = Field("packs", description="Every subset has a file of its own (retrieval.subsets).")
-
-
-class HowTo100M(Settings):
-    """Features of whole videos as AVLnet's pre-training reads them."""
-
-    kind: Literal["howto100m"] = Field("howto100m", description="Features in HowTo100M's published layout.")
-    path: str | None = Field(
-        None, description="Folder with <row>/<video>_2d.npz and _3d.npz, 1 and 1.5 rows a second (parsed_videos)."
-    )
-    audio_path: str | None = Field(None, description="Folder with <row>/<video>_spec.npz. Unset: as path.")
-    videos: str | None = Field(
-        None, description="The list of videos, one row each under the header `path` (HowTo100M_1166_videopaths.txt)."
-    )
-    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _check_input = field_validator("path", "audio_path", "videos")(check_input)
-
-
-class Synthetic(Settings):
-    """An embedded dataset, made by the pipeline itself."""
-
-    kind: Literal["synthetic"] = Field("synthetic", description="An embedded dataset.")
-    dataset: Literal["gzsl", "retrieval_clips", "retrieval_films"] = Field(
-        "gzsl", description="Which: videos in classes, clips of films with captions, or those films whole."
-    )
-
-
-Source = Annotated[
-    ClassFolders | ClipTable | PublishedFeatures | Packs | HowTo100M | Synthetic, Field(discriminator="kind")
-]
-
-
-class FrameRate(Settings):
-    """How videos are brought to the frame rate of an extractor."""
-
-    mode: Literal["stream", "file"] = Field(
-        "stream",
-        description="stream: frames are chosen while decoding, nothing is encoded again. file: near-lossless clips "
-        "are written first, as the published pipeline did, and deleted after use unless Snakemake runs with --notemp. "
-        "Both choose the same frames.",
-    )
-    crf: int = Field(6, ge=0, le=51, description="Quality of the written clips (x264 CRF; 0 is lossless).")
-
-
-class Weights(Settings):
-    """Weights of the networks: the path of a published file, or random:<seed>."""
-
-    resnet152: str | None = Field(None, description="resnet152-394f9c45.pth (ImageNet, V1), or random:<seed>.")
-    resnext101: str | None = Field(None, description="resnext101.pth of 3D ResNeXt-101 (Kinetics), or random:<seed>.")
-    c3d: str | None = Field(None, description="c3d.pickle of C3D (Sports-1M), or random:<seed>.")
-    vggish: str | None = Field(None, description="pytorch_vggish.pth of VGGish, or random:<seed>.")
-    vggish_pca: str | None = Field(None, description="vggish_pca_params.npz, needed where vggish.postprocess is on.")
-    selavi: str | None = Field(None, description="selavi_vgg_sound.pth of SeLaVi (VGGSound), or random:<seed>.")
-    avlnet: str | None = Field(None, description="AVLnet_release.pth (HowTo100M), or random:<seed>.")
-    avlnet_text_tri: str | None = Field(None, description="AVLnet_Text_Tri_release.pth, or random:<seed>.")
-    avlnet_text_fused: str | None = Field(None, description="AVLnet_Text_Fused_release.pth, or random:<seed>.")
+class WeightFiles(Settings):
+    """Base of `Weights`, which has a field for every weight file."""
 
     _check_input = field_validator("*")(check_input)
 
@@ -132,22 +25,46 @@ class Weights(Settings):
     def _random_has_a_seed(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None or not value.startswith("random:"):
             return value
-        if info.field_name == "vggish_pca":
-            raise ValueError("the PCA has no random stand-in; set features.vggish.postprocess: false instead")
+        if info.field_name is not None and info.field_name.endswith("_pca"):
+            extractor = info.field_name.removesuffix("_pca")
+            raise ValueError(f"the PCA has no random stand-in; set features.{extractor}.postprocess: false instead")
         if not re.fullmatch(r"random:[0-9]+", value):
             raise ValueError(f"{value!r} is not random:<seed> with a whole number, such as random:0")
         return f"random:{int(value.removeprefix('random:'))}"
 
 
-class Extractors(Settings):
-    """Settings of each extractor."""
+def _weight_files() -> dict[str, str]:
+    """Every key of `Weights` and its meaning, as the registry has them."""
+    files = {}
+    for name, entry in EXTRACTORS.items():
+        if entry.weights is not None:
+            files[name] = f"{entry.weights}, or random:<seed>."
+        if entry.pca is not None:
+            files[f"{name}_pca"] = entry.pca
+    return files | {name: f"{entry.weights}, or random:<seed>." for name, entry in MODELS.items()}
 
-    resnet152: ResNet152Settings = Field(ResNet152Settings(), description="ResNet-152.")
-    resnext101: ResNeXt101Settings = Field(ResNeXt101Settings(), description="3D ResNeXt-101.")
-    c3d: C3DSettings = Field(C3DSettings(), description="C3D.")
-    vggish: VGGishSettings = Field(VGGishSettings(), description="VGGish.")
-    selavi: SeLaViSettings = Field(SeLaViSettings(), description="SeLaVi.")
-    spectrogram: SpectrogramSettings = Field(SpectrogramSettings(), description="AVLnet's spectrogram.")
+
+if TYPE_CHECKING:
+    Weights = WeightFiles
+    Extractors = Settings
+    ExtractorName = str
+else:
+    ExtractorName = Literal[tuple(EXTRACTORS)]
+    Weights = create_model(
+        "Weights",
+        __base__=WeightFiles,
+        __doc__="Weights of the networks: the path of a published file, or random:<seed>.",
+        **{key: (str | None, Field(None, description=meaning)) for key, meaning in _weight_files().items()},
+    )
+    _SETTINGS = {name: entry.settings for name, entry in EXTRACTORS.items()}
+    Extractors = create_model(
+        "Extractors",
+        __base__=Settings,
+        __doc__="Settings of each extractor.",
+        **{
+            name: (model, Field(model(), description=f"{EXTRACTORS[name].title}.")) for name, model in _SETTINGS.items()
+        },
+    )
 
 
 class Dataset(Settings):
@@ -193,11 +110,6 @@ class Config(Settings):
         "was published; each quirk can be set on its own.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if any.")
-    share_decode: ShareDecode = Field(
-        "auto",
-        description="Whether an extraction job also computes, from the same decode, what other extractors lack of "
-        "its clips, for their jobs to find; auto: on a GPU, where decoding is what takes the time.",
-    )
     weights: Weights = Field(Weights(), description="Weights of the networks.")
     clip_timeout_seconds: float = Field(
         1800.0, gt=0, description="Longest time that decoding one clip may take (reason timeout)."
@@ -222,8 +134,3 @@ class Config(Settings):
         weights = {key: getattr(dataset.weights, key) or getattr(self.weights, key) for key in Weights.model_fields}
         gzsl = configured.gzsl.model_copy(update={"forms": configured.gzsl.forms or [self.fidelity]})
         return dataset.model_copy(update={"weights": Weights(**weights), "gzsl": gzsl})
-
-
-def validate_source(values: dict[str, Any]) -> Source:
-    """A source from the plain values that `model_dump` gave."""
-    return TypeAdapter(Source).validate_python(values)

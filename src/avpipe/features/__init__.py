@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from avpipe.features.registry import names
 from avpipe.features.types import Features
+from avpipe.registry import EXTRACTORS
 
 if TYPE_CHECKING:
     import os
 
     import torch
 
-    from avpipe.config.quirks import Fidelity
+    from avpipe.settings import Fidelity
 
 __all__ = ["Features", "build_network", "extract", "names"]
+
+
+def names() -> list[str]:
+    """The names of all extractors."""
+    return list(EXTRACTORS)
 
 
 def build_network(name: str) -> torch.nn.Module:
@@ -28,8 +33,8 @@ def build_network(name: str) -> torch.nn.Module:
     Raises:
         AvpipeError: unknown name.
     """
-    from avpipe.features.registry import build_extractor
-    from avpipe.weights import build_empty, load_published, random_state_dict
+    from avpipe.features.build import build_extractor
+    from avpipe.formats.weights import build_empty, load_published, random_state_dict
 
     network = build_empty(build_extractor(name).build_network)
     load_published(network, random_state_dict(network, 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from avpipe import stages
-from avpipe.config.features import C3DSettings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import frame_windows
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.settings import C3DSettings
+from avpipe.features.types import Extractor, Window
+from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
 
 DIMENSION = 4096
@@ -140,8 +139,6 @@ class C3DExtractor(Extractor):
     """
 
     name = "c3d"
-    stage = stages.C3D
-    streams: ClassVar = {STREAM: DIMENSION}
     settings: C3DSettings
 
     def __init__(self, settings: C3DSettings | None = None) -> None:
@@ -165,7 +162,6 @@ class C3DExtractor(Extractor):
             start_seconds=clip.start_seconds,
             end_seconds=clip.end_seconds,
             orientation="upright",  # as OpenCV, which the publication reads with
-            frames=clip.frames,
         )
         end = 0
         for start, end, tensor in cut_windows(

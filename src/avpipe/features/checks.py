@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpipe.config.catalogue import judge_digest
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json, write_text
 
@@ -40,7 +39,8 @@ def check_weights(
         pca: VGGish's PCA file, if its settings use one.
         target: the JSON file to write: label and sha256 of the weights, the PCA's sha256, and remarks on files
             that are not the published ones.
-        digests: for the extractor and "vggish_pca": known digests of the published file, or their beginnings.
+        digests: for the extractor and its PCA, "<extractor>_pca": known digests of the published
+            file, or their beginnings.
 
     Raises:
         AvpipeError: a file is not readable, its keys or shapes are not the network's, or it is a wrong one.
@@ -52,7 +52,7 @@ def check_weights(
         files[extractor] = (weights, sha256)
     if pca is not None:
         _check_pca(extractor, pca)
-        files["vggish_pca"] = (str(pca), hashlib.sha256(Path(pca).read_bytes()).hexdigest())
+        files[f"{extractor}_pca"] = (str(pca), hashlib.sha256(Path(pca).read_bytes()).hexdigest())
     remarks = {}
     for key, (path, sha256) in files.items():
         remark = _remark(path, sha256, digests[key])
@@ -65,7 +65,7 @@ def check_weights(
         {
             "label": label,
             "sha256": sha256_of.get(extractor),
-            "pca_sha256": sha256_of.get("vggish_pca"),
+            "pca_sha256": sha256_of.get(f"{extractor}_pca"),
             "remarks": remarks,
         },
     )
@@ -98,6 +98,13 @@ def find_faults(requests: Sequence[Mapping[str, Any]], passed: Path) -> list[str
     return [fault for fault in faults if fault is not None]
 
 
+def judge_digest(sha256: str, published: list[str]) -> str | None:
+    """What to say of a file by its digest; None: it is the published one, or nobody published its digest."""
+    if not published or any(sha256.startswith(digest) for digest in published):
+        return None
+    return f"not the published file: its sha256 is {sha256}, that of the published one begins with {published[0]}"
+
+
 def _mark(request: Mapping[str, Any], passed: Path) -> Path:
     """A file whose name stands for what is checked and the state of the files."""
     paths = [Path(path) for path in (request["weights"], request["pca"]) if path is not None]
@@ -128,8 +135,8 @@ def _remark(path: str, sha256: str | None, published: list[str]) -> str | None:
 
 def _load(extractor: str, weights: str) -> tuple[str, str | None]:
     """Label and digest of a file that fits; imports torch, which random weights need not wait for."""
-    from avpipe.features.registry import build_extractor
-    from avpipe.weights import build_empty, load_weights
+    from avpipe.features.build import build_extractor
+    from avpipe.formats.weights import build_empty, load_weights
 
     record = load_weights(build_empty(build_extractor(extractor).build_network), weights)
     return record.label, record.sha256
@@ -137,7 +144,7 @@ def _load(extractor: str, weights: str) -> tuple[str, str | None]:
 
 def _check_pca(extractor: str, pca: str | os.PathLike[str]) -> None:
     """Read the PCA file, which says what is wrong with it."""
-    from avpipe.features.registry import build_extractor
+    from avpipe.features.build import build_extractor
 
     build_extractor(extractor, pca=pca).settings_record()
 

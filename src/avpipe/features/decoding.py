@@ -1,4 +1,4 @@
-"""Threads that decode clips and cut them into windows, for one extractor or for several at once."""
+"""Threads that decode clips and cut them into windows."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip, Extractor, Rows, Window
-from avpipe.media.cut import make_cut
-from avpipe.media.decode import shown_frames
-from avpipe.media.sharing import FrameReader, SharedDecode
+from avpipe.features.types import Extractor, Rows, Window
+from avpipe.media.clip import Clip
 
 Piece = Window | Rows | ClipFailure | None
 """What a decoder hands over: something of a clip, or how the clip ended."""
 
 
 @dataclass
-class Collected:
-    """What is known so far of one clip and extractor.
+class ClipRows:
+    """What is known so far of one clip.
 
     Batches of different shapes come back out of order, so rows are kept by the number of their piece.
 
     Attributes:
         clip: the clip.
-        lane: number of the extractor.
         rows: rows by the number of their piece.
         pieces: pieces so far.
         pending: windows that wait for the network.
@@ -38,7 +35,6 @@ class Collected:
     """
 
     clip: Clip
-    lane: int
     rows: dict[int, Rows] = field(default_factory=dict)
     pieces: int = 0
     pending: int = 0
@@ -63,30 +59,24 @@ class Collected:
         )
 
 
-Event = tuple[Collected, Piece]
+Event = tuple[ClipRows, Piece]
 
 
 class Decoder:
-    """Threads that decode clips into a bounded queue; iterating gives (clip and extractor, piece).
+    """Threads that decode clips into a bounded queue; iterating gives (clip, piece).
 
     Args:
-        extractors: cut clips into windows.
-        clips: each with the numbers of the extractors that want it. Those of them that read pictures share one
-            decode of the clip.
+        extractor: cuts clips into windows.
+        clips: consumed as needed.
         workers: clips that are decoded at a time.
         timeout_seconds: a clip whose decoding takes longer fails.
         capacity: pieces that may wait in the queue.
     """
 
     def __init__(
-        self,
-        extractors: Sequence[Extractor],
-        clips: Iterable[tuple[Clip, Sequence[int]]],
-        workers: int,
-        timeout_seconds: float,
-        capacity: int,
+        self, extractor: Extractor, clips: Iterable[Clip], workers: int, timeout_seconds: float, capacity: int
     ) -> None:
-        self._extractors = extractors
+        self._extractor = extractor
         self._clips = iter(clips)
         self._next_clip = threading.Lock()
         self._timeout_seconds = timeout_seconds
@@ -118,66 +108,32 @@ class Decoder:
         try:
             while not self._stopped.is_set():
                 with self._next_clip:
-                    clip, lanes = next(self._clips, (None, ()))
+                    clip = next(self._clips, None)
                 if clip is None:
                     break
-                seeing = [lane for lane in lanes if "video" in self._extractors[lane].streams]
-                if len(seeing) > 1:
-                    self._decode_together(clip, seeing)
-                for lane in lanes:
-                    if len(seeing) < 2 or lane not in seeing:
-                        self._decode(clip, lane)
+                self._decode(clip)
             self._events.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             self._events.put(error)
 
-    def _decode_together(self, clip: Clip, lanes: Sequence[int]) -> None:
-        """Decode a clip's pictures once for several extractors, each of which works in a thread of its own."""
-        cut = make_cut(clip.start_seconds, clip.end_seconds)
-        shared = SharedDecode(lambda: shown_frames(clip.path, cut), len(lanes))
-        threads = [
-            threading.Thread(target=self._decode_shared, args=(clip, lane, reader), daemon=True)
-            for lane, reader in zip(lanes, shared.readers, strict=True)
-        ]
-        for thread in threads:
-            thread.start()
-        shared.run(self._timeout_seconds, self._too_slow)
-        for thread in threads:
-            thread.join()
-
-    def _decode_shared(self, clip: Clip, lane: int, reader: FrameReader) -> None:
-        try:
-            self._decode(replace(clip, frames=reader), lane)
-        except BaseException as error:
-            self._events.put(error)
-        finally:
-            reader.close()
-
-    def _decode(self, clip: Clip, lane: int) -> None:
-        collected = Collected(clip, lane)
+    def _decode(self, clip: Clip) -> None:
+        found = ClipRows(clip)
         failure: ClipFailure | None = None
         working_seconds = 0.0
         try:
-            windows = self._extractors[lane].windows(clip)
+            windows = self._extractor.windows(clip)
             while True:
-                began, waited = time.monotonic(), _waited(clip)
+                began = time.monotonic()
                 window = next(windows, None)
-                # Waiting does not count: for a slow network, nor for the other readers of the same frames.
-                working_seconds += time.monotonic() - began - (_waited(clip) - waited)
+                working_seconds += time.monotonic() - began  # waiting for a slow network does not count
                 if window is None or self._stopped.is_set():
                     break
                 if working_seconds > self._timeout_seconds:
-                    raise self._too_slow()
-                self._events.put((collected, window))
+                    detail = f"decoding took more than {self._timeout_seconds:g} s"
+                    raise ClipFailure(Reason.TIMEOUT, detail)
+                self._events.put((found, window))
         except ClipFailure as met:
             failure = met
         except MemoryError:
             failure = ClipFailure(Reason.OUT_OF_MEMORY, "decoding asked for more memory than there is")
-        self._events.put((collected, failure))
-
-    def _too_slow(self) -> ClipFailure:
-        return ClipFailure(Reason.TIMEOUT, f"decoding took more than {self._timeout_seconds:g} s")
-
-
-def _waited(clip: Clip) -> float:
-    return clip.frames.waited_seconds if clip.frames is not None else 0.0
+        self._events.put((found, failure))

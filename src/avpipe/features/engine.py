@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,29 +18,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from avpipe.config.features import Precision
 from avpipe.errors import AvpipeError, ClipFailure
-from avpipe.features.decoding import Collected, Decoder
-from avpipe.features.types import Clip, Extractor, Features, Rows, Window
+from avpipe.features.decoding import ClipRows, Decoder
+from avpipe.features.settings import Precision
+from avpipe.features.types import Extractor, Features, Rows, Window
 from avpipe.io.memory import release_memory
+from avpipe.media.clip import Clip
 
 Outcome = dict[str, Features] | ClipFailure
 SECONDS_BETWEEN_TICKS = 5.0
 # Frames of other sizes wait for batches of their own; a dataset of many sizes must not hold a batch of each.
 MOST_SHAPES = 16
-
-
-@dataclass(frozen=True)
-class Lane:
-    """An extractor and its network.
-
-    Attributes:
-        extractor: cuts clips into windows and finishes the network's rows.
-        network: as `prepare_network` returned it.
-    """
-
-    extractor: Extractor
-    network: torch.nn.Module
 
 
 Key = tuple[str, tuple[int, ...]]
@@ -61,7 +49,7 @@ class _Batch:
 
     key: Key
     tensors: torch.Tensor
-    owners: list[tuple[Collected, int, Window]] = field(default_factory=list)
+    owners: list[tuple[ClipRows, int, Window]] = field(default_factory=list)
     rows: torch.Tensor | None = None
     arrival: torch.cuda.Event | None = None
 
@@ -121,7 +109,7 @@ def extract_clips(
     decode_workers: int = 1,
     clip_timeout_seconds: float = 1800.0,
     tick: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Clip, Outcome]]:
+) -> Generator[tuple[Clip, Outcome]]:
     """Stream clips through an extractor.
 
     Args:
@@ -137,97 +125,49 @@ def extract_clips(
         Each clip once, as it is done, with its features by stream or the failure it met.
 
     Raises:
-        Exception: any error in decoding that is not a `ClipFailure` is a bug and is raised here.
+        AvpipeError: a value is too large for the storage that the settings ask for.
+        Exception: any other error that is not a `ClipFailure` is a bug and is raised here.
     """
-    together = extract_together(
-        [Lane(extractor, network)],
-        ((clip, (0,)) for clip in clips),
-        device=device,
-        decode_workers=decode_workers,
-        clip_timeout_seconds=clip_timeout_seconds,
-        tick=tick,
-    )
-    with contextlib.closing(together):
-        for clip, _, outcome in together:
-            if not isinstance(outcome, dict | ClipFailure):
-                raise outcome
-            yield clip, outcome
-
-
-def extract_together(
-    lanes: Sequence[Lane],
-    clips: Iterable[tuple[Clip, Sequence[int]]],
-    *,
-    device: str = "cpu",
-    decode_workers: int = 1,
-    clip_timeout_seconds: float = 1800.0,
-    tick: Callable[[], None] = lambda: None,
-) -> Generator[tuple[Clip, int, Outcome | Exception]]:
-    """Stream clips through several extractors, decoding the pictures of each clip once for all of them.
-
-    What comes out is what each extractor gives alone, bit for bit.
-
-    Args:
-        lanes: the extractors and their networks.
-        clips: each with the numbers of the lanes that want it.
-        device, decode_workers, clip_timeout_seconds, tick: as in `extract_clips`.
-
-    Yields:
-        each clip, lane and its outcome, as it is done: features, a failure, or the error that made it impossible to
-        finish the lane's rows, which is the lane's own and not raised here.
-
-    Raises:
-        Exception: as `extract_clips`.
-    """
-    extractors = [lane.extractor for lane in lanes]
-    capacity = 4 * max(extractor.batch_size for extractor in extractors)
-    decoder = Decoder(extractors, clips, decode_workers, clip_timeout_seconds, capacity)
-    batches = [_Batches(lane, device, ahead=int(device.startswith("cuda"))) for lane in lanes]
+    capacity = 4 * extractor.batch_size
+    decoder = Decoder(extractor, clips, decode_workers, clip_timeout_seconds, capacity)
+    batches = _Batches(extractor, network, device, ahead=int(device.startswith("cuda")))
     last_tick = time.monotonic()
     with contextlib.closing(decoder):
-        for collected, item in decoder:
-            if isinstance(item, Window):
-                collected.pending += 1
-                yield from _results(extractors, batches[collected.lane].add(collected, item))
-            elif isinstance(item, Rows):
-                collected.add(collected.number(), item)
+        for found, piece in decoder:
+            if isinstance(piece, Window):
+                found.pending += 1
+                yield from _results(extractor, batches.add(found, piece))
+            elif isinstance(piece, Rows):
+                found.add(found.number(), piece)
             else:
-                collected.ended = True
-                collected.failure = item
-                yield from _results(extractors, [collected])
+                found.ended = True
+                found.failure = piece
+                yield from _results(extractor, [found])
             if time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
                 last_tick = time.monotonic()
                 release_memory()
                 tick()
-        for each in batches:
-            yield from _results(extractors, each.flush())
+        yield from _results(extractor, batches.flush())
 
 
-def _results(
-    extractors: Sequence[Extractor], candidates: list[Collected]
-) -> Iterator[tuple[Clip, int, Outcome | Exception]]:
-    for collected in {id(each): each for each in candidates}.values():  # one clip may be in several batches
-        if collected.ended and collected.pending == 0:
-            outcome: Outcome | Exception
-            try:
-                outcome = collected.failure or _finish(extractors[collected.lane], collected)
-            except (AvpipeError, AssertionError) as error:
-                outcome = error
-            yield replace(collected.clip, frames=None), collected.lane, outcome
+def _results(extractor: Extractor, candidates: list[ClipRows]) -> Iterator[tuple[Clip, Outcome]]:
+    for found in {id(each): each for each in candidates}.values():  # one clip may be in several batches
+        if found.ended and found.pending == 0:
+            yield found.clip, found.failure or _finish(extractor, found)
 
 
-def _finish(extractor: Extractor, collected: Collected) -> dict[str, Features]:
+def _finish(extractor: Extractor, found: ClipRows) -> dict[str, Features]:
     features = {}
     for stream in extractor.streams:
-        rows = collected.joined(stream)
+        rows = found.joined(stream)
         values = extractor.finish(stream, rows.values)
         if not np.isfinite(values).all():
-            raise AssertionError(f"{extractor.name} gave values that are not finite for {collected.clip}")
+            raise AssertionError(f"{extractor.name} gave values that are not finite for {found.clip}")
         with np.errstate(over="ignore"):
             stored = values.astype(extractor.settings.storage, copy=False)
         if not np.isfinite(stored).all():
             raise AvpipeError(
-                f"{extractor.name} gave {np.abs(values).max():g} for {collected.clip.clip_id}, more than float16 holds "
+                f"{extractor.name} gave {np.abs(values).max():g} for {found.clip.clip_id}, more than float16 holds "
                 "(65,504). Set the extractor's storage to float32."
             )
         features[stream] = Features(stored, extractor.pool(stream, stored), rows.times)
@@ -264,32 +204,34 @@ class _Batches:
     A GPU works on one batch while the next is gathered: a batch is collected when the one after it was started.
 
     Args:
-        lane: extractor and network.
+        extractor: cuts clips into windows.
+        network: as `prepare_network` returned it.
         device: where the network lies.
         ahead: batches that may be under way while another is gathered.
     """
 
-    def __init__(self, lane: Lane, device: str, ahead: int) -> None:
-        self._lane = lane
-        self._size = lane.extractor.batch_size
+    def __init__(self, extractor: Extractor, network: torch.nn.Module, device: str, ahead: int) -> None:
+        self._extractor = extractor
+        self._network = network
+        self._size = extractor.batch_size
         self._device = torch.device(device)
         self._ahead = ahead
         self._waiting: dict[Key, _Batch] = {}
         self._running: deque[_Batch] = deque()
         self._spare: dict[Key, list[torch.Tensor]] = {}
 
-    def add(self, collected: Collected, window: Window) -> list[Collected]:
+    def add(self, found: ClipRows, window: Window) -> list[ClipRows]:
         """Add a window; returns the clips to which a batch brought rows."""
         key = (window.stream, tuple(window.tensor.shape))
         batch = self._waiting.pop(key, None) or _Batch(key, self._allocate(key, window.tensor))
         batch.tensors[len(batch.owners)] = window.tensor
-        batch.owners.append((collected, collected.number(), window))
+        batch.owners.append((found, found.number(), window))
         if len(batch.owners) == self._size:
             return self._run(batch)
         self._waiting[key] = batch  # the last one in the dict is the one used last
         return self._run(self._waiting.pop(next(iter(self._waiting)))) if len(self._waiting) > MOST_SHAPES else []
 
-    def flush(self) -> list[Collected]:
+    def flush(self) -> list[ClipRows]:
         """Run what waits in short batches, and collect all."""
         done = [each for key in list(self._waiting) for each in self._run(self._waiting.pop(key))]
         while self._running:
@@ -305,11 +247,11 @@ class _Batches:
         tensors = torch.zeros(shape, dtype=item.dtype).contiguous(memory_format=memory_format)
         return tensors.pin_memory() if self._device.type == "cuda" else tensors
 
-    def _run(self, batch: _Batch) -> list[Collected]:
+    def _run(self, batch: _Batch) -> list[ClipRows]:
         batch.tensors[len(batch.owners) :] = 0  # the padding of a short batch
-        extractor, network = self._lane.extractor, self._lane.network
-        with torch.inference_mode(), arithmetic(self._device, extractor.precision):
-            rows = extractor.forward(network, batch.key[0], batch.tensors.to(self._device, non_blocking=True)).float()
+        with torch.inference_mode(), arithmetic(self._device, self._extractor.precision):
+            tensors = batch.tensors.to(self._device, non_blocking=True)
+            rows = self._extractor.forward(self._network, batch.key[0], tensors).float()
             if self._device.type == "cuda":
                 batch.rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
                 batch.rows.copy_(rows, non_blocking=True)
@@ -320,17 +262,17 @@ class _Batches:
         self._running.append(batch)
         return self._collect(self._running.popleft()) if len(self._running) > self._ahead else []
 
-    def _collect(self, batch: _Batch) -> list[Collected]:
+    def _collect(self, batch: _Batch) -> list[ClipRows]:
         assert batch.rows is not None
         if batch.arrival is not None:
             batch.arrival.synchronize()
         rows = batch.rows.numpy()
-        done: dict[int, Collected] = {}
-        for (collected, number, window), row in zip(batch.owners, rows, strict=False):
-            collected.pending -= 1
+        done: dict[int, ClipRows] = {}
+        for (found, number, window), row in zip(batch.owners, rows, strict=False):
+            found.pending -= 1
             times = np.array([[window.start_seconds, window.end_seconds]])
-            collected.add(number, Rows(window.stream, row[None].copy(), times))
-            done[id(collected)] = collected
+            found.add(number, Rows(window.stream, row[None].copy(), times))
+            done[id(found)] = found
         # Shapes come and go; a few buffers of the latest are kept.
         self._spare.setdefault(batch.key, []).append(batch.tensors)
         if len(self._spare) > MOST_SHAPES:

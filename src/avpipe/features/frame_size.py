@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.features import ResNet152Settings, ResNeXt101Settings
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.types import Clip
+from avpipe.features.settings import ResNet152Settings, ResNeXt101Settings
+from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
 from avpipe.media.frames import ChooseSize, RgbFrame
 
@@ -75,7 +75,6 @@ def resized_frames(clip: Clip, settings: ResNet152Settings | ResNeXt101Settings,
         end_seconds=clip.end_seconds,
         size=size_rule(clip.path, short_side),
         orientation=settings.rotation or "upright",
-        frames=clip.frames,
     ):
         yield frame
     if frame is None:

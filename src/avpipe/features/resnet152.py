@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from avpipe import stages
-from avpipe.config.features import ResNet152Settings
 from avpipe.features.frame_size import pool_maximum, resized_frames, unit_length
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.settings import ResNet152Settings
+from avpipe.features.types import Extractor, Window
+from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
 DIMENSION = 2048
@@ -77,8 +77,6 @@ class ResNet152Extractor(Extractor):
     """
 
     name = "resnet152"
-    stage = stages.RESNET152
-    streams: ClassVar = {STREAM: DIMENSION}
     settings: ResNet152Settings
 
     def __init__(self, settings: ResNet152Settings | None = None) -> None:

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from avpipe import stages
-from avpipe.config.features import ResNeXt101Settings
 from avpipe.features.frame_size import centre_crop, pool_maximum, resized_frames, unit_length
 from avpipe.features.frame_windows import cut_windows
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.settings import ResNeXt101Settings
+from avpipe.features.types import Extractor, Window
+from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
 DIMENSION = 2048
@@ -129,8 +129,6 @@ class ResNeXt101Extractor(Extractor):
     """
 
     name = "resnext101"
-    stage = stages.RESNEXT101
-    streams: ClassVar = {STREAM: DIMENSION}
     settings: ResNeXt101Settings
 
     def __init__(self, settings: ResNeXt101Settings | None = None) -> None:

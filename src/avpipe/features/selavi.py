@@ -18,13 +18,14 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.video import r2plus1d_18
 
-from avpipe import stages
-from avpipe.config.features import SeLaViSettings
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features.selavi_frontend import Picture, crop_picture, log_spectrograms
 from avpipe.features.selavi_windows import WINDOW_SECONDS, AvcaWindows, FullWindows, Windows
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.settings import SeLaViSettings
+from avpipe.features.types import Extractor, Window
 from avpipe.features.vggish_frontend import to_mono
+from avpipe.formats.weights import renamed_prefix
+from avpipe.media.clip import Clip
 from avpipe.media.cut import Cut, exact_clock, make_cut
 from avpipe.media.decode import audio_blocks, check_frame, shown_frames
 from avpipe.media.frames import RgbConverter, TimedFrame
@@ -32,7 +33,6 @@ from avpipe.media.probe import find_failure, read_media_info
 from avpipe.media.slack import has_too_few
 from avpipe.media.source import NO_VIDEO_STREAM, find_video, open_media, origin_ticks, read_packets, require_decoder
 from avpipe.media.timeline import Timeline, plan_video, read_timeline
-from avpipe.weights import renamed_prefix
 
 DIMENSION = 512
 VIDEO, AUDIO = "video", "audio"
@@ -131,8 +131,6 @@ class SeLaViExtractor(Extractor):
     """
 
     name = "selavi"
-    stage = stages.SELAVI
-    streams: ClassVar = {VIDEO: DIMENSION, AUDIO: DIMENSION}
     settings: SeLaViSettings
 
     def __init__(self, settings: SeLaViSettings | None = None) -> None:
@@ -294,8 +292,7 @@ def _frames_on_clock(clip: Clip, cut: Cut) -> Iterator[tuple[TimedFrame, Fractio
     Times are in seconds from the start of the stretch; the last frame has no next one.
     """
     held: tuple[TimedFrame, Fraction] | None = None
-    source = shown_frames(clip.path, cut) if clip.frames is None else clip.frames
-    with closing(source) as frames:
+    with closing(shown_frames(clip.path, cut)) as frames:
         for shown in frames:
             time = cut.shift(shown.time)
             if not cut.is_whole and (held is None or shown.time <= cut.start):

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from avpipe.config.quirks import Fidelity
+from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError, ClipFailure
+from avpipe.features.build import build_extractor
 from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.features.registry import build_extractor, entry
-from avpipe.features.types import Clip, Features
-from avpipe.weights import build_empty, load_weights
+from avpipe.features.types import Features
+from avpipe.formats.weights import build_empty, load_weights
+from avpipe.media.clip import Clip
+from avpipe.settings import Fidelity
 
 
 def extract_file(
@@ -29,7 +31,7 @@ def extract_file(
 ) -> Features | dict[str, Features]:
     """See `avpipe.features.extract`."""
     where = str(resolve_device(device))
-    known = entry(name)
+    known = registry.extractor(name)
     if known.uses_pca:
         settings = {"postprocess": pca is not None} | (settings or {})
     elif pca is not None:

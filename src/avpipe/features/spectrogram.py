@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from avpipe import stages
-from avpipe.config.features import SpectrogramSettings
 from avpipe.errors import ClipFailure, Reason
+from avpipe.features.settings import SpectrogramSettings
 from avpipe.features.spectrogram_frontend import (
     FRAME_SAMPLES,
     HOP_SAMPLES,
-    MEL_BANDS,
     RATE_HZ,
     Samples,
     decibel_frames,
@@ -23,7 +20,8 @@ from avpipe.features.spectrogram_frontend import (
     mono_blocks,
     relative_decibels,
 )
-from avpipe.features.types import Clip, Extractor, Rows
+from avpipe.features.types import Extractor, Rows
+from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks
 
 STREAM = "audio"
@@ -79,8 +77,6 @@ class SpectrogramExtractor(Extractor):
     """
 
     name = "spectrogram"
-    stage = stages.SPECTROGRAM
-    streams: ClassVar = {STREAM: MEL_BANDS}
     settings: SpectrogramSettings
 
     def __init__(self, settings: SpectrogramSettings | None = None) -> None:

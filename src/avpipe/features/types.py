@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.features import ExtractorSettings, NetworkSettings, Precision
+from avpipe import registry
+from avpipe.features.settings import ExtractorSettings, NetworkSettings, Precision
+from avpipe.media.clip import Clip
 
 if TYPE_CHECKING:
     import torch
-
-    from avpipe.media.sharing import FrameReader
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,6 @@ class Features:
     values: npt.NDArray[np.floating]
     pooled: npt.NDArray[np.float32]
     times: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A stretch of a media file.
-
-    Attributes:
-        clip_id: unique name in its dataset.
-        path: the media file.
-        start_seconds, end_seconds: the stretch, from the file's first time stamp; None: from its start, to its end.
-        frames: its decoded pictures, where several extractors share them; None: decode the file.
-    """
-
-    clip_id: str
-    path: Path
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    frames: FrameReader | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,15 +69,16 @@ class Extractor(ABC):
 
     Attributes:
         name: its name in the registry.
-        stage: its stage version.
-        streams: name of each stream and dimension of its features, such as {"video": 4096}.
         settings: with every quirk decided.
     """
 
     name: ClassVar[str]
-    stage: ClassVar[str]
-    streams: ClassVar[dict[str, int]]
     settings: ExtractorSettings
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Name of each stream and dimension of its features, such as {"video": 4096}, as the registry has them."""
+        return registry.extractor(self.name).streams
 
     @property
     def batch_size(self) -> int:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from avpipe import stages
-from avpipe.config.features import VGGishSettings
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.resample import FilterName
-from avpipe.features.types import Clip, Extractor, Window
+from avpipe.features.settings import VGGishSettings
+from avpipe.features.types import Extractor, Window
 from avpipe.features.vggish_frontend import (
     EXAMPLE_FRAMES,
     EXAMPLE_HOP_SECONDS,
@@ -26,8 +25,9 @@ from avpipe.features.vggish_frontend import (
     RATE_HZ,
     ExampleStream,
 )
+from avpipe.formats.weights import file_sha256, renamed_prefix
+from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks
-from avpipe.weights import file_sha256, renamed_prefix
 
 DIMENSION = 128
 STREAM = "audio"
@@ -163,8 +163,6 @@ class VGGishExtractor(Extractor):
     """
 
     name = "vggish"
-    stage = stages.VGGISH
-    streams: ClassVar = {STREAM: DIMENSION}
     settings: VGGishSettings
 
     def __init__(self, settings: VGGishSettings | None = None, pca_path: str | Path | None = None) -> None:

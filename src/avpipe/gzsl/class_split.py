@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from avpipe.errors import AvpipeError
+from avpipe.errors import AvpipeError, listed
 from avpipe.io.atomic import write_text
 
 FOLDER_NAMES = ("class-split", "class_split", "class_splits")
@@ -17,7 +17,6 @@ FOLDER_NAMES = ("class-split", "class_split", "class_splits")
 _COLUMNS = frozenset({"filename", "label", "label_code", "youtube_id", "start_seconds", "split", "category"})
 _REQUIRED_COLUMNS = frozenset({"filename", "label"})
 _SURPLUS = "(cells beyond the header)"
-_SHOWN = 10
 
 
 class ClassNames:
@@ -40,13 +39,6 @@ class ClassNames:
             return name
         alike = self._folded.get(name.casefold(), [])
         return alike[0] if len(alike) == 1 else None
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first ten of some names and how many there are, for an error message."""
-    names = sorted(names)
-    more = f" … ({len(names)} in all)" if len(names) > _SHOWN else f" ({len(names)})"
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def find_folder(root: str | os.PathLike[str]) -> Path:

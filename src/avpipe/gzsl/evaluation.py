@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,8 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.models.base import Method
-from avpipe.gzsl.tensors import EvaluationSet
 
 _HM_EPS = 2.22e-16  # of the published formula; keeps 0/0 at 0
-_CHUNK = 4096  # clips embedded at once: bounds memory, changes nothing (eval mode treats rows one by one)
 
 Floats = npt.NDArray[np.float64]
 
@@ -219,34 +215,3 @@ def _summary(
         counts=counts,
         classes_without_clips=tuple(int(c) for c in np.flatnonzero(~has_clips)),
     )
-
-
-@torch.no_grad()
-def evaluate(
-    model: Method, data: EvaluationSet, betas: Any, *, modes: Sequence[str] | None = None
-) -> dict[str, CalibratedStacking]:
-    """Score a model on seen and unseen clips together, per mode of distance.
-
-    Args:
-        model: used in eval mode; its mode is restored.
-        data: clips and class vectors on the model's device.
-        betas: calibration constants [K].
-        modes: which distances of `model.distances`; default those that its calibration needs.
-
-    Returns:
-        mode -> `CalibratedStacking`, whose columns follow `data.class_ids`.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        chunks = [
-            model.distances(audio, video, data.words)
-            for audio, video in zip(data.audio.split(_CHUNK), data.video.split(_CHUNK), strict=True)
-        ]
-    finally:
-        model.train(was_training)
-    wanted = dict.fromkeys((*(modes or model.calibration_modes), model.score_mode))
-    return {
-        mode: calibrated_stacking(torch.cat([c[mode] for c in chunks]), data.labels, data.seen, betas)
-        for mode in wanted
-    }

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from avpipe.config.own_split import OwnSplit
-from avpipe.errors import AvpipeError
-from avpipe.gzsl.class_split import listed
+from avpipe.errors import AvpipeError, listed
 from avpipe.gzsl.data import SUBSETS
+from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split
 
 # Parts of the source videos, and roles of the classes. A class of a role has clips in the part of that number and in

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from avpipe.errors import AvpipeError, Reason
-from avpipe.gzsl.class_split import ClassNames, find_folder, listed, read_all_classes, read_clip_list
+from avpipe.errors import AvpipeError, Reason, listed
+from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.published_files import (
     CACHE_PARTS,

@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avpipe.config.gzsl import TrainingSettings
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.capture import CapturedSteps
 from avpipe.gzsl.evaluation import CalibratedStacking
 from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.layers import draws_from
+from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.optimizers import learning_rate, load_optimizer_state, optimizer_state, set_learning_rate
 from avpipe.gzsl.sampler import PairSampler
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet

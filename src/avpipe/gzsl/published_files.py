@@ -1,7 +1,7 @@
 """The pickles of the published AVCA-GZSL code, read and written: four caches, and the input of its splitting scripts.
 
 The formats are in specs/avca.md §1.5 and §1.7. Files from elsewhere are read without running what they hold
-(`avpipe.io.tensor_pickles`); files written here are what the published code unpickles, the same bytes for the
+(`avpipe.formats.tensor_pickles`); files written here are what the published code unpickles, the same bytes for the
 same contents.
 """
 
@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.errors import AvpipeError
-from avpipe.gzsl.class_split import listed
+from avpipe.errors import AvpipeError, listed
+from avpipe.formats.tensor_pickle_writing import write_tensor_pickle
+from avpipe.formats.tensor_pickles import read_tensor_pickle
 from avpipe.gzsl.data import Benchmark, join
 from avpipe.gzsl.splits import STAGE_2_PARTS
 from avpipe.gzsl.tree_files import MODALITIES, safe_name
 from avpipe.gzsl.words import correct_keys, published_keys
-from avpipe.io.tensor_pickle_writing import write_tensor_pickle
-from avpipe.io.tensor_pickles import read_tensor_pickle
 
 StrPath = str | os.PathLike[str]
 CACHE_PARTS = {

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from avpipe import weights
-from avpipe.config.gzsl import MethodSettings, TextAlignment
 from avpipe.devices import resolve_device
-from avpipe.errors import AvpipeError
+from avpipe.errors import AvpipeError, listed
+from avpipe.formats import weights
+from avpipe.formats.released_files import Released, check_widths, read_pair, supported
 from avpipe.gzsl import models, tensors
-from avpipe.gzsl.class_split import find_folder, listed, read_all_classes, read_clip_list
+from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid, evaluate
+from avpipe.gzsl.evaluation import beta_grid
 from avpipe.gzsl.loop import combined_beta
-from avpipe.gzsl.methods import METHODS
-from avpipe.gzsl.models.base import Method
-from avpipe.gzsl.released_files import Released, check_widths, read_pair, supported
+from avpipe.gzsl.models.base import Method, evaluate
+from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT
 from avpipe.gzsl.testing import evaluate_stage2
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
+from avpipe.registry import METHODS
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
 

@@ -9,11 +9,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avpipe.errors import AvpipeError
+from avpipe.errors import AvpipeError, listed
 from avpipe.gzsl.class_split import (
     ClassNames,
     find_folder,
-    listed,
     read_all_classes,
     read_class_list,
     read_clip_list,

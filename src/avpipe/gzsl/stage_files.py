@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 from torch import nn
 
-from avpipe.config.gzsl import MethodSettings, TrainingSettings
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
 from avpipe.io import atomic
 from avpipe.training import checkpoint
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.data import Benchmark, join
-from avpipe.gzsl.models.base import Batch
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +23,11 @@ STAGE1_TRAINING = ("stage_1_train",)
 STAGE2_TRAINING = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
 VALIDATION = ("stage_1_val_seen", "stage_1_val_unseen")
 TEST = ("stage_2_test_seen", "stage_2_test_unseen")
+
+
+Batch = Mapping[str, Tensor]
+"""One batch of pairs: audio, audio_neg [B, d_a], video, video_neg [B, d_v], text, text_neg [B, d_w]; and for methods
+that rank classes labels int64 [B], the positive clips' rows of words [C, d_w], the vectors of all training classes."""
 
 
 @dataclass(frozen=True)

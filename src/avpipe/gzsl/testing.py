@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.gzsl import MethodSettings
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid
+from avpipe.gzsl.models.settings import MethodSettings
 from avpipe.gzsl.stage_files import CHECKPOINT
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avpipe import stages
-from avpipe.config.gzsl import MethodSettings, TrainingSettings
+from avpipe import versions
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid
 from avpipe.gzsl.loop import Outcome, Task, combined_beta, fit
+from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
 from avpipe.gzsl.stage_files import RESUME, SUMMARY, StageResult, finished, stage_folder, write_stage
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 from avpipe.training import checkpoint
@@ -324,5 +324,5 @@ def _fingerprint(
         "settings": _settings_digest(setup, 1 if first is None else 2),
         "seed": str(request.seed),
         "data": checkpoint.digest_json([data_digest, words]),
-        "stage version": stages.GZSL_TRAIN,
+        "stage version": versions.GZSL_TRAIN,
     }

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.gzsl import TextAlignment
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes
 from avpipe.gzsl.data import SUBSETS, Benchmark, Subset, join
+from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_classes
 from avpipe.gzsl.tree_files import (
     MODALITIES,

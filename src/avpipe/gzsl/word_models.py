@@ -14,12 +14,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.errors import AvpipeError
-from avpipe.gzsl.class_split import listed
+from avpipe.errors import AvpipeError, listed
+from avpipe.formats.fasttext_files import subword_vectors
+from avpipe.formats.word_files import ModelKind, Vector, model_kind, read_entries, select_vectors
 from avpipe.gzsl.words import read_names, write_words
 from avpipe.io.atomic import write_json
-from avpipe.io.fasttext_files import subword_vectors
-from avpipe.io.word_files import ModelKind, Vector, model_kind, read_entries, select_vectors
 
 _PUNCTUATION = ",;:.!?()[]\"'"
 _SEARCHED_FOR_MATCHES = 200_000  # files are sorted by frequency, so these are the common words

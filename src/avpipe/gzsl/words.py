@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.config.gzsl import TextAlignment
-from avpipe.errors import AvpipeError
-from avpipe.gzsl.class_split import ClassNames, listed
+from avpipe.errors import AvpipeError, listed
+from avpipe.formats.pickles import read_pickled_npy
+from avpipe.gzsl.class_split import ClassNames
+from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.io.atomic import write_bytes, write_text
-from avpipe.io.pickles import read_pickled_npy
 
 
 def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from avpipe import stages
+from avpipe import versions
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.inventory.shards import SCHEMA as INVENTORY_SCHEMA
 from avpipe.inventory.status import OK, ClipStatus, count
@@ -80,7 +80,7 @@ def probe_shard(clips: list[SourceClip], requirements: Requirements, target: str
         elif measured is None:
             progress.succeeded()
     progress.close()
-    write_rows(target, SCHEMA, rows, stage=stages.PROBE)
+    write_rows(target, SCHEMA, rows, stage=versions.PROBE)
     counts = count(row["status"] for row in rows)
     if len(clips) != sum(counts.values()):
         raise AssertionError(f"{target}: {len(clips)} clips requested, but {counts} accounted for")
@@ -127,7 +127,7 @@ def _previous_rows(target: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not Path(target).exists():
         return []
     try:
-        if read_metadata(target).get("stage") != stages.PROBE:
+        if read_metadata(target).get("stage") != versions.PROBE:
             return []
         return [row for row in read_rows(target) if row["source_sha256"] is not None]
     except AvpipeError as error:

@@ -17,7 +17,6 @@ from avpipe.media.audio import AudioReader, audio_blocks, read_audio
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
 from avpipe.media.frames import ChooseSize, Orientation, RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
-from avpipe.media.sharing import FrameReader
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     SEEK_MARGIN,
@@ -41,7 +40,6 @@ def decode_video(
     size: ChooseSize | None = None,
     orientation: Orientation = "coded",
     threads: int = 1,
-    frames: FrameReader | None = None,
 ) -> Iterator[RgbFrame]:
     """Decode a file, or a stretch of it, to RGB frames at a fixed rate, holding a few frames at a time.
 
@@ -62,7 +60,6 @@ def decode_video(
             None: the picture's own.
         orientation: what to do about a rotation tag.
         threads: decoder threads; the frames do not depend on it.
-        frames: the stretch's decoded frames, where several readers share one decode; None: decode the file.
 
     Yields:
         uint8 [H, W, 3], RGB. A frame that is shown several times is the same array object
@@ -77,13 +74,13 @@ def decode_video(
     cut = make_cut(start_seconds, end_seconds)
     if rate_hz is not None:
         frame_rate(rate_hz)
-    source = shown_frames(Path(path), cut, threads) if frames is None else frames
+    source = shown_frames(Path(path), cut, threads)
     return _decode(Path(path), source, rate_hz, cut, RgbConverter(threads, size, orientation))
 
 
 def _decode(
     path: Path,
-    source: FrameReader | Generator[TimedFrame],
+    source: Generator[TimedFrame],
     rate_hz: Seconds | None,
     cut: Cut,
     to_rgb: RgbConverter,

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from avpipe import stages
+from avpipe import versions
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json
+from avpipe.registry import EXTRACTORS
 from avpipe.report.comparison import NOTE, compare_methods
 from avpipe.report.notices import find_notices
 from avpipe.report.published import as_records, find_dataset, read_published
@@ -79,11 +80,16 @@ def write_results(
 def provenance(weights: Mapping[str, Any], *, has_videos: bool) -> dict[str, Any]:
     """Versions of stages and libraries, and the git commit; with the weights and ffmpeg's where videos were read."""
     return {
-        "stages": {name: value for name, value in vars(stages).items() if name.isupper()},
+        "stages": _stage_versions(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         **({"weights": weights, "ffmpeg": _ffmpeg_version()} if has_videos else {}),
         "git_commit": _git_commit(),
     }
+
+
+def _stage_versions() -> dict[str, str]:
+    stages = {name: value for name, value in vars(versions).items() if name.isupper()}
+    return stages | {name.upper(): entry.stage for name, entry in EXTRACTORS.items()}
 
 
 def _with_published(

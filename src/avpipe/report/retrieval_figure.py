@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from avpipe.report.figures import new_figure, title_of
-from avpipe.report.retrieval_summary import (
-    DIRECTIONS,
-    RECALLS,
-    Result,
-    by_subset,
-    direction_label,
-    run_label,
-)
+from avpipe.report.retrieval_summary import DIRECTIONS, RECALLS, Result, by_subset, direction_label, run_label
 from avpipe.report.retrieval_tables import HEADINGS
 
 if TYPE_CHECKING:

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avpipe.report.markdown import escape, figure, table
-from avpipe.report.retrieval_summary import (
-    DIRECTIONS,
-    METRICS,
-    RECALLS,
-    Result,
-    by_subset,
-    direction_label,
-    run_label,
-)
+from avpipe.report.retrieval_summary import DIRECTIONS, METRICS, RECALLS, Result, by_subset, direction_label, run_label
 from avpipe.report.tables import clip_tables
 
 HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank", "mean_rank": "mean rank"}

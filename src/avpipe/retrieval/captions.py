@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from avpipe.errors import AvpipeError
-from avpipe.io.pickles import read_pickle
+from avpipe.formats.pickles import read_pickle
 from avpipe.retrieval.windows import VideoCaptions
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ def read_captions(path: str | os.PathLike[str], video_ids: Collection[str] | Non
     """Read HowTo100M's caption.json or caption.pickle.
 
     JSON is read as a stream and costs no memory beyond the result. A pickle is unpickled whole, without running it
-    (`avpipe.io.pickles`); that takes several times the file's size, so the JSON is the one to use for all of HowTo100M.
+    (`avpipe.formats.pickles`); that takes several times the file's size, so the JSON is the one to use for all of
+    HowTo100M.
 
     Args:
         path: the file; .json is JSON, anything else a pickle.

@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
-from avpipe.retrieval.file_rows import Rows
 from avpipe.retrieval.windows import Extent, covered_seconds
 
 THREADS = min(16, 2 * (os.cpu_count() or 1))

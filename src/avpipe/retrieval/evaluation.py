@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avpipe.config.retrieval import Run
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
@@ -18,15 +17,16 @@ from avpipe.retrieval.metrics import metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
-from avpipe.retrieval.precision import arithmetic
 from avpipe.retrieval.seed_files import seed_model
+from avpipe.retrieval.settings import Run
 from avpipe.retrieval.starts import is_drawn_per_seed, make_model
 from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
 from avpipe.retrieval.training import architecture_of
+from avpipe.training.precision import arithmetic
 from avpipe.training.runtime import deterministic
 
 if TYPE_CHECKING:
-    from avpipe.retrieval.jobs import RunJob
+    from avpipe.retrieval.run import RunJob
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def evaluation_record(
     device: str,
     threads: int,
 ) -> dict[str, Any]:
-    """What evaluation.json holds; arguments as of `avpipe.retrieval.jobs.evaluate_run`, the device leased.
+    """What evaluation.json holds; arguments as of `avpipe.jobs.retrieval.evaluate_run`, the device leased.
 
     Raises:
         AvpipeError: as there.

@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.file_rows import FileRows, Rows, Span, Stretches, checked_rows, cut, merged
 from avpipe.retrieval.corpus import VISUAL_DIMENSION, LongVideo
-from avpipe.retrieval.file_rows import FileRows, Rows, Span, Stretches, checked_rows, cut, merged
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ import torch
 
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
+from avpipe.formats.weights import random_seed
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import READ_ERRORS, read_format, read_json_dataset, write_format, write_json_dataset
 from avpipe.io.space import require_space
@@ -27,11 +28,10 @@ from avpipe.retrieval.embedding import evaluation_caption
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
-from avpipe.retrieval.pack_checks import PUBLISHED_PICKLE
 from avpipe.retrieval.packs import ClipSource, Pack, read_pack
+from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE
 from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.text import MAX_WORDS
-from avpipe.weights import random_seed
 
 _FORMAT, _VERSION = "avpipe retrieval index", 2
 _CLIPS_AT_ONCE = 256  # also the rows of a chunk, so that each is written in one go

@@ -18,12 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.data import Batch, Source
-from avpipe.retrieval.distributed import Team, check_batch
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
-from avpipe.retrieval.precision import arithmetic, loss_scaler, mixed
 from avpipe.retrieval.resume_checks import resume_fault
 from avpipe.training import checkpoint, runtime
+from avpipe.training.distributed import Team, check_batch
+from avpipe.training.precision import arithmetic, loss_scaler, mixed
 
 log = logging.getLogger(__name__)
 

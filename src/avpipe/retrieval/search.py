@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from avpipe import registry
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import Features, extract
 from avpipe.retrieval.index import Index, IndexInfo, load_model, open_index
-from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import FRAMES_PER_SECOND
@@ -99,7 +99,7 @@ def search(
 
 
 def _check_kind(info: IndexInfo, media: object, text: object, words: object) -> None:
-    query = implementation(info.model).query
+    query = registry.model(info.model).query
     given = {"audio": media is not None, "text": text is not None}
     wanted = {kind: kind in query.split("+") for kind in given}
     names = {"audio": "a file with sound", "text": "a text"}

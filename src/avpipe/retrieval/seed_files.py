@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.weights import file_sha256
 from avpipe.io import atomic
 from avpipe.training import checkpoint
-from avpipe.weights import file_sha256
 
 MODEL, EPOCHS, SUMMARY, RESUME = "model.pt", "epochs.csv", "seed.json", "resume.pt"
 

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval import models
-from avpipe.retrieval.models.base import RetrievalModel
-from avpipe.retrieval.seed_files import seed_model
-from avpipe.weights import (
+from avpipe.formats.weights import (
     RANDOM_PREFIX,
     WeightsRecord,
     build_empty,
@@ -25,6 +22,9 @@ from avpipe.weights import (
     read_checkpoint,
     renamed_prefix,
 )
+from avpipe.retrieval import models
+from avpipe.retrieval.models.base import RetrievalModel
+from avpipe.retrieval.seed_files import seed_model
 
 RANDOM = "random"
 _OF_TRAINING = ".json"

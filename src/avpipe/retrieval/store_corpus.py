@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.store import read_provenance, read_source_keys
+from avpipe.formats.file_rows import FileRows
 from avpipe.inventory.status import OK, ClipStatus
 from avpipe.retrieval.corpus import LongVideo
-from avpipe.retrieval.file_rows import FileRows
 
 STREAMS = {"video_2d": "video", "video_3d": "video", "audio": "audio"}
 """What is read -> the stream of the store of resnet152, resnext101 and spectrogram."""

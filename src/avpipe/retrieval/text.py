@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.fasttext_files import subword_vectors
+from avpipe.formats.word_files import model_kind, select_vectors
 from avpipe.io.atomic import atomic_path
-from avpipe.io.fasttext_files import subword_vectors
 from avpipe.io.hdf5_text import (
     MAKE_AGAIN,
     READ_ERRORS,
@@ -30,7 +31,6 @@ from avpipe.io.hdf5_text import (
     write_json_dataset,
     write_text_attribute,
 )
-from avpipe.io.word_files import model_kind, select_vectors
 
 MAX_WORDS = 20
 

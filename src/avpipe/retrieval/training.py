@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from avpipe import stages
-from avpipe.config.retrieval import Run
+from avpipe import versions
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.inventory.accounting import make_account
@@ -22,19 +21,20 @@ from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
-from avpipe.retrieval.distributed import Team
 from avpipe.retrieval.howto100m import HowTo100MCorpus, read_list
 from avpipe.retrieval.loop import Outcome, Settings, Task, fit, steps_per_epoch
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.seed_files import RESUME, SUMMARY, finished, seed_folder, write_seed
+from avpipe.retrieval.settings import Run
 from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.store_corpus import StoreCorpus
 from avpipe.retrieval.text import WordTable, read_word_table
 from avpipe.retrieval.window_source import WindowSource
 from avpipe.training import checkpoint, runtime
+from avpipe.training.distributed import Team
 
 if TYPE_CHECKING:
-    from avpipe.retrieval.jobs import RunJob
+    from avpipe.retrieval.run import RunJob
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _train_seed(
         "settings": checkpoint.digest_json([asdict(architecture), asdict(settings), parts]),
         "start": record.label,
         "seed": str(seed),
-        "stage version": stages.RETRIEVAL_TRAIN,
+        "stage version": versions.RETRIEVAL_TRAIN,
     }
     team.wait()  # what is finished must be the same to all, before the first of them changes it
     if finished(folder, fingerprint) is not None:

@@ -14,15 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avpipe.config.retrieval import Windows
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.frame_size import unit_length
 from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import Captions
 from avpipe.retrieval.corpus import THREADS, VISUAL_DIMENSION, Corpus, Scan, located, mapped, require_some, scan
 from avpipe.retrieval.data import Batch
-from avpipe.retrieval.file_rows import Rows
+from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.text import MAX_WORDS, WordTable
 from avpipe.retrieval.windows import Window, draw_windows, generator, visual_rows
 

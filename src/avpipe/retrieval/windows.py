@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avpipe.config.retrieval import Windows
 from avpipe.features.spectrogram_frontend import HOP_SAMPLES, PADDING_SAMPLES, RATE_HZ
+from avpipe.retrieval.settings import Windows
 
 
 @dataclass(frozen=True)

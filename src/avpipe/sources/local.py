@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from avpipe.config.models import VIDEO_SUFFIXES
 from avpipe.errors import AvpipeError
 
+VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
 TIME_COLUMNS = ("start_seconds", "end_seconds")
 SUBSET, CAPTION = "subset", "caption"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.zip_checks import check_archive
 from avpipe.io import atomic
-from avpipe.io.zip_checks import check_archive
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import FVAEGANSettings, TrainingSettings
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import models, synthesis
+from avpipe.gzsl import models
+from avpipe.gzsl.models import synthesis
 from avpipe.gzsl.models.fvaegan import FVAEGAN
 from avpipe.gzsl.models.layers import current_generator, draws_from
+from avpipe.gzsl.models.settings import FVAEGANSettings, TrainingSettings
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 
 AUDIO, VIDEO, WORD, LATENT, B = 3, 4, 300, 5, 6

@@ -1,25 +1,26 @@
-"""The zero-shot methods behind one interface (`avpipe.gzsl.models.base.Method`); `avpipe.gzsl.methods` lists them."""
+"""The zero-shot methods behind one interface (`avpipe.gzsl.models.base.Method`); `avpipe.registry` lists them."""
 
 from __future__ import annotations
 
-import importlib
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import ValidationError
 
+from avpipe import registry
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.methods import METHODS
-from avpipe.gzsl.models.base import Method
 
 if TYPE_CHECKING:
-    from avpipe.config.gzsl import MethodSettings
+    from avpipe.gzsl.models.base import Method
+    from avpipe.gzsl.models.settings import MethodSettings
     from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+
+__all__ = ["build", "implementation", "make", "names"]
 
 
 def names() -> list[str]:
     """Names of the methods that `build` knows."""
-    return list(METHODS)
+    return list(registry.METHODS)
 
 
 def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) -> Method:
@@ -29,17 +30,17 @@ def build(name: str, *, audio_dim: int, video_dim: int, **hyperparameters: Any) 
         name: one of `names()`.
         audio_dim: length of a clip's audio vector.
         video_dim: length of a clip's video vector.
-        **hyperparameters: fields of the method's settings in `avpipe.config.gzsl`; defaults as there.
+        **hyperparameters: fields of the method's settings in `avpipe.gzsl.models.settings`; defaults as there.
 
     Raises:
         AvpipeError: unknown method, a length below 1, or a hyper-parameter it does not have or allow.
     """
     method = implementation(name)
     for kind, length in (("audio", audio_dim), ("video", video_dim)):
-        if not isinstance(length, int | np.integer) or length < 1:
+        if not isinstance(length, Integral) or length < 1:
             raise AvpipeError(f"{kind}_dim of {name} is {length!r}; expected the length of a vector, at least 1.")
     try:
-        settings = METHODS[name].settings(**hyperparameters).resolved("corrected")
+        settings = registry.method(name).settings(**hyperparameters).resolved("corrected")
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise AvpipeError(f"Hyper-parameters of {name} are not valid: {found}.") from error
@@ -67,8 +68,5 @@ def implementation(name: str) -> type[Method]:
     Raises:
         AvpipeError: there is no such method.
     """
-    if name not in METHODS:
-        raise AvpipeError(f"Unknown zero-shot method {name!r}; known: {', '.join(names())}.")
-    module, _, class_name = METHODS[name].implementation.partition(":")
-    method: type[Method] = getattr(importlib.import_module(module), class_name)
-    return method
+    found: type[Method] = registry.load(registry.method(name).implementation)
+    return found

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import APNSettings
-from avpipe.gzsl.models.base import Batch, Losses, Method, ranked
+from avpipe.gzsl.models.base import Losses, Method, ranked
 from avpipe.gzsl.models.compatibility import clip_vectors
 from avpipe.gzsl.models.layers import affine
+from avpipe.gzsl.models.settings import APNSettings
+from avpipe.gzsl.tensors import Batch
 
 _INITIAL_RANGE = 2e-4
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avpipe.config.gzsl import AVCASettings
-from avpipe.gzsl.models.base import Batch, Method, pair
+from avpipe.gzsl.models.base import Method, pair
 from avpipe.gzsl.models.layers import Block, PairTransformer
+from avpipe.gzsl.models.settings import AVCASettings
+from avpipe.gzsl.tensors import Batch
 
 WORD_DIM = 300
 JOINT_DIM = 64

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import AVGZSLNetSettings
-from avpipe.gzsl.models.base import Batch, Losses, pair
+from avpipe.gzsl.models.base import Losses, pair
 from avpipe.gzsl.models.embedding import JOINT_DIM, EmbeddingNet, TripletMethod, triplets
+from avpipe.gzsl.models.settings import AVGZSLNetSettings
+from avpipe.gzsl.tensors import Batch
 
 
 class _Decoder(nn.Module):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import TrainingSettings
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.evaluation import CalibratedStacking, calibrated_stacking
+from avpipe.gzsl.models.settings import TrainingSettings
+from avpipe.gzsl.tensors import Batch, EvaluationSet, TrainingSet
 
-if TYPE_CHECKING:
-    from avpipe.gzsl.evaluation import CalibratedStacking
-    from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
-
-Batch = Mapping[str, Tensor]
-"""One batch of pairs: audio, audio_neg [B, d_a], video, video_neg [B, d_v], text, text_neg [B, d_w]; and for methods
-that rank classes labels int64 [B], the positive clips' rows of words [C, d_w], the vectors of all training classes."""
+_CHUNK = 4096  # clips embedded at once: bounds memory, changes nothing (eval mode treats rows one by one)
 
 Losses = dict[str, Tensor]
 """Named scalar terms and their sum, "total"."""
@@ -33,7 +29,7 @@ def required(batch: Batch, *names: str) -> tuple[Tensor, ...]:
     if missing:
         raise AvpipeError(
             f"The batch has {', '.join(sorted(batch)) or 'nothing'}, but lacks {', '.join(missing)}; see "
-            "avpipe.gzsl.models.base.Batch for what each is."
+            "avpipe.gzsl.tensors.Batch for what each is."
         )
     return tuple(batch[name] for name in names)
 
@@ -152,14 +148,43 @@ class Method(nn.Module):
             betas: calibration constants [K].
             modes: which distances to report besides those that calibration needs.
         """
-        from avpipe.gzsl.evaluation import evaluate
-
         return evaluate(self, data, betas, modes=modes)
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+
+@torch.no_grad()
+def evaluate(
+    model: Method, data: EvaluationSet, betas: Any, *, modes: Sequence[str] | None = None
+) -> dict[str, CalibratedStacking]:
+    """Score a model on seen and unseen clips together, per mode of distance.
+
+    Args:
+        model: used in eval mode; its mode is restored.
+        data: clips and class vectors on the model's device.
+        betas: calibration constants [K].
+        modes: which distances of `model.distances`; default those that its calibration needs.
+
+    Returns:
+        mode -> `CalibratedStacking`, whose columns follow `data.class_ids`.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        chunks = [
+            model.distances(audio, video, data.words)
+            for audio, video in zip(data.audio.split(_CHUNK), data.video.split(_CHUNK), strict=True)
+        ]
+    finally:
+        model.train(was_training)
+    wanted = dict.fromkeys((*(modes or model.calibration_modes), model.score_mode))
+    return {
+        mode: calibrated_stacking(torch.cat([c[mode] for c in chunks]), data.labels, data.seen, betas)
+        for mode in wanted
+    }
 
 
 def adam(

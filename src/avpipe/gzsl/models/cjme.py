@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import CJMESettings
-from avpipe.gzsl.models.base import Batch, Losses, pair, required
+from avpipe.gzsl.models.base import Losses, pair, required
 from avpipe.gzsl.models.embedding import TripletMethod, triplets
+from avpipe.gzsl.models.settings import CJMESettings
+from avpipe.gzsl.tensors import Batch
 
 _ENTROPY_GAP = 0.1  # nats by which one modality must be surer of the class to be the one attention should choose
 

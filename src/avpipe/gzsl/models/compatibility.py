@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import CompatibilitySettings
-from avpipe.gzsl.models.base import Batch, Losses, Method, ranked
+from avpipe.gzsl.models.base import Losses, Method, ranked
 from avpipe.gzsl.models.layers import dropout, linear
+from avpipe.gzsl.models.settings import CompatibilitySettings
+from avpipe.gzsl.tensors import Batch
 
 
 def clip_vectors(audio: Tensor, video: Tensor, *, norm_inputs: bool) -> Tensor:

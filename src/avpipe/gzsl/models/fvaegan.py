@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avpipe.config.gzsl import FVAEGANSettings, TrainingSettings
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import synthesis
 from avpipe.gzsl.evaluation import CalibratedStacking
-from avpipe.gzsl.models import layers
-from avpipe.gzsl.models.base import Batch, Losses, Method, adam
-from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+from avpipe.gzsl.models import layers, synthesis
+from avpipe.gzsl.models.base import Losses, Method, adam
+from avpipe.gzsl.models.settings import FVAEGANSettings, TrainingSettings
+from avpipe.gzsl.tensors import Batch, EvaluationSet, TrainingSet
 
 WORD_DIM = 300
 _LEAK = 0.2  # slope of the critic's LeakyReLU below 0
@@ -92,7 +91,7 @@ class Critic(nn.Module):
 
 
 class FVAEGAN(Method):
-    """Generator, encoder and critic; clips are scored by softmax classifiers that `avpipe.gzsl.synthesis` trains.
+    """Generator, encoder and critic; clips are scored by softmax classifiers (`synthesis`).
 
     The published program also trains a second critic, which does not see w. Neither the encoder's nor the generator's
     objective contains it, so it has no effect on any result and is left out (specs/avca.md §5.1, 13).

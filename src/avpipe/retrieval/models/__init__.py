@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from avpipe import registry
 from avpipe.errors import AvpipeError
 
 if TYPE_CHECKING:
     from avpipe.retrieval.models.base import RetrievalModel
 
-_IMPLEMENTATIONS = {
-    "avlnet": "avpipe.retrieval.models.avlnet:AVLnet",
-    "avlnet_text_tri": "avpipe.retrieval.models.avlnet_text_tri:AVLnetTextTri",
-    "avlnet_text_fused": "avpipe.retrieval.models.avlnet_text_fused:AVLnetTextFused",
-}
+__all__ = ["build", "implementation", "names"]
 
 
 def names() -> list[str]:
     """Names of the models that `build` knows."""
-    return list(_IMPLEMENTATIONS)
+    return list(registry.MODELS)
 
 
 def implementation(name: str) -> type[RetrievalModel]:
@@ -28,10 +24,7 @@ def implementation(name: str) -> type[RetrievalModel]:
     Raises:
         AvpipeError: there is no such model.
     """
-    if name not in _IMPLEMENTATIONS:
-        raise AvpipeError(f"Unknown retrieval model {name!r}. Expected one of: {', '.join(names())}.")
-    module, _, class_name = _IMPLEMENTATIONS[name].partition(":")
-    model: type[RetrievalModel] = getattr(importlib.import_module(module), class_name)
+    model: type[RetrievalModel] = registry.load(registry.model(name).implementation)
     return model
 
 

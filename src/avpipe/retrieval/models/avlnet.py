@@ -21,9 +21,7 @@ class AVLnet(RetrievalModel):
     """
 
     name: ClassVar[str] = "avlnet"
-    uses_text: ClassVar[bool] = False
     modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
-    query: ClassVar[str] = "audio"
     candidates: ClassVar[str] = "video"
 
     def __init__(self, embedding_dim: int, audio_channels: int, video_dim: int, word_dim: int) -> None:

@@ -19,9 +19,7 @@ class AVLnetTextFused(RetrievalModel):
     """
 
     name: ClassVar[str] = "avlnet_text_fused"
-    uses_text: ClassVar[bool] = True
     modalities: ClassVar[tuple[str, ...]] = ("audio_text", "video")
-    query: ClassVar[str] = "audio+text"
     candidates: ClassVar[str] = "video"
 
     def __init__(self, embedding_dim: int, audio_channels: int, video_dim: int, word_dim: int) -> None:

@@ -15,9 +15,7 @@ class AVLnetTextTri(AVLnet):
     """AVLnet with a third embedding, of the caption; the arguments are AVLnet's, and `word_dim` counts."""
 
     name: ClassVar[str] = "avlnet_text_tri"
-    uses_text: ClassVar[bool] = True
     modalities: ClassVar[tuple[str, ...]] = ("audio", "video", "text")
-    query: ClassVar[str] = "text"
     candidates: ClassVar[str] = "audio+video"
 
     def __init__(self, embedding_dim: int, audio_channels: int, video_dim: int, word_dim: int) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from avpipe import registry
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.losses import masked_margin_softmax
 from avpipe.retrieval.models.audio import AudioNetwork
@@ -25,17 +26,13 @@ class RetrievalModel(nn.Module, ABC):
     State dicts have exactly the published names and shapes. Embeddings are not normalised.
 
     Attributes:
-        name: in configs and reports.
-        uses_text: whether captions are read.
+        name: its name in the registry, which says what it is searched with.
         modalities: names of the embeddings.
-        query: modalities that are searched with, such as "audio+text".
         candidates: modalities that are searched in.
     """
 
     name: ClassVar[str]
-    uses_text: ClassVar[bool]
     modalities: ClassVar[tuple[str, ...]]
-    query: ClassVar[str]
     candidates: ClassVar[str]
 
     def __init__(self, embedding_dim: int, audio_channels: int, video_dim: int) -> None:
@@ -43,6 +40,16 @@ class RetrievalModel(nn.Module, ABC):
         self.embedding_dim = embedding_dim
         self.DAVEnet = AudioNetwork(audio_channels)
         self.GU_video = GatedEmbeddingUnit(video_dim, embedding_dim)
+
+    @property
+    def query(self) -> str:
+        """Modalities that are searched with, such as "audio+text"."""
+        return registry.model(self.name).query
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether captions are read."""
+        return registry.model(self.name).uses_text
 
     def embed(
         self,

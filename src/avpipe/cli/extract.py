@@ -1,0 +1,93 @@
+"""avpipe extract: features of one file, without a workflow."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from avpipe.cli.options import read_settings
+from avpipe.errors import AvpipeError
+from avpipe.registry import EXTRACTORS
+
+_FIDELITY_HELP = "what is right, or what was published, where the two differ (default: %(default)s)"
+_EXAMPLES = """\
+extractors and what their rows are:
+{extractors}
+
+the file written:
+  values [T, d], pooled [d], times [T, 2] in seconds from the start of the stretch;
+  for selavi video_values, audio_values and so on
+
+examples:
+  avpipe extract clip.mp4 resnet152 clip.npz --weights resnet152-394f9c45.pth
+  avpipe extract clip.mp4 vggish clip.npz --weights pytorch_vggish.pth --pca vggish_pca_params.npz
+  avpipe extract film.mkv c3d part.npz --weights c3d.pickle --start 61.5 --end 72 --set stride_frames=8
+  avpipe extract clip.mp4 spectrogram clip.npz
+where the weights can be had: config/weights.yaml
+"""
+
+
+def _extractors() -> str:
+    return "\n".join(f"  {name:<12} {entry.rows}" for name, entry in EXTRACTORS.items())
+
+
+def add(commands: Any) -> None:
+    """Add the command: features of one file."""
+    parser = commands.add_parser(
+        "extract",
+        help="features of one video, without a workflow",
+        description="Extract features of one file, or of a stretch of it, and write them as .npz.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES.format(extractors=_extractors()),
+    )
+    parser.add_argument("path", type=Path, help="a video or sound file")
+    parser.add_argument("name", help=f"the extractor: {', '.join(EXTRACTORS)}")
+    parser.add_argument("output", type=Path, help="the .npz file to write")
+    parser.add_argument("--weights", help="path of the published weights, or random:<seed>; none for spectrogram")
+    parser.add_argument("--fidelity", default="corrected", choices=["corrected", "published"], help=_FIDELITY_HELP)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the extractor (docs/config.md)"
+    )
+    parser.add_argument("--pca", type=Path, help="VGGish's PCA file: applies the published PCA and quantisation")
+    parser.add_argument("--start", type=float, help="start of the stretch in seconds")
+    parser.add_argument("--end", type=float, help="end of the stretch in seconds")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
+    parser.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    import numpy as np
+
+    from avpipe.features import Features, extract
+    from avpipe.io.atomic import atomic_path
+
+    if chosen.output.suffix != ".npz":
+        raise AvpipeError(f"The output must end in .npz, found {chosen.output}.")
+    if not chosen.output.parent.is_dir():
+        raise AvpipeError(f"The folder of {chosen.output} does not exist. Make it, or give another place.")
+    start = chosen.start or 0.0
+    if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
+        raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no stretch; expected 0 <= start < end.")
+    features = extract(
+        chosen.path,
+        chosen.name,
+        chosen.weights,
+        device=chosen.device,
+        start=chosen.start,
+        end=chosen.end,
+        pca=chosen.pca,
+        fidelity=chosen.fidelity,
+        settings=read_settings(chosen.set),
+    )
+    streams = {"": features} if isinstance(features, Features) else {f"{k}_": v for k, v in features.items()}
+    arrays = {prefix + key: value for prefix, each in streams.items() for key, value in vars(each).items()}
+    with atomic_path(chosen.output) as temporary:
+        np.savez(temporary, **arrays)
+    shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
+    weights = "no weights" if chosen.weights is None else f"weights {chosen.weights}"
+    if weights.startswith("weights random:"):
+        weights += " (untrained: these are not the published features)"
+    print(f"{chosen.output}: {shapes}; {weights}")  # noqa: T201
+    return 0

@@ -1,0 +1,34 @@
+"""avpipe show: the result table of an eval.json."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from avpipe.errors import AvpipeError
+
+
+def add(commands: Any) -> None:
+    """Add the command: print a result."""
+    parser = commands.add_parser("show", help="print the result table of an eval.json")
+    parser.add_argument("path", type=Path, help="such as results/ucf_gzsl/eval.json")
+    parser.set_defaults(run=lambda chosen: show_result(chosen.path))
+
+
+def show_result(path: Path) -> int:
+    """Print notices, result tables and account of clips of an eval.json."""
+    from rich.console import Console
+
+    from avpipe.report.results import RETRIEVAL, kind_of, read_record
+    from avpipe.report.retrieval_terminal import print_retrieval
+    from avpipe.report.terminal import WIDTH, print_result
+
+    if not path.exists():
+        raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    record = read_record(path, None)
+    show = print_retrieval if kind_of(record) == RETRIEVAL else print_result
+    show(record, console)
+    console.print(f"The result and all it rests on: {path}", highlight=False)
+    return 0

@@ -1,0 +1,265 @@
+"""Pickles with torch tensors in them, read without torch as numpy arrays (`tensor_pickle_writing` writes them).
+
+A tensor that is pickled names `torch.storage._load_from_bytes` on bytes that are a torch.save file of their own,
+which torch unpickles in turn without any restriction: `pickle.load` of such a file may run anything. Here both
+levels go through `avpipe.formats.pickles.RestrictedUnpickler` with stand-ins for the three kinds of globals that a CPU
+tensor needs. `torch.load(weights_only=True)` was not used for the inner level: it is safe against calls, but it
+allocates what sizes and strides promise, inflates compressed zip members, knows no bound, and has had holes of its
+own; what a storage of numbers needs is little enough to be read here in full.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.formats.pickles import (
+    Budget,
+    Part,
+    RestrictedUnpickler,
+    Unfinished,
+    check_opcodes,
+    malformed_refused,
+    read_bounded,
+    resolve,
+)
+from avpipe.formats.tensor_pickle_writing import LEGACY_START, LEGACY_VERSION, MAGIC_NUMBER, STORAGES
+
+MAX_BYTES = 16 << 30
+"""Largest file read, and the most that its contents may add up to; VGGSound's largest cache has about 1.5 GB."""
+
+_EXPECTED = "a pickle or torch.save file of plain containers, text, numbers, numpy arrays and CPU tensors"
+_ZIP_START = b"PK\x03\x04"
+_PERSISTENT = frozenset({"BINPERSID"})
+_MAX_DIMENSIONS = 32  # numpy 1's limit
+
+
+def read_tensor_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
+    """The object in a pickle or torch.save file (zip or legacy), with a numpy array in place of each CPU tensor.
+
+    Read are tensors of bool, 8 to 64 bit integers and 16 to 64 bit floats. Tensors that share a storage become
+    separate arrays. Reading takes about twice the size of the file in memory, three times for numpy arrays.
+
+    Args:
+        path: the file.
+        max_bytes: largest file accepted, and the most that tensors and arrays may add up to.
+
+    Raises:
+        AvpipeError: the file is absent, too large or malformed, has tensors of a GPU, or names any other global,
+            in the file or in the bytes of a storage (the message has its name). Nothing in the file is run.
+    """
+    data = read_bounded(path, max_bytes)
+    with malformed_refused(path, _EXPECTED):
+        value = _unpickle(data, Budget(max_bytes))
+        del data  # before the tensors are made, or there would be a third copy of their numbers
+        return resolve(value, {})
+
+
+def _unpickle(data: bytes, budget: Budget) -> Any:
+    """The object with stand-ins for its arrays."""
+    if data.startswith(_ZIP_START):
+        return _read_zip(data, budget, _TensorUnpickler)
+    if data.startswith(LEGACY_START):
+        return _read_legacy(data, budget, _TensorUnpickler)
+    stream = io.BytesIO(data)
+    check_opcodes(stream, len(data))
+    unpickler = _TensorUnpickler(stream, budget)
+    value = unpickler.load()
+    unpickler.memo.clear()  # it refers to the unpickler, and would keep the file's bytes until the next collection
+    return value
+
+
+class _StorageType(Part):
+    """The class of a storage, such as torch.FloatStorage."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(STORAGES[self.name])
+
+
+class _Storage(Part):
+    """The numbers under one or more tensors; `data` of a legacy file comes after the tensors that use it."""
+
+    __slots__ = ("data", "kind", "length")
+
+    def __init__(self, kind: _StorageType, length: int, data: bytes | memoryview | None = None) -> None:
+        self.kind = kind
+        self.length = length
+        self.data = data
+
+    @property
+    def size(self) -> int:
+        return self.length * self.kind.dtype.itemsize
+
+
+class _Tensor(Unfinished):
+    """A view of a storage, checked to lie inside of it."""
+
+    __slots__ = ("_offset", "_sizes", "_storage", "_strides")
+
+    def __init__(self, storage: _Storage, offset: Any, sizes: Any, strides: Any, budget: Budget) -> None:
+        if not isinstance(storage, _Storage) or not isinstance(sizes, tuple) or not isinstance(strides, tuple):
+            raise pickle.UnpicklingError("a tensor that is not made of a storage, sizes and strides")
+        numbers = (offset, *sizes, *strides)
+        plain = all(type(number) is int and number >= 0 for number in numbers)
+        if not plain or len(sizes) != len(strides) or len(sizes) > _MAX_DIMENSIONS:
+            raise pickle.UnpicklingError(f"a tensor with offset {offset!r}, sizes {sizes} and strides {strides}")
+        count = math.prod(sizes)
+        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+        if count and last >= storage.length:
+            raise pickle.UnpicklingError(f"a tensor that ends at {last} in a storage of {storage.length} numbers")
+        budget.charge(count * storage.kind.dtype.itemsize)
+        self._storage, self._offset, self._sizes, self._strides = storage, offset, sizes, strides
+
+    def finish(self) -> npt.NDArray[Any]:
+        dtype, data = self._storage.kind.dtype, self._storage.data
+        if data is None or len(data) != self._storage.size:
+            raise pickle.UnpicklingError("a tensor whose storage has no data")
+        if not math.prod(self._sizes):
+            values = np.empty(self._sizes, dtype)
+        else:
+            steps = [
+                stride * dtype.itemsize if size > 1 else 0
+                for size, stride in zip(self._sizes, self._strides, strict=True)
+            ]
+            # The bounds were checked; the constructor checks them again.
+            values = np.ndarray(self._sizes, dtype, data, self._offset * dtype.itemsize, steps).copy()
+        return values != 0 if self._storage.kind.name == "BoolStorage" else values
+
+
+class _StorageUnpickler(RestrictedUnpickler):
+    """For the bytes of one storage: nothing but the class of a storage may be named in them."""
+
+    def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
+        super().__init__(stream, budget)
+        self._find = find
+        self._storages: dict[str, _Storage] = {}
+
+    def stands(self) -> dict[tuple[str, str], Any]:
+        """The classes of storages."""
+        return {("torch", name): _StorageType(name) for name in STORAGES}
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The storage that a torch.save file refers to by its key."""
+        if self._find is None or not isinstance(pid, tuple) or len(pid) not in (5, 6):
+            raise pickle.UnpicklingError("a persistent id that is not that of a storage")
+        word, kind, key, location, length, *view = pid
+        if word != "storage" or not isinstance(kind, _StorageType) or type(key) is not str or type(length) is not int:
+            raise pickle.UnpicklingError("a persistent id that is not that of a storage")
+        if location != "cpu":
+            raise pickle.UnpicklingError(f"a tensor on the device {location!r}; move it to the CPU before it is saved")
+        if view not in ([], [None]) or length < 0:
+            raise pickle.UnpicklingError(f"a storage of length {length} that is a view of another: {view}")
+        storage = self._storages.get(key)
+        if storage is None:
+            storage = self._storages[key] = _Storage(kind, length)
+            self._find(key, storage)
+        if (storage.kind.name, storage.length) != (kind.name, length):
+            raise pickle.UnpicklingError(f"storage {key!r} is said to have two types or lengths")
+        return storage
+
+
+class _TensorUnpickler(_StorageUnpickler):
+    """For a whole file: plain values, arrays and tensors."""
+
+    def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
+        super().__init__(stream, budget, find)
+        self._known: dict[int, tuple[object, _Storage]] = {}
+
+    def stands(self) -> dict[tuple[str, str], Any]:
+        """Those of plain pickles and what tensors are pickled with."""
+        return {
+            **RestrictedUnpickler.stands(self),
+            **super().stands(),
+            ("torch._utils", "_rebuild_tensor_v2"): self._rebuild_tensor,
+            ("torch.storage", "_load_from_bytes"): self._load_from_bytes,
+        }
+
+    def _rebuild_tensor(
+        self, storage: Any, offset: Any, sizes: Any, strides: Any, _needs_grad: Any, _hooks: Any, metadata: Any = None
+    ) -> _Tensor:
+        if metadata:
+            raise pickle.UnpicklingError(f"a tensor with the metadata {metadata!r}; save a plain copy of it")
+        return _Tensor(storage, offset, sizes, strides, self.budget)
+
+    def _load_from_bytes(self, data: Any) -> _Storage:
+        """The storage in a nested torch.save file; equal ids are parsed once, or a tiny file could ask for many."""
+        if id(data) not in self._known:
+            if not isinstance(data, bytes):
+                raise pickle.UnpicklingError("a storage that is not made of bytes")
+            read = _read_zip if data.startswith(_ZIP_START) else _read_legacy
+            storage = read(data, self.budget, _StorageUnpickler)
+            if not isinstance(storage, _Storage):
+                raise pickle.UnpicklingError(f"a {type(storage).__name__} where the numbers of a tensor belong")
+            self._known[id(data)] = data, storage
+        return self._known[id(data)][1]
+
+
+def _read_legacy(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -> Any:
+    """Four pickles (magic number, version, system, the object), then the storages' keys and their numbers."""
+    stream = io.BytesIO(data)
+
+    def load(find: Callable[[str, _Storage], None] | None = None) -> Any:
+        check_opcodes(stream, len(data), _PERSISTENT if find else frozenset())
+        return (unpickler if find else _StorageUnpickler)(stream, budget, find).load()
+
+    if load() != MAGIC_NUMBER or load() != LEGACY_VERSION:
+        raise pickle.UnpicklingError("the bytes of a tensor that are not in a format of torch.save")
+    system = load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise pickle.UnpicklingError("tensors of a big-endian machine")
+    storages: dict[str, _Storage] = {}
+    value = load(storages.__setitem__)
+    keys = load()
+    if not isinstance(keys, list) or sorted(keys) != sorted(storages):
+        raise pickle.UnpicklingError("a list of storages that is not that of the tensors")
+    view = memoryview(data)
+    start = stream.tell()
+    for key in keys:
+        storage = storages[key]
+        (length,) = struct.unpack_from("<q", data, start) if len(data) >= start + 8 else (-1,)
+        start += 8
+        if length != storage.length or start + storage.size > len(data):
+            raise pickle.UnpicklingError(
+                f"a storage of {storage.length} numbers, of which {max(len(data) - start, 0)} bytes are there"
+            )
+        storage.data = view[start : start + storage.size]
+        start += storage.size
+    return value
+
+
+def _read_zip(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -> Any:
+    """One folder with data.pkl, the storages as data/<key>, and the byte order; nothing in it is compressed."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        sizes = [info.file_size for info in archive.infolist()]
+        plain = all(info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1 for info in archive.infolist())
+        if not plain or sum(sizes) > len(data):
+            raise pickle.UnpicklingError("a zip archive with compressed, encrypted or overlapping members")
+
+        def find(key: str, storage: _Storage) -> None:
+            storage.data = archive.read(members[f"data/{key}"])
+
+        if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
+            raise pickle.UnpicklingError("tensors of a big-endian machine")
+        body = archive.read(members["data.pkl"])
+        stream = io.BytesIO(body)
+        check_opcodes(stream, len(body), _PERSISTENT)
+        return unpickler(stream, budget, find).load()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise pickle.UnpicklingError(f"a torch.save file that is a damaged zip archive ({error})") from error

@@ -1,0 +1,1 @@
+"""media/file_mode."""

@@ -1,0 +1,15 @@
+"""What a run needs from outside and does not find, in words."""
+
+from __future__ import annotations
+
+import os
+
+
+def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str]:
+    """A problem if `path` does not exist: what it is, where it was looked for, which key to set, where to get it."""
+    # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
+    if path and os.path.exists(path):  # noqa: PTH110
+        return []
+    looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
+    where = f"; to be had from {obtain}" if obtain else ""
+    return [f"{what}: {looked} set {key}{where}"]

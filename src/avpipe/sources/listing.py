@@ -1,0 +1,47 @@
+"""Every clip of a source, and the shard of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from avpipe.errors import AvpipeError
+from avpipe.sources.local import SourceClip, list_class_folders, list_table, shard_of
+from avpipe.sources.settings import ClassFolders, ClipTable, Source, Synthetic
+
+SYNTHETIC_TABLES = {"retrieval_clips": "clips.csv", "retrieval_films": "films.csv"}
+
+
+def source_table(source: Source, synthetic_folder: str | os.PathLike[str]) -> Path | None:
+    """The table that lists a source's clips; None where a folder does."""
+    if isinstance(source, ClipTable):
+        return Path(source.path or "")
+    if isinstance(source, Synthetic) and source.dataset in SYNTHETIC_TABLES:
+        return Path(synthetic_folder) / SYNTHETIC_TABLES[source.dataset]
+    return None
+
+
+def list_source(source: Source, synthetic_folder: str | os.PathLike[str]) -> list[SourceClip]:
+    """List every clip of a source, sorted by clip id.
+
+    Args:
+        source: the dataset's source.
+        synthetic_folder: where an embedded dataset lies: its table, or the folders of its classes.
+
+    Raises:
+        AvpipeError: the source is not set or does not exist, or its listing is not in order.
+    """
+    if isinstance(source, ClassFolders | ClipTable) and (source.path is None or not Path(source.path).exists()):
+        raise AvpipeError(f"the source {source.path} does not exist")
+    table = source_table(source, synthetic_folder)
+    if table is not None:
+        return list_table(table)
+    return list_class_folders(Path(source.path or "" if isinstance(source, ClassFolders) else synthetic_folder))
+
+
+def split_into_shards(clips: list[SourceClip], n_shards: int) -> list[list[SourceClip]]:
+    """The clips of each shard."""
+    shards: list[list[SourceClip]] = [[] for _ in range(n_shards)]
+    for clip in clips:
+        shards[shard_of(clip.clip_id, n_shards)].append(clip)
+    return shards

@@ -1,0 +1,27 @@
+"""One version per stage: the part of a stage's code that Snakemake's provenance can see.
+
+Those of the extractors stand in their entries of `avpipe.registry`.
+
+Snakemake does not notice an edited library module. Every rule therefore passes its stage's constant as a param;
+raising the number re-runs that stage and all below it. Golden tests fail when a stage's output changes
+without a new number.
+"""
+
+MAKE_DEMO = "make_demo/1"
+INDEX = "index_source/1"
+PROBE = "probe_clips/2"
+TRIM = "trim_clips/2"
+CONVERT_FPS = "convert_fps/2"
+WORD_VECTORS = "word_vectors/1"
+GZSL_TREE = "gzsl_tree/2"
+GZSL_TRAIN = "gzsl_train/2"
+GZSL_EVALUATE = "gzsl_evaluate/2"
+WRITE_EVAL = "write_eval/3"
+GZSL_TABLE = "gzsl_table/1"
+MAKE_RETRIEVAL_DEMO = "make_retrieval_demo/1"
+PACK = "pack/1"
+CAPTION_WORDS = "caption_words/1"
+RETRIEVAL_TRAIN = "retrieval_train/1"
+RETRIEVAL_EVALUATE = "retrieval_evaluate/1"
+RETRIEVAL_INDEX = "retrieval_index/1"
+WRITE_RETRIEVAL_EVAL = "write_retrieval_eval/1"
