@@ -1,8 +1,10 @@
 """One small dataset, run once for all tests of this folder; each test works on a copy of the results."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from project import Project, new_project, small_settings, write_split, write_words
 
 from avpipe.demo.zero_shot import plan_demo, render_clip
@@ -41,11 +43,17 @@ def build(folder: Path, **gzsl) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
-    """The small dataset, run to its end; never changed, only copied."""
-    project = build(tmp_path_factory.mktemp("finished") / "project")
-    project.run()
-    return project
+def finished(tmp_path_factory, worker_id) -> Project:
+    """The small dataset, run to its end once for all workers; never changed, only copied."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "finished"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder / "project", ignore_errors=True)
+            build(folder / "project").run()
+            (folder / "done").touch()
+    return Project(folder / "project")
 
 
 @pytest.fixture

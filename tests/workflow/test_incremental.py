@@ -123,7 +123,8 @@ def test_a_removed_video_leaves_its_shard(project):
 def test_a_raised_stage_version_runs_that_stage_and_all_below(project):
     """The version is a param; here it is raised in a copy of the library that this project alone imports."""
     rules = project.folder / "rules" / "features.smk"
-    rules.write_text(rules.read_text().replace("stage=versions.VGGISH", "stage=versions.VGGISH + '+'"))
+    raised = "stage=_entry.stage + '+' * (_extractor == 'vggish')"
+    rules.write_text(rules.read_text().replace("stage=_entry.stage", raised))
     vggish = {f"Extracting VGGish features of small, shard {shard:04d}" for shard in (0, 1)}
     assert project.planned() == vggish | ACCOUNT | TREES_BELOW
 
@@ -185,7 +186,7 @@ def test_a_weights_file_that_is_replaced_by_an_older_one_is_seen(project):
 def test_how_rows_are_computed_runs_nothing_again(project):
     settings = project.settings()
     settings["datasets"]["small"]["features"]["c3d"]["batch_size"] = 2
-    settings |= {"device": "cpu", "clip_timeout_seconds": 77, "share_decode": "always"}
+    settings |= {"device": "cpu", "clip_timeout_seconds": 77}
     (project.folder / "small.yaml").write_text(json.dumps(settings))
     assert not {job for job in project.planned() if "Extracting" in job}
 
@@ -210,11 +211,9 @@ def test_changes_that_come_together_are_all_seen(project):
 
 def test_an_extractor_that_joins_leaves_the_others_alone(project):
     settings = project.settings()
-    settings["datasets"]["small"] |= {"extract_also": ["spectrogram"], "share_decode": "auto"}
-    del settings["datasets"]["small"]["share_decode"]
-    settings["share_decode"] = "always"
+    settings["datasets"]["small"]["extract_also"] = ["spectrogram"]
     (project.folder / "small.yaml").write_text(json.dumps(settings))
-    spectrograms = {f"Extracting the log-mel spectrograms of small, shard {shard:04d}" for shard in (0, 1)}
+    spectrograms = {f"Extracting log-mel spectrogram features of small, shard {shard:04d}" for shard in (0, 1)}
     assert project.planned() == spectrograms | ACCOUNT | EVAL | {"Checking the weights of spectrogram for small"}
 
 

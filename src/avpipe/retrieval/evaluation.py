@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
@@ -89,7 +90,6 @@ def evaluation_record(
             entry = _test_seed(run, galleries, start, training, trained, seed, where)
             log.info("%s", _summary(job.name, entry))
             entries.append(entry | {"device": where.type})
-    network = implementation(run.model)
     return {
         "run": job.name,
         "model": run.model,
@@ -97,8 +97,8 @@ def evaluation_record(
         "control": job.variant == "permuted",
         "regime": regime(run),
         "start": _common_start(run.weights, [entry["start"] for entry in entries]),
-        "query": network.query,
-        "candidates": network.candidates,
+        "query": registry.model(run.model).query,
+        "candidates": implementation(run.model).candidates,
         "settings": run.model_dump(mode="json"),
         "quirks": run.quirks() | (run.windows.quirks() if run.windows else {}),
         "long_clips": job.long_clips,
