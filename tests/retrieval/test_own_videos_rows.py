@@ -22,12 +22,12 @@ import torch
 import yaml
 from tiny_retrieval import make_pack, run_settings, word_table
 
-from avpipe import weights
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import extract
 from avpipe.features.build import build_extractor
 from avpipe.features.resnet152 import ResNet152
 from avpipe.features.resnext101 import MEAN as MEAN_3D
+from avpipe.formats import weights
 from avpipe.media.clip import Clip
 from avpipe.registry import EXTRACTORS
 from avpipe.retrieval import models

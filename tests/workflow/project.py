@@ -44,6 +44,10 @@ class Project:
         done = self.snakemake(target, "--cores", "2", *arguments)
         return done.stdout + done.stderr
 
+    def ran(self, *arguments: str, target: str = TARGET) -> set[str]:
+        """Make the target; the message of every job that ran."""
+        return jobs_in(self.run(*arguments, target=target))
+
     def planned(self, *arguments: str, target: str = TARGET) -> set[str]:
         """What a run would do now: the message of every job."""
         done = self.snakemake(target, "-n", *arguments)

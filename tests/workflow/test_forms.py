@@ -81,8 +81,7 @@ def test_another_setting_of_the_feature_set_runs_that_method_and_its_control(pro
 
 def test_a_method_that_is_switched_off_is_gone(project):
     project.change_settings(methods=project.settings()["datasets"]["small"]["gzsl"]["methods"] | {"ale": None})
-    assert project.planned() == EVAL
-    project.run()
+    assert project.ran() == EVAL
     assert {each["method"] for each in record_of(project)["results"]} == {"avca"}
     assert project.planned() == set()
 
@@ -101,8 +100,7 @@ def test_one_word_asks_for_the_published_form_alone(project):
     settings = project.settings() | {"fidelity": "published"}
     settings["datasets"]["small"]["gzsl"] |= {"forms": None, "permuted_control": False}
     (project.folder / "small.yaml").write_text(yaml.safe_dump(settings))
-    assert project.planned() == EVAL, "the published form has been run before, whichever key asked for it"
-    project.run()
+    assert project.ran() == EVAL, "the published form has been run before, whichever key asked for it"
     record = record_of(project)
     assert {each["form"] for each in record["results"]} == {"published"}
     assert record["fidelity"]["word"] == "published"
@@ -111,8 +109,7 @@ def test_one_word_asks_for_the_published_form_alone(project):
 def test_the_table_of_all_datasets_also_has_those_that_were_not_run(project):
     # The embedded dataset's data are always at hand; it would be run.
     (project.folder / "config/datasets/demo_gzsl.yaml").unlink()
-    assert project.planned(target="results/gzsl_table.md") == {"Writing results/gzsl_table.md"}
-    project.run(target="results/gzsl_table.md")
+    assert project.ran(target="results/gzsl_table.md") == {"Writing results/gzsl_table.md"}
     table = (project.folder / "results/gzsl_table.md").read_text()
     assert "small, main_split: HM" in table and "ucf_gzsl, cls_split: HM" in table
     assert "not run (41.34" in table, "AVCA's published HM on UCF with cls_features"

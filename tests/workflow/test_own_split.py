@@ -51,8 +51,7 @@ def drawn(finished, tmp_path_factory) -> Project:
     """The small dataset's videos with two splits of one's own, run from the features that are there to the end."""
     project = finished.copy(tmp_path_factory.mktemp("drawn") / "project")
     use_own_splits(project)
-    assert project.planned() == own_jobs("first") | own_jobs("second") | EVAL
-    project.run()
+    assert project.ran() == own_jobs("first") | own_jobs("second") | EVAL
     return project
 
 
@@ -142,8 +141,7 @@ def test_a_given_feature_set_beside_an_extracted_one(finished, tmp_path):
     project.change_settings(feature_sets=sets, benchmarks=benchmarks)
     given = "small, main_split, given"
     jobs = {f"{verb} {method} (corrected) on {given}" for method in ("avca", "ale") for verb in ("Training", "Testing")}
-    assert project.planned() == jobs | {f"Building the folder tree of {given}"} | EVAL
-    project.run()
+    assert project.ran() == jobs | {f"Building the folder tree of {given}"} | EVAL
     record = json.loads((project.folder / "results/small/eval.json").read_text())
     kinds = {name: tree["source"]["kind"] for name, tree in record["benchmarks"].items()}
     assert kinds == {
