@@ -313,7 +313,9 @@ def test_a_written_tensor_can_be_changed_and_saved_by_torch(tmp_path):
     assert torch.cat([tensor, tensor]).sum() == 20 and tensor[[1, 2]].tolist() == [2, 3]
 
 
-@pytest.mark.parametrize("value", [object(), 1.5, np.array([object()]), np.array([1j])], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), 1.5, np.array([object()]), np.array([1j])], ids=["object", "number", "objects", "complex"]
+)
 def test_values_that_have_no_form_are_refused_before_a_file_appears(tmp_path, value):
     with pytest.raises(AvpipeError, match="cannot be written"):
         write_tensor_pickle(tmp_path / "x", [value])

@@ -22,13 +22,14 @@ import torch
 import yaml
 from tiny_retrieval import make_pack, run_settings, word_table
 
-from avpipe import versions, weights
+from avpipe import weights
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features import extract
 from avpipe.features.build import build_extractor
 from avpipe.features.resnet152 import ResNet152
 from avpipe.features.resnext101 import MEAN as MEAN_3D
 from avpipe.media.clip import Clip
+from avpipe.registry import EXTRACTORS
 from avpipe.retrieval import models
 from avpipe.retrieval.embedding import Reading
 from avpipe.retrieval.evaluation import open_gallery, score_gallery
@@ -226,13 +227,13 @@ class TestWeightsOfAnotherTraining:
         with pytest.raises(AvpipeError, match=r"f82ba261\.pth is torchvision's IMAGENET1K_V2.*gives other features"):
             weights.load_weights(network, path)
 
-    @pytest.mark.parametrize("stage", [versions.RESNET152, versions.RESNEXT101, versions.SPECTROGRAM])
+    @pytest.mark.parametrize("stage", [EXTRACTORS[name].stage for name in ("resnet152", "resnext101", "spectrogram")])
     def test_golden_frames_pin_every_step(self, stage: str) -> None:
         """tests/golden compares them; a channel order or scale that changes is seen before the network."""
         recorded = json.loads((TESTS / "golden" / "fingerprints.json").read_text())[stage]
         names = list(recorded)
         assert names[0].startswith("decoded") and len(names) >= 8
-        if stage != versions.SPECTROGRAM:
+        if stage != EXTRACTORS["spectrogram"].stage:
             assert names.index("pixels") < names.index("network input") < names.index("network output")
 
     @pytest.mark.parametrize("channel, colour", list(enumerate(["red", "lime", "blue"])))

@@ -1,1 +1,16 @@
-"""Audio-video retrieval with AVLnet: packs of clips, models, losses, training, evaluation, search."""
+"""Audio-video retrieval: packs of clips, windows, text, models, metric, protocol, search."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "index": ["build_index", "open_index"],
+        "losses": ["masked_margin_softmax"],
+        "metrics": ["retrieval_metrics"],
+        "packs": ["Pack", "read_pack", "write_pack"],
+        "run": ["RunJob"],
+        "search": ["search"],
+        "training": ["train_seeds"],
+    },
+)

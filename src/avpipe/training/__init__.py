@@ -1,1 +1,14 @@
-"""What every training run needs: checkpoints that are safe to read, determinism, and a polite end on a signal."""
+"""What every trainer shares: checkpoints, determinism, precision, interrupts, several processes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["load", "save"],
+        "distributed": ["Team"],
+        "precision": ["arithmetic", "mixed"],
+        "processes": ["run_together"],
+        "runtime": ["Interrupt", "deterministic"],
+    },
+)
