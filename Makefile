@@ -25,11 +25,12 @@ install: .venv/installed
 	$(INSTALL) install --quiet --python $(VENV)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-check: install ## format, lint and types, as .ci/run does
+check: install ## format, lint, types and the direction of imports
 	$(VENV)/ruff format --check src tests workflow benchmarks
 	$(VENV)/ruff check src tests workflow benchmarks
 	$(VENV)/snakefmt --check Snakefile rules
 	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
 
 format: install
 	$(VENV)/ruff check --fix src tests workflow benchmarks

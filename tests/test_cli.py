@@ -87,7 +87,7 @@ def test_show_of_something_else(tmp_path, capsys, text):
 
 
 def test_networks_by_name():
-    assert names() == ["resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"]
+    assert {"resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"} <= set(names())
     network = build_network("vggish")
     assert not network.training and sum(each.numel() for each in network.parameters()) == 72_141_184
 

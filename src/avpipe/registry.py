@@ -107,7 +107,7 @@ class ModelEntry:
             video_dim, word_dim).
         title: its name in messages.
         query: what is searched with, such as "audio+text".
-        weights: which file has the published weights.
+        weights: which file has the published weights; a key of the configuration's `weights` in any case.
         published_dim: the published dimension of its embeddings.
         halves_embedding: whether audio and text have half of the dimension each, so that it must be even.
     """
@@ -115,7 +115,7 @@ class ModelEntry:
     implementation: str
     title: str
     query: str
-    weights: str
+    weights: str = "A checkpoint of one's own"
     published_dim: int = 4096
     halves_embedding: bool = False
 

@@ -31,6 +31,7 @@ from avpipe.features.types import Extractor, Features, Rows, Window
 from avpipe.features.vggish_frontend import to_mono
 from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks, decode_video, read_audio
+from avpipe.media.frames import RgbFrame
 from avpipe.registry import EXTRACTORS
 from avpipe.settings import Fidelity
 from avpipe.weights import load_weights
@@ -131,6 +132,8 @@ def _render_long(spec: ClipSpec, target: Path) -> None:
 
 def extractor_steps(name: str, films: Films) -> Steps:
     """All steps of one extractor, in order."""
+    if name not in _STEPS:
+        raise KeyError(f"{name} has no steps yet: add a function to {Path(__file__).name}, under @steps_of({name!r})")
     return {step: [_plain(value) for value in values] for step, values in _STEPS[name](films)}
 
 
@@ -139,22 +142,48 @@ def _plain(value: float | np.number) -> float:
 
 
 Named = Iterator[tuple[str, Sequence[float]]]
+Maker = Callable[[Films], Named]
+_STEPS: dict[str, Maker] = {}
 
 
+def steps_of(extractor: str) -> Callable[[Maker], Maker]:
+    """Say of which extractor a function gives the steps."""
+
+    def register(maker: Maker) -> Maker:
+        _STEPS[extractor] = maker
+        return maker
+
+    return register
+
+
+@steps_of("resnet152")
 def _resnet152(films: Films) -> Named:
+    return single_frames("resnet152", films, resnet152.SHORT_SIDE, resnet152.frame_tensor)
+
+
+def single_frames(name: str, films: Films, short_side: int, to_tensor: Callable[[RgbFrame], torch.Tensor]) -> Named:
+    """Steps of an extractor whose network sees one frame at a time.
+
+    Args:
+        name: of the extractor; its settings are `FrameSettings`.
+        films: of `make_films`.
+        short_side: of the frames, in pixels.
+        to_tensor: from a frame [H, W, 3] to the network's input.
+    """
     yield "decoded pictures", pictures_of(films["turned.mp4"])
-    for label, extractor in _both("resnet152"):
+    for label, extractor in _both(name):
         clip = Clip("a", films["turned.mp4"])
         windows = list(extractor.windows(clip))
-        rule, rotation = size_rule(clip.path, resnet152.SHORT_SIDE), extractor.settings.rotation
+        rule, rotation = size_rule(clip.path, short_side), extractor.settings.rotation
         every = decode_video(clip.path, rate_hz=None, size=rule, orientation=rotation)
-        frames = [key_of(resnet152.frame_tensor(frame)) for frame in every]
+        frames = [key_of(to_tensor(frame)) for frame in every]
         yield f"frames chosen{label}", frames_of(windows, frames, lambda tensor: [tensor])
-        yield f"pixels{label}", pixels(list(resized_frames(clip, extractor.settings, resnet152.SHORT_SIDE)))
+        yield f"pixels{label}", pixels(list(resized_frames(clip, extractor.settings, short_side)))
         yield f"network input{label}", numbers([window.tensor for window in windows])
-    yield from _network(build_extractor("resnet152", {"batch_size": 3}), films["long.avi"])
+    yield from _network(build_extractor(name, {"batch_size": 3}), films["long.avi"])
 
 
+@steps_of("resnext101")
 def _resnext101(films: Films) -> Named:
     yield "decoded pictures", pictures_of(films["turned.mp4"])
     for label, extractor in _both("resnext101"):
@@ -170,6 +199,7 @@ def _resnext101(films: Films) -> Named:
     yield from _network(build_extractor("resnext101", {"batch_size": 2}), films["demo.avi"])
 
 
+@steps_of("c3d")
 def _c3d(films: Films) -> Named:
     path = films["demo30.avi"]
     yield "decoded pictures", pictures_of(path)
@@ -184,6 +214,7 @@ def _c3d(films: Films) -> Named:
     yield from _network(build_extractor("c3d", {"batch_size": 2}), path)
 
 
+@steps_of("vggish")
 def _vggish(films: Films) -> Named:
     path = films["long.avi"]
     samples, rate_hz = read_audio(path)
@@ -208,6 +239,7 @@ def _vggish_resampled(samples: npt.NDArray[np.int16], rate_hz: int, resampler: A
     return resample(to_mono(samples), rate_hz, 16_000, resampler)
 
 
+@steps_of("selavi")
 def _selavi(films: Films) -> Named:
     path = films["long.avi"]
     yield "decoded pictures", pictures_of(path)
@@ -226,6 +258,7 @@ def _selavi(films: Films) -> Named:
     yield from _network(build_extractor("selavi", {"batch_size": 4, "window_frames": 2}), path)
 
 
+@steps_of("spectrogram")
 def _spectrogram(films: Films) -> Named:
     path = films["long.avi"]
     samples, rate_hz = read_audio(path)
@@ -241,16 +274,6 @@ def _spectrogram(films: Films) -> Named:
     _, done = run_network(build_extractor("spectrogram"), path)
     yield "decibels (below the loudest cell)", numbers([done["audio"].values])
     yield "decibels (pooled)", numbers([done["audio"].pooled])
-
-
-_STEPS: dict[str, Callable[[Films], Named]] = {
-    "resnet152": _resnet152,
-    "resnext101": _resnext101,
-    "c3d": _c3d,
-    "vggish": _vggish,
-    "selavi": _selavi,
-    "spectrogram": _spectrogram,
-}
 
 
 def _both(name: str) -> Iterator[tuple[str, Any]]:

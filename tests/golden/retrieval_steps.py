@@ -14,6 +14,7 @@ import torch
 from avpipe import versions
 from avpipe.demo.retrieval import plan_films, render_film
 from avpipe.jobs.retrieval import evaluate_run, index_run, select_pack_words, train_run
+from avpipe.registry import MODELS
 from avpipe.retrieval.packs import ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.build import import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
@@ -21,7 +22,6 @@ from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.settings import Run
 
 LENGTHS = (60, 40, 75, 90, 16, 33, 48, 64)
-MODELS = ("avlnet", "avlnet_text_tri", "avlnet_text_fused")
 
 
 def retrieval_fingerprints(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rules that the two networks of video_feature_extractor share: frame size, crop, unit length.
+"""The rules that networks of single frames and 3D ResNeXt-101 share: frame size, crop, unit length.
 
 Source: specs/extractors.md §1.2 and §2.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.features.settings import ResNet152Settings, ResNeXt101Settings
+from avpipe.features.settings import FrameSettings, ResNeXt101Settings
 from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
 from avpipe.media.frames import ChooseSize, RgbFrame
@@ -57,7 +57,7 @@ def centre_crop(frame: RgbFrame, side: int) -> RgbFrame:
     return np.ascontiguousarray(frame[top : top + side, left : left + side])
 
 
-def resized_frames(clip: Clip, settings: ResNet152Settings | ResNeXt101Settings, short_side: int) -> Iterator[RgbFrame]:
+def resized_frames(clip: Clip, settings: FrameSettings | ResNeXt101Settings, short_side: int) -> Iterator[RgbFrame]:
     """Decode a clip's pictures at `settings.rate_hz`, resized bicubically to a short side of so many pixels.
 
     Yields:

@@ -1,4 +1,4 @@
-"""The three AVLnet models behind one interface (`avpipe.retrieval.models.base.RetrievalModel`)."""
+"""The retrieval models behind one interface (`avpipe.retrieval.models.base.RetrievalModel`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the three AVLnet models have in common."""
+"""What the retrieval models have in common."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OBJECTIVES = ("retrieval", "pairwise")
 class RetrievalModel(nn.Module, ABC):
     """Embeds clips so that a dot product says how well a query fits a candidate (specs/avlnet.md §2.3).
 
-    State dicts have exactly the published names and shapes. Embeddings are not normalised.
+    State dicts of the published models have exactly the published names and shapes. Embeddings are not normalised.
 
     Attributes:
         name: its name in the registry, which says what it is searched with.
