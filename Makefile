@@ -8,7 +8,7 @@ INSTALL := $(VENV)/uv pip
 .PHONY: demo demo-all test install check format lock clean
 .DELETE_ON_ERROR:
 
-demo: install ## the whole chain on a small embedded dataset, ending in a result table; two minutes on two cores
+demo: install ## the whole chain on a small embedded dataset, ending in a result table; two to three minutes on two cores
 	$(VENV)/python -m avpipe demo --cores $(CORES)
 
 demo-all: install ## all methods and models on both full embedded datasets, and the README's figure of their results

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         help="run the whole chain on an embedded dataset",
         description="Make a small dataset, extract C3D and VGGish features with random weights, train and evaluate "
         "AVCA, its permuted control and two baselines with three seeds, and print the result and how long it took: "
-        "about two minutes on two cores.",
+        "two to three minutes on two cores.",
     )
     parser.add_argument(
         "--all",
