@@ -1,8 +1,12 @@
 """Shared fixtures."""
 
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # One thread a worker: two workers on two cores are faster than two threads each. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,3 +22,31 @@ def gpu() -> str:
     if os.environ.get("AVPIPE_REQUIRE_GPU") == "1":
         pytest.fail("AVPIPE_REQUIRE_GPU=1, but torch finds no GPU")
     pytest.skip("no GPU here")
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """`built_once(name, build)`: the folder that `build(folder)` filled, once for all workers; nobody changes it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def made(name: str, build: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not folder.exists():
+                unfinished = shared / f"{name}.unfinished"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                build(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer in the place of each network, for tests of what is around it; those of 70 million numbers take seconds."""
+    from small_networks import replace_networks
+
+    replace_networks(monkeypatch)

@@ -18,6 +18,7 @@ def clip(tmp_path_factory):
     return path
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_features_of_one_file(clip, tmp_path, capsys):
     assert main(["extract", str(clip), "vggish", str(tmp_path / "f.npz"), "--weights", "random:3"]) == 0
     stored = np.load(tmp_path / "f.npz")
@@ -28,6 +29,7 @@ def test_features_of_one_file(clip, tmp_path, capsys):
     assert not np.array_equal(extract(clip, "vggish", "random:4").values, features.values)
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_a_stretch_of_a_file(clip):
     whole = extract(clip, "c3d", "random:0")
     part = extract(clip, "c3d", "random:0", start=0.64, end=1.0)
@@ -37,6 +39,7 @@ def test_a_stretch_of_a_file(clip):
     assert not np.array_equal(part.values[0], whole.values[1])
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -56,6 +59,7 @@ def test_mistakes_are_one_line_and_a_status(clip, arguments, message, capsys):
     assert message in error and error.startswith("avpipe: ") and "Traceback" not in error
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_a_file_without_sound_has_no_vggish_features(tmp_path):
     spec = next(spec for spec in plan_demo() if spec.oddity == "no_sound")
     render_clip(spec, tmp_path / "silent.avi")
@@ -135,20 +139,18 @@ def test_networks_by_name():
     assert not network.training and sum(each.numel() for each in network.parameters()) == 72_141_184
 
 
-def test_a_spectrogram_needs_no_weights(tmp_path, capsys):
-    render_clip(next(spec for spec in plan_demo() if spec.oddity is None), tmp_path / "clip.avi")
+def test_a_spectrogram_needs_no_weights(clip, tmp_path, capsys):
     target = tmp_path / "clip.npz"
-    assert main(["extract", str(tmp_path / "clip.avi"), "spectrogram", str(target)]) == 0
+    assert main(["extract", str(clip), "spectrogram", str(target)]) == 0
     assert "no weights" in capsys.readouterr().out
     with np.load(target) as arrays:
         assert arrays["values"].shape[1] == 40 and len(arrays["times"]) == len(arrays["values"])
-    assert main(["extract", str(tmp_path / "clip.avi"), "spectrogram", str(target), "--weights", "some.pth"]) == 1
+    assert main(["extract", str(clip), "spectrogram", str(target), "--weights", "some.pth"]) == 1
     assert "has no network" in capsys.readouterr().err
 
 
-def test_settings_and_fidelity_of_one_file(tmp_path, capsys):
-    clip = tmp_path / "clip.avi"
-    render_clip(next(spec for spec in plan_demo() if spec.oddity is None), clip)
+@pytest.mark.usefixtures("small_networks")
+def test_settings_and_fidelity_of_one_file(clip, tmp_path, capsys):
     plain = ["extract", str(clip), "c3d", str(tmp_path / "clip.npz"), "--weights", "random:0"]
 
     def rows(*more):

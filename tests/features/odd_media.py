@@ -37,7 +37,10 @@ SOUND = "sine=frequency=440:sample_rate=16000:duration=2"
 # B-frames and a key frame every half second, as in films at large; the encoder's look-ahead costs most of the time.
 H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 12 -pix_fmt yuv420p"
 
-# For the hour-long file: fewer frames than published, since an hour of them takes long, and small batches, so that two
+RICH = ("192x144", "quad")
+"""Pictures and sound with which a quarter of an hour holds as many bytes as an hour of `build_long`'s own."""
+
+# For the long file: fewer frames than published, since all of them take long, and small batches, so that two
 # minutes fill whatever waits.
 THRIFTY: dict[str, dict[str, object]] = {
     "resnet152": {"rate_hz": 0.25, "batch_size": 2},
@@ -307,10 +310,10 @@ def word(outcome: Outcome) -> int | str:
     return rows
 
 
-def build_long(target: Path, seconds: int) -> None:
+def build_long(target: Path, seconds: int, size: str = "96x72", layout: str = "mono") -> None:
     """A film of any length in a few seconds: 1 picture and 16,000 samples a second."""
-    film(f"testsrc2=size=96x72:rate=1:duration={seconds}", f"sine=sample_rate=16000:duration={seconds}",
-         f"{H264} -c:a flac")(target)  # fmt: skip
+    film(f"testsrc2=size={size}:rate=1:duration={seconds}",
+         f"sine=sample_rate=16000:duration={seconds},aformat=channel_layouts={layout}", f"{H264} -c:a flac")(target)  # fmt: skip
 
 
 def peak_megabytes(name: str, path: Path) -> float:

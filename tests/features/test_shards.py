@@ -17,6 +17,9 @@ from avpipe.inventory.probing import ProbedClip
 from avpipe.inventory.status import ClipStatus, read_statuses
 
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """Three ordinary clips and one shorter than a VGGish example."""

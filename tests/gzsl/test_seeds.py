@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -55,6 +56,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copied(trained: Path, folder: Path, seeds: tuple[int, ...]) -> None:
+    """As after `train(folder, seeds)`: these seeds of the trained folder."""
+    for seed in seeds:
+        shutil.copytree(trained / f"seed{seed}", folder / f"seed{seed}")
+
+
 def test_a_seed_is_the_same_alone_or_among_others(trained: Path, tmp_path: Path) -> None:
     for seed in reversed(SEEDS):
         train(tmp_path, (seed,))
@@ -80,7 +87,7 @@ def test_side_by_side_as_on_a_gpu_gives_the_same_bits(
 
 
 def test_finished_stages_are_kept_and_others_repeated(trained: Path, tmp_path: Path) -> None:
-    train(tmp_path, SEEDS[:2])
+    copied(trained, tmp_path, SEEDS[:2])
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
     (stage_folder(tmp_path, 6, 2) / "stage.json").unlink()
     train(tmp_path)
@@ -289,8 +296,10 @@ def test_a_checkpoint_of_another_method_stage_or_with_a_flipped_bit_is_refused(t
 
 
 @pytest.mark.parametrize("change", [{"beta": None}, {"best_epoch": -1}, {"best_epoch": "1"}, {"learning_rates": None}])
-def test_a_stage_file_that_was_tampered_with_is_not_believed(change: dict[str, Any], tmp_path: Path) -> None:
-    train(tmp_path, (5,))
+def test_a_stage_file_that_was_tampered_with_is_not_believed(
+    change: dict[str, Any], trained: Path, tmp_path: Path
+) -> None:
+    copied(trained, tmp_path, (5,))
     path = stage_folder(tmp_path, 5, 1) / "stage.json"
     good = path.read_bytes()
     path.write_text(json.dumps(json.loads(good) | change))
@@ -298,8 +307,8 @@ def test_a_stage_file_that_was_tampered_with_is_not_believed(change: dict[str, A
     assert path.read_bytes() == good
 
 
-def test_stage_2_wants_stage_1_of_its_own_seed_and_settings(tmp_path: Path) -> None:
-    train(tmp_path, (5,))
+def test_stage_2_wants_stage_1_of_its_own_seed_and_settings(trained: Path, tmp_path: Path) -> None:
+    copied(trained, tmp_path, (5,))
     options: dict[str, Any] = {"stage1": stage_folder(tmp_path, 5, 1) / "stage.json", "device": "cpu", "threads": 1}
     with pytest.raises(AvpipeError, match="found one of seed 5\\."):
         training.train_stage2(

@@ -20,11 +20,19 @@ def record():
     return make_record(evaluations, synthetic=True, published={"hm": {"value": 41.34}})
 
 
+@pytest.fixture(scope="module")
+def plotted(record, tmp_path_factory):
+    """A folder with both figures of the record, each under its function's name."""
+    folder = tmp_path_factory.mktemp("plotted")
+    for plot in (plot_results, plot_beta_curves):
+        plot(record, folder / f"{plot.__name__}.svg")
+    return folder
+
+
 @pytest.mark.parametrize("plot", [plot_results, plot_beta_curves])
-def test_the_same_results_give_the_same_bytes(plot, record, tmp_path):
-    for name in ("1.svg", "2.svg"):
-        plot(record, tmp_path / name)
-    assert (tmp_path / "1.svg").read_bytes() == (tmp_path / "2.svg").read_bytes()
+def test_the_same_results_give_the_same_bytes(plot, record, plotted, tmp_path):
+    plot(record, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (plotted / f"{plot.__name__}.svg").read_bytes()
 
 
 def comments(path):
@@ -32,9 +40,8 @@ def comments(path):
     return re.findall(r"<!-- (.*?) -->", path.read_text(), re.DOTALL)
 
 
-def test_every_method_form_and_warning_is_in_the_figure(record, tmp_path):
-    plot_results(record, tmp_path / "r.svg")
-    texts = comments(tmp_path / "r.svg")
+def test_every_method_form_and_warning_is_in_the_figure(plotted):
+    texts = comments(plotted / "plot_results.svg")
     for method in METHODS:
         assert texts.count(method) == 6  # three forms on two benchmarks
     assert [texts.count(form) for form in ("corrected", "published", "permuted")] == [16, 17, 16]  # one in the legend
@@ -60,9 +67,8 @@ def test_missing_figures_leave_gaps(tmp_path):
     plot_beta_curves(make_record([]), tmp_path / "none.svg")
 
 
-def test_curves_of_methods_without_controls(record, tmp_path):
-    plot_beta_curves(record, tmp_path / "b.svg")
-    texts = comments(tmp_path / "b.svg")
+def test_curves_of_methods_without_controls(plotted):
+    texts = comments(plotted / "plot_beta_curves.svg")
     assert texts.count("avca, corrected") == texts.count("avca, published") == 2
     assert "avca, permuted" not in texts and "not calibrated" not in texts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -30,22 +31,34 @@ class Recorded:
         assert spec is not None and spec.loader is not None
         self.recipe = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.recipe)
+        self._weights: dict[str, dict[str, torch.Tensor]] = {}
+        self._models: dict[str, RetrievalModel] = {}
+        self._numbers: dict[str, dict[str, np.ndarray]] = {}
 
     def shapes(self, name: str, which: str = "shapes") -> dict[str, list[int]]:
         return self.kinds[KINDS[name]][which]
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
-        return {key: torch.tensor(each) for key, each in self.recipe.state_dict(self.shapes(name)).items()}
+        """The records' weights of a model; made once, and nobody changes them."""
+        if name not in self._weights:
+            state = self.recipe.state_dict(self.shapes(name))
+            self._weights[name] = {key: torch.tensor(each) for key, each in state.items()}
+        return self._weights[name]
 
     def numbers(self, file: str) -> dict[str, np.ndarray]:
-        with np.load(FOLDER / file) as stored:
-            return dict(stored)
+        """The recorded numbers of a file; read once, and nobody changes them."""
+        if file not in self._numbers:
+            with np.load(FOLDER / file) as stored:
+                self._numbers[file] = dict(stored)
+        return self._numbers[file]
 
     def model(self, name: str) -> RetrievalModel:
-        """The model at D = 64 with the records' weights, in eval mode."""
-        model = models.build(name, embedding_dim=64)
-        load_published(model, self.weights(name))
-        return model.eval()
+        """A model of one's own at D = 64 with the records' weights, in eval mode."""
+        if name not in self._models:
+            model = models.build(name, embedding_dim=64)
+            load_published(model, self.weights(name))
+            self._models[name] = model.eval()
+        return copy.deepcopy(self._models[name])
 
 
 def relative(found: torch.Tensor, expected: Any) -> float:
