@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -58,15 +59,22 @@ SPREAD = ("test_incremental", "test_bad_input", "test_plan")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the workflow; order and group all for pytest-xdist.
-
-    What takes longest comes first, so that no worker is left with it at the end. Tests of one module go to one worker,
-    which makes their common fixtures once.
-    """
+    """Mark the tests of the workflow; what takes longest comes first, so that no worker is left with it at the end."""
     workflow = Path(__file__).parent / "workflow"
     for item in items:
         if workflow in item.path.parents:
             item.add_marker(pytest.mark.workflow)
-        if item.path.stem not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
     items.sort(key=lambda item: (item.get_closest_marker("workflow") is None, item.get_closest_marker("slow") is None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of one module go to one worker, which makes their common fixtures once; those of SPREAD to any."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.split("::", 1)[0]
+            return nodeid if Path(module).stem in SPREAD else module
+
+    return ByModule(config, log)
