@@ -5,14 +5,17 @@ VENV := .venv/bin
 # Bytecode is compiled once at installation: without it every start of Snakemake costs three times as much.
 INSTALL := $(VENV)/uv pip
 
-.PHONY: demo test install check format lock clean
+.PHONY: demo test test-fast install check format lock clean
 .DELETE_ON_ERROR:
 
 demo: install ## the whole chain on the embedded dataset, ending in a result table
 	$(VENV)/python -m avpipe demo --cores $(CORES)
 
 test: install ## every test
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n $(CORES)
+
+test-fast: install ## what takes a second or two: no Snakemake, no big networks, no long media
+	$(VENV)/python -m pytest -n $(CORES) -m "not workflow and not slow"
 
 install: .venv/installed
 

@@ -242,6 +242,7 @@ def check(report: dict[str, Any], wanted: dict[str, Any]) -> None:
             ), mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", supported())
 def test_the_figures_are_those_of_a_direct_computation(
     method: str, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -88,6 +88,7 @@ def terminate_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(AVCA, "after_step", after_step)
 
 
+@pytest.mark.slow
 def test_learns_and_generalises(tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"epochs": 4, "batches_per_epoch": 40, "batch_size": 32})
     first = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
@@ -244,6 +245,7 @@ def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
         training.train_stage2(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_process_of_its_own(number: int, tmp_path: Path, uninterrupted: Path) -> None:
     """From outside: exit code 143 within 10 seconds, nothing but the resume file, and the same result afterwards."""
