@@ -31,4 +31,4 @@ include: "rules/retrieval.smk"
 rule all:
     default_target: True
     input:
-        collect("<results>/{dataset}/eval.json", dataset="demo_gzsl"),
+        collect("<results>/{dataset}/eval.json", dataset="demo"),

@@ -5,9 +5,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from avpipe import versions
+from avpipe.demo.datasets import RETRIEVAL_FOLDER, ZERO_SHOT
 from avpipe.devices import wants_gpu
 from avpipe.errors import AvpipeError
-from avpipe.plan import DEMO_FOLDER, DEMO_VIDEOS, DEMO_WORDS, Plan
+from avpipe.plan import Plan
 from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
@@ -28,6 +29,7 @@ PUBLISHED = os.path.relpath(Path(workflow.basedir) / "config" / "published_gzsl.
 wildcard_constraints:
     # A name that the configuration lacks is told by Plan.dataset.
     dataset=NAME,
+    demo="|".join(ZERO_SHOT),
     shard=r"\d{4}",
     split=NAME,
     features=NAME,

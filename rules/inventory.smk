@@ -3,12 +3,12 @@
 
 rule make_demo:
     output:
-        videos=directory(DEMO_VIDEOS),
-        words=DEMO_WORDS,
+        videos=directory("resources/{demo}/videos"),
+        words="resources/{demo}/word_embeddings_demo_normed.npy",
     log:
-        "<logs>/make_demo.log",
+        "<logs>/make_demo/{demo}.log",
     benchmark:
-        "<benchmarks>/make_demo.tsv"
+        "<benchmarks>/make_demo/{demo}.tsv"
     conda:
         "../envs/avpipe.yaml"
     threads: 2
@@ -18,14 +18,14 @@ rule make_demo:
     params:
         stage=versions.MAKE_DEMO,
     message:
-        "Making the videos of the embedded dataset"
+        "Making the videos of the embedded dataset {wildcards.demo}"
     script:
         "../workflow/scripts/make_demo.py"
 
 
 rule make_retrieval_demo:
     output:
-        directory(DEMO_FOLDER),
+        directory(RETRIEVAL_FOLDER),
     log:
         "<logs>/make_retrieval_demo.log",
     benchmark:

@@ -50,3 +50,23 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     from small_networks import replace_networks
 
     replace_networks(monkeypatch)
+
+
+# Their tests need nothing that one worker would have to make for itself.
+SPREAD = ("test_incremental", "test_bad_input", "test_plan")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the workflow; order and group all for pytest-xdist.
+
+    What takes longest comes first, so that no worker is left with it at the end. Tests of one module go to one worker,
+    which makes their common fixtures once.
+    """
+    workflow = Path(__file__).parent / "workflow"
+    for item in items:
+        if workflow in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
+        if item.path.stem not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: (item.get_closest_marker("workflow") is None, item.get_closest_marker("slow") is None))

@@ -1,9 +1,11 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from avpipe.cli import main
+from avpipe.cli import demo, main
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
@@ -81,6 +83,47 @@ def test_show_prints_notices_and_figures(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS: c3d" in printed and "3.00" in printed and "[x]: no_audio (why)" in printed
     assert main(["show", str(tmp_path / "gone.json")]) == 1
+
+
+@pytest.fixture
+def demo_runs(tmp_path, monkeypatch):
+    """What `avpipe demo` starts and shows, with nothing run."""
+    runs = []
+
+    def run(command, *, check):
+        runs.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo.subprocess, "run", run)
+    monkeypatch.setattr(demo, "show_result", lambda path: runs.append(str(path)))
+    return runs
+
+
+def test_demo_runs_the_small_dataset_and_tells_how_long_it_took(demo_runs, capsys):
+    assert main(["demo", "--cores", "2"]) == 0
+    small = "results/demo/eval.json"
+    assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", small], small]
+    assert "The demo took 0 seconds." in capsys.readouterr().out
+
+
+def test_demo_all_runs_both_full_datasets_at_once(demo_runs):
+    assert main(["demo", "--all", "--cores", "2"]) == 0
+    both = ["results/demo_gzsl/eval.json", "results/demo_retrieval/eval.json"]
+    assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", *both], *both]
+
+
+def test_a_demo_that_fails_shows_nothing(demo_runs, monkeypatch, capsys):
+    monkeypatch.setattr(demo.subprocess, "run", lambda command, *, check: subprocess.CompletedProcess(command, 3))
+    assert main(["demo"]) == 3
+    assert demo_runs == [] and capsys.readouterr().out == ""
+
+
+def test_demo_outside_of_a_clone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 1
+    assert "There is no Snakefile here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "not json"])

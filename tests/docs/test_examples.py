@@ -52,13 +52,13 @@ def extractor(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         plan, folder = Plan(yaml.safe_load(configuration), Path(root)), Path(folder)
         render_clip(next(spec for spec in plan_demo() if spec.oddity is None), folder / "clip.avi")
         first, again = (extract(folder / "clip.avi", name, "random:0", settings={"rate_hz": 5}) for _ in range(2))
-        plan.require("demo_gzsl")
+        plan.require("demo")
         exec(steps, vars(extractor_steps))
         print(json.dumps({
             "package": avpipe.__file__,
             "names": names(),
-            "extractors": plan.extractors("demo_gzsl"),
-            "weights": plan.weights("demo_gzsl", name),
+            "extractors": plan.extractors("demo"),
+            "weights": plan.weights("demo", name),
             "shapes": [first.values.shape, first.pooled.shape, first.times.shape],
             "lengths": np.linalg.norm(first.values, axis=1).tolist(),
             "varied": float(first.values.std(axis=0).max()),

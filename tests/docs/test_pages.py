@@ -82,3 +82,9 @@ def test_the_workflow_page_has_every_rule() -> None:
     table = (ROOT / "docs" / "workflow.md").read_text(encoding="utf-8").split("| file | rules |")[1].split("\n\n")[0]
     named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", "|".join(line.split("|")[:3]))}
     assert named == rules  # extract_<extractor> is one rule for each entry of the registry
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_targets_stand_before_configfile(page: Path) -> None:
+    """Snakemake would take a target that follows for another configuration file."""
+    assert not re.findall(r"--configfile [^`\n]* results/", page.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import get_args
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from avpipe.demo import zero_shot
 from avpipe.demo.classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, word_vectors
+from avpipe.demo.datasets import MADE_FOLDERS, SMALL, ZERO_SHOT
 from avpipe.demo.render import SAMPLE_RATE_HZ, draw_variation, picture, sound
 from avpipe.demo.splits import differing_files, main
 from avpipe.demo.zero_shot import (
@@ -27,8 +29,10 @@ from avpipe.demo.zero_shot import (
     render_clip,
 )
 from avpipe.gzsl.class_split import ClassNames
+from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.words import class_vectors, read_names, read_words
+from avpipe.sources.settings import Synthetic
 
 REPOSITORY = Path(__file__).parents[2]
 PLAN = plan_demo()
@@ -58,8 +62,21 @@ def test_plan_is_in_ucfs_shape():
     assert plan_demo() == PLAN
 
 
-def test_there_is_one_clip_of_each_oddity_and_no_class_has_two():
-    odd_clips = [spec for spec in PLAN if spec.oddity]
+def test_small_plan_has_half_of_the_clips():
+    small = plan_demo(SMALL)
+    assert len(small) == 96 and Counter(Counter(spec.demo for spec in small).values()) == {4: 24}
+    ordinary = {spec for spec in small if spec.oddity is None}
+    assert len(ordinary) == 90 and ordinary - set(PLAN) == set(), "a clip of both plans is the same clip"
+
+
+def test_every_synthetic_source_lies_somewhere():
+    assert list(MADE_FOLDERS) == list(get_args(Synthetic.model_fields["dataset"].annotation))
+    assert MADE_FOLDERS["zero_shot_small"] != MADE_FOLDERS["gzsl"]
+
+
+@pytest.mark.parametrize("dataset", ZERO_SHOT.values(), ids=list(ZERO_SHOT))
+def test_there_is_one_clip_of_each_oddity_and_no_class_has_two(dataset):
+    odd_clips = [spec for spec in plan_demo(dataset) if spec.oddity]
     assert sorted(spec.oddity for spec in odd_clips) == sorted(Oddity)
     assert len({spec.demo for spec in odd_clips}) == len(Oddity)
 
@@ -92,24 +109,39 @@ def test_published_alignment_differs_in_the_demo():
     assert (correct != published).any(axis=1).sum() > 12
 
 
-def test_split_files_in_the_repository_are_in_step_with_the_plan():
-    folder = REPOSITORY / "config/splits/demo_gzsl"
-    assert differing_files(folder) == [], "run python -m avpipe.demo.splits --write"
-    assert read_split(folder, "main_split") == demo_split()
+@pytest.mark.parametrize("dataset", ZERO_SHOT.values(), ids=list(ZERO_SHOT))
+def test_split_files_in_the_repository_are_in_step_with_the_plan(dataset):
+    folder = REPOSITORY / "config/splits" / dataset.name
+    assert differing_files(folder, dataset) == [], "run python -m avpipe.demo.splits --write"
+    assert read_split(folder, "main_split") == demo_split(dataset)
 
 
-def test_out_of_step_files_are_noticed_and_mended(tmp_path, capsys):
-    shutil.copytree(REPOSITORY / "config/splits/demo_gzsl", tmp_path, dirs_exist_ok=True)
-    (tmp_path / "class-split/all_class.txt").write_text("Other\n")
-    (tmp_path / "class-split" / NAMES_FILE).unlink()
+@pytest.mark.parametrize("name", ZERO_SHOT)
+def test_out_of_step_files_are_noticed_and_mended(tmp_path, capsys, name):
+    shutil.copytree(REPOSITORY / "config/splits", tmp_path, dirs_exist_ok=True)
+    (tmp_path / name / "class-split/all_class.txt").write_text("Other\n")
+    (tmp_path / name / "class-split" / NAMES_FILE).unlink()
     assert main(["--folder", str(tmp_path)]) == 1
     assert f"class-split/all_class.txt, class-split/{NAMES_FILE}" in capsys.readouterr().err
     assert main(["--folder", str(tmp_path), "--write"]) == 0
     assert main(["--folder", str(tmp_path)]) == 0
 
 
-def test_no_scene_is_on_both_sides_of_the_split():
-    split = demo_split()
+@pytest.mark.parametrize("dataset", ZERO_SHOT.values(), ids=list(ZERO_SHOT))
+def test_every_class_of_a_subset_has_a_clip_that_gives_features(dataset):
+    failing = {Oddity.NO_SOUND, Oddity.TRUNCATED, Oddity.EMPTY, Oddity.SHORT}
+    failed = {spec.clip_id for spec in plan_demo(dataset) if spec.oddity in failing}
+    split = demo_split(dataset)
+    assert set().union(*split.clips.values()) == {spec.clip_id for spec in plan_demo(dataset)}
+    for subset in SUBSETS:
+        left = {label for clip_id, label in split.clips[subset].items() if clip_id not in failed}
+        assert left == set(split.classes[subset])
+    assert {len(split.classes[f"stage_{subset}"]) for subset in ("1_val_unseen", "2_test_unseen")} == {6}
+
+
+@pytest.mark.parametrize("dataset", ZERO_SHOT.values(), ids=list(ZERO_SHOT))
+def test_no_scene_is_on_both_sides_of_the_split(dataset):
+    split = demo_split(dataset)
     scenes = {subset: {clip.rsplit("_", 1)[0] for clip in clips} for subset, clips in split.clips.items()}
     for train in ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen"):
         for test in ("stage_2_test_seen", "stage_2_test_unseen"):
@@ -220,8 +252,8 @@ def test_clips_of_a_group_share_the_scene_only():
 def test_dataset_folder_has_everything_and_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
     few = [odd(Oddity.EMPTY), odd(Oddity.TRUNCATED), *PLAN[:3]]  # all 192 take 10 s on two cores
     split = demo_split()
-    monkeypatch.setattr(zero_shot, "plan_demo", lambda: few)
-    monkeypatch.setattr(zero_shot, "demo_split", lambda: split)
+    monkeypatch.setattr(zero_shot, "plan_demo", lambda dataset: few)
+    monkeypatch.setattr(zero_shot, "demo_split", lambda dataset: split)
     assert make_demo(tmp_path / "one", workers=1) == few
     make_demo(tmp_path / "two", workers=2)
     contents = [

@@ -1,10 +1,8 @@
 """One small dataset, run once for all tests of this folder; each test works on a copy of the results."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from project import Project, new_project, small_settings, write_split, write_words
 
 from avpipe.demo.zero_shot import plan_demo, render_clip
@@ -15,12 +13,6 @@ ROLES = {
 }
 CLASSES = 7
 CLIPS_PER_CLASS = 4
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.workflow)
 
 
 def build(folder: Path, **gzsl) -> Project:
@@ -43,17 +35,9 @@ def build(folder: Path, **gzsl) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id) -> Project:
-    """The small dataset, run to its end once for all workers; never changed, only copied."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own if worker_id == "master" else own.parent) / "finished"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "done").exists():
-            shutil.rmtree(folder / "project", ignore_errors=True)
-            build(folder / "project").run()
-            (folder / "done").touch()
-    return Project(folder / "project")
+def finished(built_once) -> Project:
+    """The small dataset, run to its end; never changed, only copied."""
+    return Project(built_once("finished", lambda folder: build(folder / "project").run()) / "project")
 
 
 @pytest.fixture

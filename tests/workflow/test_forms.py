@@ -107,8 +107,9 @@ def test_one_word_asks_for_the_published_form_alone(project):
 
 
 def test_the_table_of_all_datasets_also_has_those_that_were_not_run(project):
-    # The embedded dataset's data are always at hand; it would be run.
-    (project.folder / "config/datasets/demo_gzsl.yaml").unlink()
+    # The embedded datasets' data are always at hand; they would be run.
+    for name in ("demo", "demo_gzsl"):
+        (project.folder / f"config/datasets/{name}.yaml").unlink()
     assert project.ran(target="results/gzsl_table.md") == {"Writing results/gzsl_table.md"}
     table = (project.folder / "results/gzsl_table.md").read_text()
     assert "small, main_split: HM" in table and "ucf_gzsl, cls_split: HM" in table

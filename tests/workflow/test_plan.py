@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from project import new_project, small_settings, write_split, write_words
+from project import ROOT, jobs_in, new_project, small_settings, write_split, write_words
 
 from avpipe.errors import AvpipeError
 from avpipe.plan import Plan
@@ -75,6 +75,41 @@ def test_no_method(project):
 def test_a_path_that_no_file_system_takes(project):
     project.change_settings(word_vectors="x" * 5000)
     assert "the class vectors: looked for" in refusal(project)
+
+
+def test_the_demo_is_small():
+    plan = Plan({}, ROOT)
+    assert plan.extractors("demo") == ["c3d", "vggish"] and plan.shards("demo") == ["0000"]
+    assert [experiment[1:] for experiment in plan.dataset("demo").gzsl.experiments()] == [
+        ("cls_features", "avca", "corrected"),
+        ("cls_features", "avca", "permuted"),
+        ("cls_features", "apn", "corrected"),
+        ("cls_features", "avgzslnet", "corrected"),
+    ]
+    assert plan.dataset("demo").gzsl.seeds == [0, 1, 2]
+
+
+def test_every_job_of_the_demo_which_is_what_runs_unasked(project):
+    """Every job takes seconds to start, so the demo has no more than these."""
+    benchmark = "demo, main_split, cls_features"
+    experiments = ("avca (corrected)", "avca (permuted)", "apn (corrected)", "avgzslnet (corrected)")
+    done = project.snakemake("-n")
+    assert jobs_in(done.stdout + done.stderr) == {
+        "Making the videos of the embedded dataset demo",
+        "Listing the clips of demo, shard 0000",
+        "Probing the files of demo, shard 0000",
+        "Checking the weights of c3d for demo",
+        "Checking the weights of vggish for demo",
+        "Extracting C3D features of demo, shard 0000",
+        "Extracting VGGish features of demo, shard 0000",
+        "Accounting for every clip of demo",
+        "Checking how many clips of demo are missing or damaged",
+        "Writing the class split main_split of demo",
+        f"Building the folder tree of {benchmark}",
+        *(f"Training {experiment} on {benchmark}" for experiment in experiments),
+        *(f"Testing {experiment} on {benchmark}" for experiment in experiments),
+        "Writing results/demo/eval.json",
+    }
 
 
 def test_a_dataset_that_does_not_exist(project):

@@ -1,8 +1,9 @@
-"""Make the videos and class vectors of the embedded dataset."""
+"""Make the videos and class vectors of an embedded dataset for zero-shot learning."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avpipe.demo.datasets import ZERO_SHOT
 from avpipe.jobs.inventory import make_demo
 from avpipe.logs import job_logging, job_name
 
@@ -10,4 +11,5 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    make_demo(Path(snakemake.output.videos).parent, workers=snakemake.threads)
+    dataset = ZERO_SHOT[snakemake.wildcards.demo]
+    make_demo(Path(snakemake.output.videos).parent, dataset, workers=snakemake.threads)

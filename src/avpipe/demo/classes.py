@@ -1,4 +1,4 @@
-"""The 24 classes of the embedded dataset: what is seen and heard, and word vectors of the same factors.
+"""The 24 classes of the embedded zero-shot datasets: what is seen and heard, and word vectors of the same factors.
 
 A class is a combination of five factors, and its word vector is the sum of one random unit vector per factor
 value. So whoever learns from seen classes how each factor looks or sounds can recognise a class never seen:

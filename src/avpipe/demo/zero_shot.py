@@ -1,8 +1,8 @@
-"""The embedded dataset demo_gzsl: small videos in UCF-101's shape that the pipeline makes for itself.
+"""The embedded datasets demo_gzsl and demo: small videos in UCF-101's shape that the pipeline makes for itself.
 
 `plan_demo` decides, `render_clip` draws one clip, `make_demo` writes everything. The plan is the same on
 every machine, and the same library versions give the same bytes. Six clips are out of the ordinary, so that
-every run meets them.
+every run meets them. demo has half of the clips of demo_gzsl: one of each scene instead of two.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from avpipe.demo.classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, DemoClass, word_vectors
+from avpipe.demo.datasets import FULL, N_GROUPS, ZeroShotDataset
 from avpipe.demo.encode import encode
 from avpipe.demo.render import Variation, draw_variation, name_seed, picture, sound
 from avpipe.gzsl.data import SUBSETS
@@ -28,7 +29,6 @@ SPLIT_NAME = "main_split"
 VIDEO_FOLDER = "videos"
 WORDS_FILE = "word_embeddings_demo_normed.npy"
 NAMES_FILE = "demo_w2v_class_names.csv"
-_GROUPS, _CLIPS_PER_GROUP = 4, 2
 _FEWEST_FRAMES, _MOST_FRAMES = 27, 32  # 1.08 s is surely one window of VGGish, 32 frames are two of C3D
 _SHORT_FRAMES = 20  # 0.8 s: a window of C3D (0.64 s), none of VGGish (0.975 s)
 
@@ -44,7 +44,8 @@ class Oddity(StrEnum):
     VARIABLE_RATE = "variable_rate"
 
 
-# Spread over subsets, so that each accounts for something; no class loses more than one clip.
+# By class, group and clip, or the group's last clip where it has fewer. Spread over subsets, so that each accounts
+# for something; no class loses more than one clip, and none the only one that a subset has of it.
 _ODDITIES = {
     (TRAIN[0], 1, 2): Oddity.NO_SOUND,
     (VAL_UNSEEN[0], 2, 1): Oddity.TRUNCATED,
@@ -87,14 +88,21 @@ class ClipSpec:
         return draw_variation(name_seed(f"{self.demo.name} g{self.group:02}"), name_seed(self.clip_id))
 
 
-def plan_demo() -> list[ClipSpec]:
-    """The 192 clips, 8 of each of 24 classes, sorted by clip id; pure."""
+def plan_demo(dataset: ZeroShotDataset = FULL) -> list[ClipSpec]:
+    """The clips, sorted by clip id; pure.
+
+    Args:
+        dataset: demo_gzsl has 192, 8 of each of 24 classes; demo has 96, 4 of each.
+    """
+    oddities = {
+        (demo, group, min(clip, dataset.clips_per_group)): oddity for (demo, group, clip), oddity in _ODDITIES.items()
+    }
     specs = []
     for demo in ALL:
-        for group in range(1, _GROUPS + 1):
-            for clip in range(1, _CLIPS_PER_GROUP + 1):
+        for group in range(1, N_GROUPS + 1):
+            for clip in range(1, dataset.clips_per_group + 1):
                 clip_id = f"v_{demo.name}_g{group:02}_c{clip:02}"
-                oddity = _ODDITIES.get((demo, group, clip))
+                oddity = oddities.get((demo, group, clip))
                 n_frames = _FEWEST_FRAMES + name_seed(f"{clip_id} frames") % (_MOST_FRAMES - _FEWEST_FRAMES + 1)
                 if oddity is Oddity.SHORT:
                     n_frames = _SHORT_FRAMES
@@ -104,7 +112,7 @@ def plan_demo() -> list[ClipSpec]:
     return sorted(specs, key=lambda spec: spec.clip_id)
 
 
-def demo_split() -> Split:
+def demo_split(dataset: ZeroShotDataset = FULL) -> Split:
     """The class split of the plan, every clip in it, odd ones too: a split lists what ought to be there.
 
     Of classes trained in stage 1, groups 1 and 2 train, 3 validates, 4 tests; of classes unseen in stage 1,
@@ -114,16 +122,16 @@ def demo_split() -> Split:
     trained = {demo.name for demo in TRAIN}
     unseen = {demo.name for demo in VAL_UNSEEN}
     clips: dict[str, dict[str, str]] = {subset: {} for subset in SUBSETS}
-    for spec in plan_demo():
+    for spec in plan_demo(dataset):
         name = spec.demo.name
         if name not in trained | unseen:
             subset = "stage_2_test_unseen"
-        elif spec.group == _GROUPS:
+        elif spec.group == N_GROUPS:
             subset = "stage_2_test_seen"
         elif name in unseen:
             subset = "stage_1_val_unseen"
         else:
-            subset = "stage_1_val_seen" if spec.group == _GROUPS - 1 else "stage_1_train"
+            subset = "stage_1_val_seen" if spec.group == N_GROUPS - 1 else "stage_1_train"
         clips[subset][spec.clip_id] = name
         if subset in STAGE_2_PARTS:
             clips["stage_2_train"][spec.clip_id] = name
@@ -131,30 +139,33 @@ def demo_split() -> Split:
     return Split(SPLIT_NAME, tuple(sorted(demo.name for demo in ALL)), classes, clips)
 
 
-def write_demo_split(root: str | os.PathLike[str]) -> None:
+def write_demo_split(root: str | os.PathLike[str], dataset: ZeroShotDataset = FULL) -> None:
     """Write `root`/class-split: the lists of `demo_split` and the table of word2vec names."""
-    write_class_split(demo_split(), root)
+    write_class_split(demo_split(dataset), root)
     write_names(Path(root) / "class-split" / NAMES_FILE, {demo.name: demo.phrase for demo in ALL})
 
 
-def make_demo(folder: str | os.PathLike[str], *, workers: int | None = None) -> list[ClipSpec]:
-    """Write the dataset: `folder`/videos/<Class>/<clip>, `folder`/class-split/…,
+def make_demo(
+    folder: str | os.PathLike[str], dataset: ZeroShotDataset = FULL, *, workers: int | None = None
+) -> list[ClipSpec]:
+    """Write a dataset: `folder`/videos/<Class>/<clip>, `folder`/class-split/…,
     `folder`/word_embeddings_demo_normed.npy.
 
     The folder appears whole or not at all and replaces an older one. Takes some seconds.
 
     Args:
         folder: belongs to the dataset alone.
+        dataset: which.
         workers: threads (FFmpeg and numpy leave Python's lock); None: one per core.
 
     Returns:
         The plan that was carried out.
     """
-    specs = plan_demo()
+    specs = plan_demo(dataset)
     with atomic_directory(folder) as temporary, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         videos = temporary / VIDEO_FOLDER
         list(pool.map(lambda spec: render_clip(spec, videos / spec.relative_path), specs))
-        write_demo_split(temporary)
+        write_demo_split(temporary, dataset)
         write_words(temporary / WORDS_FILE, word_vectors())
     return specs
 

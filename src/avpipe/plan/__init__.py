@@ -3,7 +3,6 @@
 Nothing here imports Snakemake, torch or a media library: it is read at every start of Snakemake.
 """
 
-from avpipe.plan.project import DEMO_FOLDER, DEMO_VIDEOS, DEMO_WORDS
 from avpipe.plan.workflow import Plan
 
-__all__ = ["DEMO_FOLDER", "DEMO_VIDEOS", "DEMO_WORDS", "Plan"]
+__all__ = ["Plan"]

@@ -10,12 +10,9 @@ from typing import Any
 from avpipe.config.catalogue import read_catalogue
 from avpipe.config.load import load_config
 from avpipe.config.models import Dataset
+from avpipe.demo.datasets import MADE_FOLDERS
 from avpipe.errors import AvpipeError
 from avpipe.sources.settings import Synthetic
-
-DEMO_VIDEOS = "resources/demo_gzsl/videos"
-DEMO_WORDS = "resources/demo_gzsl/word_embeddings_demo_normed.npy"
-DEMO_FOLDER = "resources/demo_retrieval"
 
 
 class Project:
@@ -52,10 +49,9 @@ class Project:
         return isinstance(self.dataset(dataset).source, Synthetic)
 
     def made_folder(self, dataset: str) -> str:
-        """Where an embedded dataset lies."""
+        """Where an embedded dataset's clips are listed; without a meaning for others."""
         source = self.dataset(dataset).source
-        is_retrieval = isinstance(source, Synthetic) and source.dataset != "gzsl"
-        return DEMO_FOLDER if is_retrieval else DEMO_VIDEOS
+        return MADE_FOLDERS[source.dataset if isinstance(source, Synthetic) else "gzsl"]
 
     def weights_file(self, dataset: str, key: str) -> str:
         """A weights file by its key: what the configuration names, or where the catalogue expects the published one.

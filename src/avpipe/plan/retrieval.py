@@ -8,9 +8,10 @@ import json
 from typing import Any, NamedTuple
 
 from avpipe.config.models import Dataset, ExtractorName
+from avpipe.demo.datasets import RETRIEVAL_FOLDER
 from avpipe.errors import AvpipeError
 from avpipe.plan.missing import missing_path
-from avpipe.plan.project import DEMO_FOLDER, Project
+from avpipe.plan.project import Project
 from avpipe.retrieval.settings import FROM_RUN, PUBLISHED, Retrieval, Run, Subset
 from avpipe.sources.listing import list_source, source_table
 from avpipe.sources.local import Described, describe_table
@@ -47,7 +48,7 @@ def reads_videos(settings: Dataset) -> bool:
     return trains_on_windows or any(subset.path is None for subset in retrieval.subsets.values())
 
 
-def describe_clips(source: Source, made_folder: str = DEMO_FOLDER) -> list[Described]:
+def describe_clips(source: Source, made_folder: str = RETRIEVAL_FOLDER) -> list[Described]:
     """Subset and captions of every clip of a source; a source that is no table has neither."""
     table = source_table(source, made_folder)
     if table is not None:
@@ -55,7 +56,7 @@ def describe_clips(source: Source, made_folder: str = DEMO_FOLDER) -> list[Descr
     return [Described(clip.clip_id, None, ()) for clip in list_source(source, made_folder)]
 
 
-def clips_of(source: Source, subset: str, made_folder: str = DEMO_FOLDER) -> list[Described]:
+def clips_of(source: Source, subset: str, made_folder: str = RETRIEVAL_FOLDER) -> list[Described]:
     """The clips of a subset that is made of the source's clips.
 
     Raises:

@@ -157,7 +157,7 @@ class Plan(Project):
     def table_datasets(self) -> tuple[list[str], list[str]]:
         """Zero-shot datasets for the table of all: those whose data are at hand, and the others.
 
-        The embedded dataset is among them only where it is all there is.
+        Embedded datasets are among them only where there is nothing else.
         """
         with_benchmarks = [name for name in self.datasets if self.dataset(name).gzsl.benchmarks]
         ready = [

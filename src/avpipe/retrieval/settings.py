@@ -1,4 +1,4 @@
-"""Retrieval on a dataset: subsets of clips, runs of the three AVLnet models, pre-training windows."""
+"""Retrieval on a dataset: subsets of clips, runs of the retrieval models, pre-training windows."""
 
 from __future__ import annotations
 

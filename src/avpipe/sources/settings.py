@@ -74,8 +74,10 @@ class Synthetic(Settings):
     """An embedded dataset, made by the pipeline itself."""
 
     kind: Literal["synthetic"] = Field("synthetic", description="An embedded dataset.")
-    dataset: Literal["gzsl", "retrieval_clips", "retrieval_films"] = Field(
-        "gzsl", description="Which: videos in classes, clips of films with captions, or those films whole."
+    dataset: Literal["gzsl", "zero_shot_small", "retrieval_clips", "retrieval_films"] = Field(
+        "gzsl",
+        description="Which: videos in classes, half as many of them, clips of films with captions, or those films "
+        "whole.",
     )
 
 
