@@ -297,6 +297,7 @@ def test_text_alignment_is_published_unless_asked_otherwise(tree: Path, tmp_path
     assert any("not the figures" in notice for notice in correct["released"]["notices"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ale", "devise", "sje", "apn"])
 def test_inputs_are_normalised_for_cls_features(method: str, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "UCF", 128, 4096, clips=3)
@@ -428,6 +429,7 @@ def damage(change: str, a: Path, b: Path) -> None:
         raise ValueError(change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "messages"),
     [

@@ -125,6 +125,7 @@ def test_files_of_a_stage(uninterrupted: Path) -> None:
     assert {p.name for p in uninterrupted.iterdir()} == {"checkpoint.pt", "epochs.csv", "stage.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 4, 6, 8, 11])  # within and at the ends of epochs of 4 batches
 def test_resume_is_exact(step: int, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
@@ -158,6 +159,7 @@ def test_resume_from_saves_at_epoch_ends(tmp_path: Path, uninterrupted: Path, mo
     assert outputs(tmp_path) == outputs(uninterrupted)
 
 
+@pytest.mark.slow
 def test_stage2_resumes_and_follows_the_recorded_schedule(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
