@@ -5,7 +5,7 @@ VENV := .venv/bin
 # Bytecode is compiled once at installation: without it every start of Snakemake costs three times as much.
 INSTALL := $(VENV)/uv pip
 
-.PHONY: demo demo-all test install check format lock clean
+.PHONY: demo demo-all test test-fast install check format lock clean
 .DELETE_ON_ERROR:
 
 demo: install ## the whole chain on a small embedded dataset, ending in a result table; two to three minutes on two cores
@@ -16,7 +16,10 @@ demo-all: install ## all methods and models on both full embedded datasets, and 
 	cp results/demo_gzsl/eval.svg docs/demo_gzsl.svg
 
 test: install ## every test
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n $(CORES)
+
+test-fast: install ## what takes a second or two: no Snakemake, no big networks, no long media
+	$(VENV)/python -m pytest -n $(CORES) -m "not workflow and not slow"
 
 install: .venv/installed
 

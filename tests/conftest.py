@@ -47,7 +47,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Call
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer in the place of each network, for tests of what is around it; those of 70 million numbers take seconds."""
+    """A layer in the place of each network, for tests of what is around it; 70 million weights take seconds."""
     from small_networks import replace_networks
 
     replace_networks(monkeypatch)

@@ -39,7 +39,9 @@ def _builder(streams: dict[str, int]) -> Any:
     def build(extractor: Any) -> nn.Module:
         if len(streams) > 1:
             return nn.ModuleDict({f"{stream}_network": SmallNetwork(size) for stream, size in streams.items()}).eval()
-        network: nn.Module = SmallNetwork(*streams.values())
-        return (nn.Sequential(network, nn.ReLU()) if getattr(extractor.settings, "final_relu", False) else network).eval()
+        network = nn.Sequential(SmallNetwork(*streams.values()))
+        if getattr(extractor.settings, "final_relu", False):
+            network.append(nn.ReLU())
+        return network.eval()
 
     return build

@@ -249,6 +249,7 @@ def test_clips_of_a_group_share_the_scene_only():
     assert replace(one, background=0.0) != replace(draw_variation(4, 2), background=0.0)
 
 
+@pytest.mark.slow
 def test_dataset_folder_has_everything_and_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
     few = [odd(Oddity.EMPTY), odd(Oddity.TRUNCATED), *PLAN[:3]]  # all 192 take 10 s on two cores
     split = demo_split()

@@ -221,6 +221,7 @@ def test_odd_films_have_the_fault_they_are_named_for(demo):
     assert not log_mel(silence, SAMPLE_RATE_HZ).any()
 
 
+@pytest.mark.slow
 def test_same_bytes_with_any_number_of_workers(demo, tmp_path):
     _make(tmp_path / "again", workers=1)
     assert _contents(tmp_path / "again") == _contents(demo)

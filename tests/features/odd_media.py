@@ -312,8 +312,9 @@ def word(outcome: Outcome) -> int | str:
 
 def build_long(target: Path, seconds: int, size: str = "96x72", layout: str = "mono") -> None:
     """A film of any length in a few seconds: 1 picture and 16,000 samples a second."""
-    film(f"testsrc2=size={size}:rate=1:duration={seconds}",
-         f"sine=sample_rate=16000:duration={seconds},aformat=channel_layouts={layout}", f"{H264} -c:a flac")(target)  # fmt: skip
+    picture = f"testsrc2=size={size}:rate=1:duration={seconds}"
+    sound = f"sine=sample_rate=16000:duration={seconds},aformat=channel_layouts={layout}"
+    film(picture, sound, f"{H264} -c:a flac")(target)
 
 
 def peak_megabytes(name: str, path: Path) -> float:

@@ -44,6 +44,7 @@ class TestNetwork:
         with torch.device("meta"):
             assert own_entries(C3D()) == published_entries("c3d")
 
+    @pytest.mark.slow
     def test_forward(self) -> None:
         network = C3D().eval()
         state = random_state_dict(network, 4)

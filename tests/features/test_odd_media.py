@@ -118,6 +118,7 @@ def test_the_table_is_about_these_files() -> None:
     assert {word for row in EXPECTED.values() for word in row.values() if isinstance(word, str)} <= reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_file_gives_features_or_one_reason(name: str, measured: Callable[[str], dict[str, Outcome]]) -> None:
     found = measured(name)
@@ -130,6 +131,7 @@ def test_every_file_gives_features_or_one_reason(name: str, measured: Callable[[
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_features_are_whole(name: str, measured: Callable[[str], dict[str, Outcome]]) -> None:
     for case in CASES:
@@ -173,6 +175,7 @@ def expected_times(name: str, rows: int, end: float) -> npt.NDArray[np.float64]:
     return np.stack([step * i, np.minimum(step * i + length, end)], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_a_file_s_name_changes_nothing(name: str, measured: Callable[[str], dict[str, Outcome]]) -> None:
     found = measured(name)
@@ -257,6 +260,7 @@ def test_memory_does_not_grow_with_the_length(name: str, long_files: list[Path])
     assert quarter - minutes < 20
 
 
+@pytest.mark.slow
 def test_the_table_in_the_documentation_is_what_was_measured(measured: Callable[[str], dict[str, Outcome]]) -> None:
     """Renew it with: python tests/features/odd_media.py --table."""
     page = Path(__file__).parents[2] / "docs" / "odd_media.md"

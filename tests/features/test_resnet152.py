@@ -53,6 +53,7 @@ class TestNetwork:
         counters = sum(key.endswith("num_batches_tracked") for key in entries)
         assert counters == 155  # absent from the published file, which is older than they are
 
+    @pytest.mark.slow
     def test_forward(self) -> None:
         network = ResNet152().eval()
         state = formula_or_random(network)
@@ -148,6 +149,7 @@ class TestExtractor:
         published = ResNet152Extractor(ResNet152Settings().resolved("published")).settings_record()
         assert (published["rotation"], published["storage"]) == ("squeezed", "float16")
 
+    @pytest.mark.slow
     def test_end_to_end(self, tmp_path: Path) -> None:
         path = make_video(tmp_path / "a.mp4", "64x48", "25", 2.0)
         features = extract(path, "resnet152", "random:0", settings={"batch_size": 2})
@@ -172,6 +174,7 @@ class TestExtractor:
         assert stored.values.dtype == np.float16 and np.array_equal(stored.values, features.values.astype(np.float16))
         assert stored.pooled.dtype == np.float32 and np.array_equal(stored.pooled, stored.values.max(axis=0))
 
+    @pytest.mark.slow
     def test_one_frame(self, tmp_path: Path) -> None:
         path = make_video(tmp_path / "a.mp4", "64x48", "25", 0.6)
         features = extract(path, "resnet152", "random:0", settings={"batch_size": 1})

@@ -67,6 +67,7 @@ def inputs(reference: dict[str, np.ndarray]) -> torch.Tensor:
     return torch.stack([window_tensor(frames[:16]), window_tensor(frames[16:])])
 
 
+@pytest.mark.slow
 @needs_parity
 class TestParity:
     def test_published_entries(self) -> None:
@@ -197,6 +198,7 @@ class TestExtractor:
             "storage": "float32",
         }
 
+    @pytest.mark.slow
     def test_end_to_end(self, tmp_path: Path) -> None:
         path = make_video(tmp_path / "a.mp4", "160x120", "25", 1.0)
         settings = {"batch_size": 2}

@@ -70,6 +70,7 @@ class TestNetwork:
         assert own_entries(network.video_network) == published_entries("selavi_video_network")
         assert own_entries(network.audio_network) == published_entries("selavi_audio_network")
 
+    @pytest.mark.slow
     def test_forward(self) -> None:
         network = SeLaVi().eval()
         state = random_state_dict(network, 4)
@@ -150,6 +151,7 @@ def plain_audio(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor
     return x.mean(dim=(2, 3))
 
 
+@pytest.mark.slow
 @needs_parity
 class TestPublishedFile:
     @pytest.fixture(scope="class")
@@ -555,6 +557,7 @@ class TestExtractor:
         windows = of("video", cut_windows(path, windows="avca"))
         assert len(windows) == 3 and len(resized) <= 42  # to (105 - 25) / 5 + 25 frames, not 3 * 25
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_clip(self, make: Callable[..., Path]) -> None:
         short = make("short.mkv", seconds=5, rate="10", pix_fmt="yuv420p", acodec="flac")
         long = make(
@@ -594,6 +597,7 @@ class TestSoundAtAnotherRate:
         assert np.array_equal(ours[:, 0], np.fromfile(raw, np.int16))
 
 
+@pytest.mark.slow
 class TestEndToEnd:
     @pytest.fixture(scope="class")
     @classmethod

@@ -16,7 +16,6 @@ from avpipe.features.store import read_clips, read_source_keys
 from avpipe.inventory.probing import ProbedClip
 from avpipe.inventory.status import ClipStatus, read_statuses
 
-
 pytestmark = pytest.mark.usefixtures("small_networks")
 
 

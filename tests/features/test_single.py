@@ -28,6 +28,7 @@ def values(sound):
     return extract(sound, "vggish", "random:3").values
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_are_not_disturbed(sound, values):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -42,6 +43,7 @@ def test_a_device_that_is_not_there_is_said(sound, device):
         extract(sound, "vggish", "random:3", device=device)
 
 
+@pytest.mark.slow
 def test_the_callers_default_type_changes_nothing(sound, values):
     torch.set_default_dtype(torch.float64)
     try:
@@ -51,6 +53,7 @@ def test_the_callers_default_type_changes_nothing(sound, values):
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_calls_in_threads_disturb_nobody(sound, tmp_path):
     """Neither each other, nor other code's modules and random numbers."""
     video = tmp_path / "clip.avi"
@@ -80,6 +83,7 @@ def test_calls_in_threads_disturb_nobody(sound, tmp_path):
     assert torch.equal(torch.get_rng_state(), state) and not torch.equal(before, state)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_built_is_the_same_every_time():
     one, other = build_network("c3d"), build_network("c3d")
     assert not one.training

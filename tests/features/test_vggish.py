@@ -50,6 +50,7 @@ class TestNetwork:
         with torch.device("meta"):
             assert own_entries(VGGish()) == published_entries("vggish")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CASES)
     def test_embedding(self, network: VGGish, reference: dict[str, npt.NDArray], case: str) -> None:
         examples = torch.from_numpy(reference[f"{case}_examples"].astype(np.float32))
@@ -60,6 +61,7 @@ class TestNetwork:
         assert relative_difference(ours, reference[f"{case}_embedding"]) < 1e-5
         assert relative_difference(with_channel, reference[f"{case}_embedding"]) < 1e-5
 
+    @pytest.mark.slow
     def test_final_relu_is_a_choice(self, network: VGGish) -> None:
         plain = VGGishExtractor(VGGishSettings(postprocess=False, final_relu=False)).build_network()
         plain.load_state_dict(network.state_dict())
@@ -156,6 +158,7 @@ class TestPostprocessing:
         assert np.array_equal(values, reference["stereo44k_quantised"])
         assert np.array_equal(extractor.pool("audio", values), reference["stereo44k_average"])
 
+    @pytest.mark.slow
     def test_from_wave_to_bytes(self, network: VGGish, reference: dict[str, npt.NDArray]) -> None:
         examples = waveform_to_examples(reference["stereo44k_wave"], 44_100, resampler="resampy-0.4")
         with torch.inference_mode():

@@ -46,6 +46,7 @@ def test_every_stage_has_a_fingerprint():
     assert set(RECORDED) == stages - WITHOUT_FINGERPRINT, "run: python tests/golden/make.py --fix"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", sorted(RECORDED))
 def test_a_stage_makes_what_its_version_made(found, version):
     differs = difference(version, RECORDED[version], found(version))

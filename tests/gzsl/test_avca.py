@@ -136,6 +136,7 @@ def test_untracked_steps_train_the_same_weights(recorded: dict[str, np.ndarray])
             assert relative(ours, other) < 1e-9, name
 
 
+@pytest.mark.slow
 def test_statistics_horizon_is_long_enough() -> None:
     """Statistics tracked over the last steps alone equal those tracked all along."""
     torch.manual_seed(0)

@@ -78,6 +78,7 @@ def test_order_of_the_input_has_no_effect_and_the_seed_has():
     assert len({one.digest for one in (split, *others)}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_new_source_video_moves_at_most_one_other_over_each_border(seed):
     settings = OwnSplit(seed=seed, seen_share=0.2)

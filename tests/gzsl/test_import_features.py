@@ -320,6 +320,7 @@ def test_trees_with_clips_that_do_not_belong_there_are_refused(bench, urls, mess
         bench.run(source)
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_splits_through_a_feature_pickle_and_caches(tmp_path):
     """UCF's cls_split from a pickle of all clips of main_split, by the names that the scripts have."""
@@ -345,6 +346,7 @@ def test_real_splits_through_a_feature_pickle_and_caches(tmp_path):
     assert np.array_equal(benchmark.subsets["stage_2_test_unseen"].video[row], values[clips.index(clip)])
 
 
+@pytest.mark.slow
 @needs_shared
 def test_caches_of_vggsound_need_no_csv_that_the_public_split_lacks(tmp_path):
     """stage_1_train.csv is not public; its clips are those of the training cache."""

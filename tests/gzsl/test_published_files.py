@@ -332,6 +332,7 @@ def test_written_feature_pickle_is_what_the_splitting_scripts_read(tmp_path):
     assert np.array_equal(ours.video, features.video) and np.array_equal(ours.audio, features.audio)
 
 
+@pytest.mark.slow
 @needs_shared
 def test_caches_of_ucf_are_written_and_read_in_seconds(tmp_path):
     """3,174 + 1,820 + 1,822 clips of 128 + 4,096 numbers; 116 MB, and train_val with 84 MB again."""

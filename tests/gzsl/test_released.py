@@ -242,6 +242,7 @@ def check(report: dict[str, Any], wanted: dict[str, Any]) -> None:
             ), mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", supported())
 def test_the_figures_are_those_of_a_direct_computation(
     method: str, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -296,6 +297,7 @@ def test_text_alignment_is_published_unless_asked_otherwise(tree: Path, tmp_path
     assert any("not the figures" in notice for notice in correct["released"]["notices"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ale", "devise", "sje", "apn"])
 def test_inputs_are_normalised_for_cls_features(method: str, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "UCF", 128, 4096, clips=3)
@@ -427,6 +429,7 @@ def damage(change: str, a: Path, b: Path) -> None:
         raise ValueError(change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "messages"),
     [

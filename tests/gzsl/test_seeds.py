@@ -30,6 +30,8 @@ from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
 from avpipe.registry import METHODS
 from avpipe.training import runtime
 
+pytestmark = pytest.mark.slow  # trainings of all methods, of several seeds
+
 SEEDS = (5, 6, 7)
 
 

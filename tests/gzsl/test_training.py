@@ -88,6 +88,7 @@ def terminate_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(AVCA, "after_step", after_step)
 
 
+@pytest.mark.slow
 def test_learns_and_generalises(tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"epochs": 4, "batches_per_epoch": 40, "batch_size": 32})
     first = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
@@ -124,6 +125,7 @@ def test_files_of_a_stage(uninterrupted: Path) -> None:
     assert {p.name for p in uninterrupted.iterdir()} == {"checkpoint.pt", "epochs.csv", "stage.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 4, 6, 8, 11])  # within and at the ends of epochs of 4 batches
 def test_resume_is_exact(step: int, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
@@ -157,6 +159,7 @@ def test_resume_from_saves_at_epoch_ends(tmp_path: Path, uninterrupted: Path, mo
     assert outputs(tmp_path) == outputs(uninterrupted)
 
 
+@pytest.mark.slow
 def test_stage2_resumes_and_follows_the_recorded_schedule(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +247,7 @@ def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
         training.train_stage2(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_process_of_its_own(number: int, tmp_path: Path, uninterrupted: Path) -> None:
     """From outside: exit code 143 within 10 seconds, nothing but the resume file, and the same result afterwards."""

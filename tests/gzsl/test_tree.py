@@ -304,6 +304,7 @@ def test_pooled_features_are_consistent():
         PooledFeatures(("a",), np.ones((2, 3), np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published splits are not at hand")
 def test_ucf_is_written_and_read_in_seconds(tmp_path):
     """6,816 clips of 128 + 4,096 numbers, as the published C3D/VGGish features; read in 0.7 s on two cores."""

@@ -38,6 +38,7 @@ def assert_like_the_program(path, program_frames, rates=("25", "1", "30000/1001"
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 def test_real_files_frames_and_pixels_are_the_programs(real_file, program_frames):
     assert_like_the_program(real_file, program_frames, ["25"])
     every = list(decode_video(real_file, rate_hz=None))
@@ -112,6 +113,7 @@ def test_frames_do_not_depend_on_threads(real):
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", [(0, 0.7), (0.3, None), (1.237, 4.019), (3.96, 4.0), (7.777, 30)])
 def test_a_stretch_is_what_the_whole_file_shows_then(real, stretch):
     # Independent of the code under test: all frames, their time stamps, and the rule applied to both by hand.
@@ -213,11 +215,20 @@ def half_and_a_bit(width, height):
     return width // 2 + 5, height // 2
 
 
+@pytest.fixture(scope="module")
+def three_seconds(real, tmp_path_factory):
+    """The beginning of a real film, its packets as they are."""
+    path, target = real("no_audio_30fps.mp4"), tmp_path_factory.mktemp("short") / "film.mp4"
+    run_ffmpeg(ffmpeg.output(ffmpeg.input(str(path)), str(target), c="copy", t=3), path, timeout_seconds=60)
+    return target
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("orientation", ["upright", "squeezed"])
 @pytest.mark.parametrize("rate", ["1", "24", "30000/1001"])
-def test_resized_frames_are_the_programs(real, tmp_path, rate, orientation, degrees):
-    path = tag(real("no_audio_30fps.mp4"), tmp_path / "turned.mp4", degrees)
+def test_resized_frames_are_the_programs(three_seconds, tmp_path, rate, orientation, degrees):
+    path = tag(three_seconds, tmp_path / "turned.mp4", degrees)
     height, width = next(decode_video(path, rate_hz=25)).shape[:2]
     sideways = degrees in (90, 270) and orientation == "upright"
     size = half_and_a_bit(*(height, width) if sideways else (width, height))

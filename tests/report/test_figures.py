@@ -29,6 +29,7 @@ def plotted(record, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plot", [plot_results, plot_beta_curves])
 def test_the_same_results_give_the_same_bytes(plot, record, plotted, tmp_path):
     plot(record, tmp_path / "again.svg")
@@ -40,6 +41,7 @@ def comments(path):
     return re.findall(r"<!-- (.*?) -->", path.read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_every_method_form_and_warning_is_in_the_figure(plotted):
     texts = comments(plotted / "plot_results.svg")
     for method in METHODS:
@@ -67,6 +69,7 @@ def test_missing_figures_leave_gaps(tmp_path):
     plot_beta_curves(make_record([]), tmp_path / "none.svg")
 
 
+@pytest.mark.slow
 def test_curves_of_methods_without_controls(plotted):
     texts = comments(plotted / "plot_beta_curves.svg")
     assert texts.count("avca, corrected") == texts.count("avca, published") == 2

@@ -181,6 +181,7 @@ def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 # What five minutes would take at once: pictures as float32 (300 of 224x298, 450 windows of 16 of 112x112), sound.
 @pytest.mark.parametrize("name, whole_mb", [("resnet152", 241), ("resnext101", 1084), ("spectrogram", 19)])
 def test_a_long_video_is_streamed(long_film: Path, name: str, whole_mb: float) -> None:
@@ -197,6 +198,7 @@ def test_a_long_video_is_streamed(long_film: Path, name: str, whole_mb: float) -
     assert peak_mb < 12 < whole_mb
 
 
+@pytest.mark.slow
 def test_an_hour_of_sound_in_a_pack_is_never_all_in_memory(tmp_path: Path) -> None:
     hour = make_pack(3, frames=(120_000, 120_001))
     write_pack(tmp_path / "hour.h5", hour)

@@ -68,6 +68,7 @@ def train(team: Team, device: str, folder: str) -> None:
     logging.getLogger("avpipe.test").info("process %d on %s has trained", team.rank, device)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
     """Frozen statistics: every entry of every gradient, in float64, so that nothing but rounding is allowed for."""
     caplog.set_level(logging.INFO)
@@ -107,6 +108,7 @@ def wait_for_the_end(team: Team, device: str, folder: str) -> None:
     loop.fit(slow, team)
 
 
+@pytest.mark.slow
 def test_sigterm_reaches_all_and_the_state_is_saved(tmp_path):
     def terminate() -> None:
         while not all((tmp_path / f"began{rank}").exists() for rank in (0, 1)):
@@ -132,11 +134,13 @@ def fail(team: Team, device: str, kind: str) -> None:
     team.wait()
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all_and_is_told():
     with pytest.raises(AvpipeError, match="clip 7 is empty"):
         run_together(fail, ["user"], TWO)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_all():
     """What is told is that it died, or what its death meant to the other."""
     with pytest.raises(RuntimeError, match=r"died without a word|Process 0 of 2 failed:\nTraceback"):

@@ -81,6 +81,7 @@ def seed_files(folder: Path, seed: int = 1) -> tuple[bytes, str, list[dict[str, 
 LEARNING = {"epochs": 25, "batch_size": 32, "embedding_dim": 16, "audio_channels": 4, "learning_rate": 3e-3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.names())
 def test_a_run_learns_what_its_control_cannot(tmp_path, data, name):
     """40 clips, chance of R@10 is 10 in 43. Trained on pictures of other clips, nothing is learnt."""
@@ -154,6 +155,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_next_run_goes_on(tmp_path, data):
     """In a process of its own, ended by a real signal somewhere; its files equal those of an uninterrupted run."""
     target = tmp_path / "stopped" / "training.json"
@@ -318,6 +320,7 @@ def test_a_retrained_seed_is_not_taken_for_the_listed_one(tmp_path, data):
         evaluate(data, tmp_path / "evaluation.json", replace(given, seeds=(7,)), training=tmp_path / "training.json")
 
 
+@pytest.mark.slow
 def test_jobs_import_no_torch():
     """Torch must come after the lease of a GPU, and planning must not pay for it."""
     code = "import sys, avpipe.jobs.retrieval; sys.exit('torch' in sys.modules)"

@@ -68,6 +68,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, loop.Ou
     return {kind: loop.fit(task(folder / kind, *given)) for kind, given in KINDS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 6))
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, uninterrupted, step, kind):

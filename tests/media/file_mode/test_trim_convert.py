@@ -54,6 +54,7 @@ def assert_same_choice(lossy, exact):
         assert not others or distance[k] < min(others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", STRETCHES)
 def test_real_files_three_ways(real_file, tmp_path, stretch):
     exact = stream(real_file, stretch, 25)
@@ -73,6 +74,7 @@ def test_real_files_three_ways(real_file, tmp_path, stretch):
             assert np.array_equal(read_audio(path)[0], samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])  # with and without sound
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_variable_rates_late_starts(make_vfr, tmp_path, container, seed):

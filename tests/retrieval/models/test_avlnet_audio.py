@@ -88,6 +88,7 @@ def test_ragged_gradients_equal_padded_ones(checkpointing: bool) -> None:
         assert relative(found.grad, expected.grad) < 1e-11, name
 
 
+@pytest.mark.slow
 def test_large_batches_on_a_cpu_are_concatenated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stacked way is not there to be taken; in float64, so that the two ways agree to the last digits."""
     torch.manual_seed(0)

@@ -47,6 +47,7 @@ def test_entries_are_those_of_published_checkpoints(recorded: Recorded, name: st
     assert trained == stored - unused
 
 
+@pytest.mark.slow
 def test_eval_mode_equals_the_records(recorded: Recorded) -> None:
     numbers = recorded.numbers("recipe_av_small.npz")
     model = recorded.model("avlnet")
@@ -64,6 +65,7 @@ def test_eval_mode_equals_the_records(recorded: Recorded) -> None:
     assert n_frames.tolist() == numbers["in_nframes"].tolist()  # the published code divides the caller's counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["evalmode", "trainmode"])
 def test_gradients_equal_the_records(recorded: Recorded, mode: str) -> None:
     numbers = recorded.numbers("recipe_av_small.npz")
@@ -86,6 +88,7 @@ def test_gradients_equal_the_records(recorded: Recorded, mode: str) -> None:
     assert gradient is not None and relative(gradient, numbers[f"{mode}_grad_GU_video_fc_bias"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_three_training_steps_equal_the_records_in_float64(recorded: Recorded) -> None:
     numbers = recorded.numbers("train64_av.npz")
     model = recorded.model("avlnet").double().train()
@@ -157,6 +160,7 @@ def plain_embeddings(
     return {"audio": audio, "video": video, "text": gated(linear(text, "GU_text_captions.fc"), "GU_text_captions")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PUBLISHED_DIMS))
 def test_equals_an_independent_computation_in_float64(recorded: Recorded, name: str) -> None:
     numbers = recorded.numbers("train64_av.npz")
@@ -250,6 +254,7 @@ def test_unknown_and_impossible_models_are_refused() -> None:
         small("avlnet").loss({}, objective="both")
 
 
+@pytest.mark.slow
 def test_initial_weights_have_the_published_spread() -> None:
     torch.manual_seed(0)
     model = models.build("avlnet", embedding_dim=8)
