@@ -232,7 +232,7 @@ def test_distances_use_the_video_embedding() -> None:
 
 
 def test_build_says_what_is_wrong() -> None:
-    with pytest.raises(AvpipeError, match="known: avca"):
+    with pytest.raises(AvpipeError, match=r"Unknown zero-shot method 'avcaa'\. Expected one of: avca,"):
         models.build("avcaa", audio_dim=4, video_dim=3)
     with pytest.raises(AvpipeError, match="momentum"):
         models.build("avca", audio_dim=4, video_dim=3, momentum=2.0)

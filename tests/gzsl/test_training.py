@@ -196,14 +196,14 @@ def test_foreign_resume_file_is_ignored_and_named(
 
 def test_learning_rate_falls_on_a_plateau(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Published rule: the fourth consecutive epoch without a better harmonic mean divides the rate by 10."""
-    from avpipe.gzsl import evaluation
+    from avpipe.gzsl.models import base
 
-    real = evaluation.evaluate
+    real = base.evaluate
 
     def constant(*arguments: Any, **options: Any) -> Any:
         return {mode: replace(r, hm=np.full_like(r.hm, 0.3), best=0) for mode, r in real(*arguments, **options).items()}
 
-    monkeypatch.setattr(evaluation, "evaluate", constant)
+    monkeypatch.setattr(base, "evaluate", constant)
     settings = SHORT.model_copy(update={"epochs": 7, "batches_per_epoch": 1})
     result = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
     assert result.learning_rates == pytest.approx([1e-3] * 5 + [1e-4] * 2)
