@@ -230,7 +230,7 @@ class TestDamagedFiles:
         mend(copied.project)
         store.write_bytes(store.read_bytes()[: store.stat().st_size // 2])
         store.with_name(f".{store.name}~1~0").write_bytes(b"half")
-        extractors = {"ResNet-152 features", "3D ResNeXt-101 features", "the log-mel spectrograms"}
+        extractors = {"ResNet-152 features", "3D ResNeXt-101 features", "log-mel spectrogram features"}
         planned = copied.project.planned(target=PACK)
         assert planned == {
             f"Listing the clips of small, shard {shard}",
@@ -391,7 +391,7 @@ class TestWhatRunsAgain:
         write_table(copied.project.folder, clips)
         before, after = (next(c for c in group if c.file == "train1.mkv").clip_id for group in (copied.clips, clips))
         shards = {f"{shard_of(each, 2):04d}" for each in (before, after)}
-        extracted = ("ResNet-152 features", "3D ResNeXt-101 features", "the log-mel spectrograms")
+        extracted = ("ResNet-152 features", "3D ResNeXt-101 features", "log-mel spectrogram features")
         assert copied.project.planned() == {
             *(f"Listing the clips of small, shard {shard}" for shard in shards),
             *(f"Probing the files of small, shard {shard}" for shard in shards),
