@@ -133,6 +133,7 @@ def test_show_of_something_else(tmp_path, capsys, text):
     assert "Expected an eval.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_networks_by_name():
     assert {"resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"} <= set(names())
     network = build_network("vggish")

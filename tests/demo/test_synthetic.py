@@ -220,6 +220,7 @@ def loudest_frequency(samples: np.ndarray) -> float:
     return float(np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE_HZ / len(samples))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demo", ALL, ids=lambda demo: demo.name)
 def test_each_factor_can_be_measured_in_picture_and_sound(demo):
     for seed in range(3):

@@ -579,6 +579,7 @@ class TestExtractor:
         assert record["window_frames"] == 30 and record["audio_rate_hz"] == 44100
 
 
+@pytest.mark.slow
 class TestSoundAtAnotherRate:
     @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
     @pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("flac", "flac"), ("wav", "pcm_s16le")])

@@ -149,6 +149,7 @@ class TestPublished:
         assert renamed_prefix({"a.x": 1, "b.x": 2}, "a.", "b.") == {"a.x": 1, "b.x": 2}
 
 
+@pytest.mark.slow
 class TestVGGish:
     def networks(self) -> tuple[VGGish, dict[str, torch.Tensor]]:
         with torch.device("meta"):

@@ -60,6 +60,7 @@ def reason_of(read, path):
     return caught.value.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FILMS, *SOUNDS])
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_sound_that_was_cut_off(whole, tmp_path, name, share):

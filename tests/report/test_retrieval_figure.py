@@ -20,6 +20,7 @@ def texts(picture):
     return re.findall(r"<!-- (.*?) -->", picture, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_every_run_subset_and_direction_is_in_the_figure_and_equal_results_give_equal_bytes(plot):
     evaluations = [make_evaluation([0.1, 0.2], run=f"run_{m}", model=m, subsets=("a", "b")) for m in MODALITIES]
     picture = plot(*evaluations, synthetic=True)

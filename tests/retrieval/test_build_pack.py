@@ -213,6 +213,7 @@ def test_features_that_are_no_numbers_or_zero(dataset):
             dataset.build(["a", "b"])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_spectrograms(tmp_path):
     """60 clips of 640 KB: a few of them at a time, and the visual vectors (16 KB a clip)."""
     shards = [{f"clip{10 * shard + number}": 4000 for number in range(10)} for shard in range(6)]

@@ -122,6 +122,7 @@ def test_what_a_run_leaves(tmp_path, data):
     assert (record["query"], record["candidates"]) == ("audio", "video")
 
 
+@pytest.mark.slow
 def test_finished_seeds_are_kept_and_others_trained(tmp_path, data, monkeypatch):
     train(data, tmp_path / "training.json", job())
     before = (tmp_path / "seed1" / "model.pt").stat().st_mtime_ns
@@ -198,6 +199,7 @@ def test_a_text_model_without_word_vectors(tmp_path, data):
         train_run(given, source=source, words=None, start="random", device="cpu", threads=1, target=target)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_one(tmp_path, data):
     """From the same seed, or where that was not trained from the first; the statistics are frozen."""
     first = train(data, tmp_path / "first" / "training.json", job(seeds=(1, 2)))["seeds"]
@@ -235,6 +237,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"howto100m": layout, "captions": str(folder / "captions.json"), "words": str(folder / "words.h5")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "drawn", "pooling"),
     [("avlnet", "random", "clip"), ("avlnet_text_tri", "captions", "clip"), ("avlnet", "random", "padded")],

@@ -174,6 +174,7 @@ def test_the_state_that_is_damaged_below_is_taken_up_as_it_is(interrupted, tmp_p
     assert len(steps) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_resume_file_with_other_content_is_not_taken_up(interrupted, tmp_path, caplog, damage):
     """Nothing of it stays: the run stands where a new one does."""

@@ -126,6 +126,7 @@ def assert_written_upright(turned, folder, stretch):
     return exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", [(None, None), (0.5, 1), (1.013, None)])
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_pictures_are_written_upright(make, tmp_path, degrees, stretch):
