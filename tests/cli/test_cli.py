@@ -9,6 +9,7 @@ from avpipe.cli import demo, main
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
+from avpipe.registry import EXTRACTORS
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,7 @@ def test_show_of_something_else(tmp_path, capsys, text):
 @pytest.mark.slow
 def test_networks_by_name():
     assert {"resnet152", "resnext101", "c3d", "vggish", "selavi", "spectrogram"} <= set(names())
+    assert names() == list(EXTRACTORS)
     network = build_network("vggish")
     assert not network.training and sum(each.numel() for each in network.parameters()) == 72_141_184
 

@@ -71,12 +71,14 @@ def extractor(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return run(package, program, ROOT, folder, EXTRACTOR.configuration, EXTRACTOR.name, *EXTRACTOR.more)
 
 
+@pytest.mark.slow
 def test_the_extractor_is_planned(extractor: dict[str, Any]) -> None:
     assert EXTRACTOR.name in extractor["names"]
     assert set(extractor["extractors"]) == {EXTRACTOR.name, "vggish"}
     assert extractor["weights"] == "random:0"
 
 
+@pytest.mark.slow
 def test_the_extractor_gives_features(extractor: dict[str, Any]) -> None:
     n_rows = len(extractor["times"])
     assert extractor["shapes"] == [[n_rows, 512], [512], [n_rows, 2]] and n_rows > 2
@@ -86,6 +88,7 @@ def test_the_extractor_gives_features(extractor: dict[str, Any]) -> None:
     assert extractor["repeated"]
 
 
+@pytest.mark.slow
 def test_the_extractors_steps_go_from_decoding_to_pooling(extractor: dict[str, Any]) -> None:
     steps = list(extractor["steps"])
     assert steps[0] == "decoded pictures" and steps[-1] == "pooled" and len(steps) >= 8
@@ -121,12 +124,14 @@ def method(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return run(package, program, ROOT / "config" / "datasets", folder, METHOD.configuration, METHOD.name)
 
 
+@pytest.mark.slow
 def test_the_method_learns(method: dict[str, Any]) -> None:
     metrics = method["report"]["metrics"]["both"]
     assert metrics["seen"] > 3 / 12  # three times chance, 1 of 12 classes
     assert metrics["zsl"] > 0.5  # chance is 1 of 3 unseen classes
 
 
+@pytest.mark.slow
 def test_the_configuration_runs_the_method(method: dict[str, Any]) -> None:
     methods = yaml.safe_load(METHOD.configuration)["datasets"]["demo_gzsl"]["gzsl"]["methods"]
     assert method["epochs"] == methods[METHOD.name]["epochs"]
@@ -196,15 +201,18 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return run(package, program, ROOT, tmp_path_factory.mktemp("model"), MODEL.configuration, MODEL.name)
 
 
+@pytest.mark.slow
 def test_the_configuration_runs_the_model(model: dict[str, Any]) -> None:
     assert model["run"]["embedding_dim"] == 256 and model["run"]["weights"] == "random"
     assert model["uses_text"]  # as `query` in its entry says
 
 
+@pytest.mark.slow
 def test_the_model_learns(model: dict[str, Any]) -> None:
     assert model["losses"][-1] < 0.9 * model["losses"][0]
 
 
+@pytest.mark.slow
 def test_the_commands_know_the_model(model: dict[str, Any]) -> None:
     assert sorted(hit["clip_id"] for hit in model["hits"]) == ["c0", "c1", "c2"]
     for text in model["help"].values():
