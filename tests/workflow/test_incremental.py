@@ -41,6 +41,7 @@ def shard_jobs(shard: int) -> set[str]:
     }
 
 
+ACCOUNTED = "results/small/failure_rate.json"
 ACCOUNT = {"Accounting for every clip of small", "Checking how many clips of small are missing or damaged"}
 
 
@@ -94,16 +95,18 @@ def test_a_new_video_runs_its_own_shard_again_and_inside_it_only_itself(project)
     source = next((project.folder / "videos" / label).glob(f"{clips[0]}.*"))
     shutil.copyfile(source, source.with_name(new + source.suffix))
     shard = shard_of(new, 2)
+    assert project.planned() == shard_jobs(shard) | ACCOUNT | TREES_BELOW
     store = project.folder / f"results/small/features/c3d/{shard:04d}.h5"
     keys = read_source_keys(store)
-    output = project.run()
-    assert jobs_in(output) == shard_jobs(shard) | ACCOUNT | TREES_BELOW
+    # Up to where clips are accounted for: that trees and trainings follow is planned above and run in other tests.
+    output = project.run(target=ACCOUNTED)
+    assert jobs_in(output) == shard_jobs(shard) | ACCOUNT
     assert read_source_keys(store).items() >= keys.items()
     assert new in read_source_keys(store)
     reused = len(keys)
     assert f"[extract_c3d small {shard:04d}] c3d clips: 1 done, 0 failed, {reused} reused" in output
     assert f"[probe_clips small {shard:04d}] clips probed: 1 done, 0 failed, {reused} reused" in output
-    assert project.planned() == set()
+    assert project.planned(target=ACCOUNTED) == set()
 
 
 def test_a_removed_video_leaves_its_shard(project):
