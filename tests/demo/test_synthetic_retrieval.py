@@ -31,6 +31,8 @@ from avpipe.demo.retrieval import (
 from avpipe.demo.scenes import COMBINATIONS, PHRASINGS, UNKNOWN_WORDS, caption, scene_sound
 from avpipe.features.spectrogram import log_mel
 
+pytestmark = pytest.mark.slow
+
 FILMS = plan_films()
 SCENES = [scene for film in FILMS for scene in film.scenes]
 ODD = {film.oddity: film for film in FILMS if film.oddity}

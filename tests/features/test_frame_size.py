@@ -24,6 +24,8 @@ from avpipe.features.settings import ResNet152Settings, ResNeXt101Settings
 from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("coded", "for_2d", "for_3d"),

@@ -28,6 +28,8 @@ from avpipe.gzsl.words import write_names, write_words
 from avpipe.registry import METHODS
 from avpipe.weights import random_state_dict
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parents[2].parent / "shared" / "parity" / "avca" / "avca_core_main.npz"
 CLASSES = tuple(f"class{i:02d}" for i in range(12))
 PARTS = {

@@ -15,6 +15,8 @@ from avpipe.media.file_mode.convert import convert_to_rate
 from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media, read_media_info
 
+pytestmark = pytest.mark.slow
+
 PICTURE = "testsrc2=size=160x120:rate=25:duration=8"
 TONE = "sine=sample_rate=44100:duration=8"
 X264 = {"vcodec": "libx264", "preset": "ultrafast", "g": 12}

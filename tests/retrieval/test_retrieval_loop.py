@@ -21,6 +21,8 @@ from avpipe.retrieval.data import PackSource
 from avpipe.retrieval.losses import masked_margin_softmax
 from avpipe.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FROZEN = loop.Settings(
     epochs=2, batch_size=8, learning_rate=1e-3, learning_rate_decay=0.5, margin=0.001, objective="retrieval",

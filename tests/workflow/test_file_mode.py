@@ -13,9 +13,9 @@ FEATURES = [f"results/small/features/{name}/{shard:04d}.h5" for name in ("c3d", 
 
 
 def write_table(project: Project, extra: int = 0) -> list[str]:
-    """A table of every second video, each other from 0.1 s on; `extra` clips more, with ids no file could have."""
+    """A table of every video, every second one from 0.1 s on; `extra` clips more, with ids no file could have."""
     rows = []
-    for number, path in enumerate(sorted((project.folder / "videos").rglob("*.*"))[::2]):
+    for number, path in enumerate(sorted((project.folder / "videos").rglob("*.*"))):
         start = "0.1" if number % 2 else ""
         rows.append([path.stem, path.relative_to(project.folder), path.parent.name, start, ""])
     rows += [[f"extra/../{number}", rows[0][1], rows[0][2], "0.02", ""] for number in range(extra)]

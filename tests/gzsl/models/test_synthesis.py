@@ -16,6 +16,8 @@ from avpipe.gzsl.models import synthesis
 from avpipe.gzsl.models.settings import FVAEGANSettings
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 
+pytestmark = pytest.mark.slow
+
 AT = [0.0, 0.5, 1.0, 1.5]  # angles of four classes in the plane of one audio and one video number
 IDS = np.array([1, 3, 5, 7])
 SEEN = torch.tensor([False, True, False, True])

@@ -20,6 +20,8 @@ from avpipe.media.file_mode.ffmpeg_graph import h264_format, keeps_in_h264
 from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media
 
+pytestmark = pytest.mark.slow
+
 STRETCHES = [(None, 1.2), (2.237, 3.019), (0.5, 0.55)]
 TWO_SECONDS = "testsrc2=size=64x48:rate=25:duration=2"
 
