@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.options import read_settings
-from avpipe.errors import AvpipeError
+from avpipe.cli.options import check_folder, read_settings
 
 _HELP = """\
 Calibrates with stage A's checkpoint on the validation clips and tests stage B's of the same epoch, as the published
@@ -51,8 +50,8 @@ def _run(chosen: argparse.Namespace) -> int:
     from avpipe.devices import leased_device
     from avpipe.io.atomic import write_json
 
-    if chosen.out is not None and not chosen.out.parent.is_dir():
-        raise AvpipeError(f"The folder of {chosen.out} does not exist. Make it, or give another place.")
+    if chosen.out is not None:
+        check_folder(chosen.out)
     with leased_device(chosen.device) as device:
         from avpipe.gzsl.released import describe, evaluate_released
 

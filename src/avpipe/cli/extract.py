@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.options import read_settings
+from avpipe.cli.options import check_output, read_settings
 from avpipe.errors import AvpipeError
 from avpipe.registry import EXTRACTORS
 
@@ -63,10 +63,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from avpipe.features import Features, extract
     from avpipe.io.atomic import atomic_path
 
-    if chosen.output.suffix != ".npz":
-        raise AvpipeError(f"The output must end in .npz, found {chosen.output}.")
-    if not chosen.output.parent.is_dir():
-        raise AvpipeError(f"The folder of {chosen.output} does not exist. Make it, or give another place.")
+    check_output(chosen.output, ".npz", chosen.path)
     start = chosen.start or 0.0
     if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
         raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no stretch; expected 0 <= start < end.")

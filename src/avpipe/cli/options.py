@@ -43,12 +43,17 @@ def add_window(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=int, default=5120, help=text)
 
 
+def check_folder(output: Path) -> None:
+    """Refuse an output in a folder that is not there."""
+    if not output.parent.is_dir():
+        raise AvpipeError(f"The folder of {output} does not exist. Make it, or give another place.")
+
+
 def check_output(output: Path, suffix: str, source: Path) -> None:
     """Refuse an output of another kind, in a folder that is not there, or that is the input."""
     if output.suffix != suffix:
         raise AvpipeError(f"The output must end in {suffix}, found {output}.")
-    if not output.parent.is_dir():
-        raise AvpipeError(f"The folder of {output} does not exist. Make it, or give another place.")
+    check_folder(output)
     if output.resolve() == source.resolve():
         raise AvpipeError(f"The output {output} is the input. Give another place.")
 

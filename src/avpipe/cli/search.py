@@ -23,9 +23,8 @@ examples:
 
 def _queries() -> str:
     kinds = {"audio": "sound", "text": "a text"}
-    return ", ".join(
-        f"{name} is searched with {' and '.join(kinds[kind] for kind in entry.query.split('+'))}"
-        for name, entry in MODELS.items()
+    return "What a model is searched with: " + "; ".join(
+        f"{name} {' and '.join(kinds[kind] for kind in entry.query.split('+'))}" for name, entry in MODELS.items()
     )
 
 

@@ -136,7 +136,7 @@ def _member(
     except AvpipeError as error:
         messages.put((True, str(error)))
         raise SystemExit(1) from None
-    except Exception:
+    except Exception:  # handed to the parent, which raises it: a traceback printed here would be lost among the others
         messages.put((False, f"Process {rank} of {len(devices)} failed:\n{traceback.format_exc()}"))
         raise SystemExit(1) from None
 
