@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from avpipe.features.build import build_extractor
 from avpipe.registry import EXTRACTORS
+
+if TYPE_CHECKING:
+    import pytest
 
 MEANS = 64
 
@@ -33,6 +38,25 @@ def replace_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         if entry.has_weights:
             kind: Any = type(build_extractor(name, {"postprocess": False} if entry.uses_pca else {}))
             monkeypatch.setattr(kind, "build_network", _builder(dict(entry.streams)))
+
+
+def replace_networks_of_package(package: Path) -> None:
+    """Give every extractor of a copy of the package a small network: for jobs, which are processes of their own."""
+    shutil.copyfile(__file__, package / "small_networks.py")
+    with (package / "features" / "build.py").open("a", encoding="utf-8") as module:
+        module.write("\n\nfrom avpipe.small_networks import smaller\n\nbuild_extractor = smaller(build_extractor)\n")
+
+
+def smaller(build: Callable[..., Any]) -> Callable[..., Any]:
+    """`build_extractor`, whose extractors have small networks."""
+
+    def built(name: str, *arguments: Any, **options: Any) -> Any:
+        extractor, entry = build(name, *arguments, **options), EXTRACTORS[name]
+        if entry.has_weights:
+            type(extractor).build_network = _builder(dict(entry.streams))
+        return extractor
+
+    return built
 
 
 def _builder(streams: dict[str, int]) -> Any:

@@ -217,7 +217,7 @@ def test_the_commands_know_the_model(model: dict[str, Any]) -> None:
     assert sorted(hit["clip_id"] for hit in model["hits"]) == ["c0", "c1", "c2"]
     for text in model["help"].values():
         assert MODEL.name in text
-    assert f"{MODEL.name} is searched with sound and a text" in " ".join(model["help"]["search"].split())
+    assert f"{MODEL.name} sound and a text" in " ".join(model["help"]["search"].split())
 
 
 def test_the_examples_are_short() -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +249,7 @@ def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_process_of_its_own(number: int, tmp_path: Path, uninterrupted: Path) -> None:
-    """From outside: exit code 143 within 10 seconds, nothing but the resume file, and the same result afterwards."""
+    """From outside: exit code 143 after the batch at hand, only the resume file, and the same result afterwards."""
     program = textwrap.dedent("""
         import sys, time
         sys.path.insert(0, sys.argv[1])
@@ -270,11 +269,10 @@ def test_a_signal_to_a_process_of_its_own(number: int, tmp_path: Path, uninterru
         assert process.stdout is not None
         for _ in range(5):
             assert process.stdout.readline() == "step\n"
-        sent = time.monotonic()
         process.send_signal(number)
-        process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert time.monotonic() - sent < 10
+    assert printed.count("step") <= 1, "one batch may have begun before the signal came"
     assert {p.name for p in tmp_path.iterdir()} == {"resume.pt"}
     stage1(tmp_path)
     assert outputs(tmp_path) == outputs(uninterrupted)

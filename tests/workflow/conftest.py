@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from extended_package import copy_package
 from project import Project, new_project, small_settings, write_split, write_words
+from small_networks import replace_networks_of_package
 
 from avpipe.demo.zero_shot import plan_demo, render_clip
 
@@ -34,10 +36,20 @@ def build(folder: Path, **gzsl) -> Project:
     return project
 
 
+def build_with_small_networks(folder: Path) -> Project:
+    """The same with small networks: what the tests look at is which jobs run and what becomes of their files."""
+    project = build(folder)
+    copy_package(folder)
+    replace_networks_of_package(folder / "src" / "avpipe")
+    return project
+
+
 @pytest.fixture(scope="session")
 def finished(built_once) -> Project:
     """The small dataset, run to its end; never changed, only copied."""
-    return Project(built_once("finished", lambda folder: build(folder / "project").run()) / "project")
+    return Project(
+        built_once("finished", lambda folder: build_with_small_networks(folder / "project").run()) / "project"
+    )
 
 
 @pytest.fixture

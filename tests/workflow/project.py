@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -23,9 +24,14 @@ TARGET = "results/small/eval.json"
 
 @dataclass
 class Project:
-    """A checkout with a dataset called small."""
+    """A checkout with a dataset called small; where it has the library in src/, its jobs import that one."""
 
     folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        source = self.folder / "src"
+        return dict(os.environ) | ({"PYTHONPATH": str(source)} if source.is_dir() else {})
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", *arguments, "--configfile", "small.yaml"]
@@ -33,8 +39,9 @@ class Project:
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; its whole output is in the error where it fails."""
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, check=False, timeout=500
-        )
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            check=False, timeout=500,
+        )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"snakemake {arguments} failed:\n{done.stdout}\n{done.stderr}")
         return done

@@ -10,14 +10,14 @@ from project import TARGET, jobs_in
 from avpipe.registry import METHODS
 
 
-def test_an_extractor_and_a_method_of_ones_own_reach_the_result(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(copy_package(tmp_path, EXTRACTOR, METHOD)))
+def test_an_extractor_and_a_method_of_ones_own_reach_the_result(tmp_path):
     project = build(
         tmp_path / "project",
         feature_sets={"own": {"video": EXTRACTOR.name, "audio": "vggish"}},
         benchmarks=[{"split": "main_split", "features": "own"}],
         methods=dict.fromkeys(METHODS) | {METHOD.name: {}},
     )
+    copy_package(project.folder, EXTRACTOR, METHOD)
     settings = project.settings()
     weights = {EXTRACTOR.name: "random:0", "vggish": "random:0"}
     settings["datasets"]["small"] |= {"weights": weights, "n_shards": 1}

@@ -33,6 +33,7 @@ def run_until(project, pattern: str, seconds: float) -> None:
     process = subprocess.Popen(
         project.command(TARGET, "--cores", "2"),
         cwd=project.folder,
+        env=project.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -40,6 +40,7 @@ def stop_at(project: Project, file: str, number: signal.Signals) -> str:
         process = subprocess.Popen(
             project.command(TARGET, "--cores", "2"),
             cwd=project.folder,
+            env=project.environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

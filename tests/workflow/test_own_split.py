@@ -22,7 +22,7 @@ NUMBERS = {"train_classes": 3, "val_unseen_classes": 2, "test_unseen_classes": 2
 
 
 def own_jobs(split: str) -> set[str]:
-    return split_jobs(split) | {f"Making class vectors of small, {split}, from glove.txt"}
+    return split_jobs(split, methods=("ale",)) | {f"Making class vectors of small, {split}, from glove.txt"}
 
 
 def write_glove(project: Project, without: str = "") -> None:
@@ -42,6 +42,7 @@ def use_own_splits(project: Project, **settings) -> None:
         "word_model": "glove.txt",
         "own_splits": {split: {**NUMBERS, "seed": seed} for seed, split in enumerate(SPLITS)},
         "benchmarks": [{"split": split} for split in SPLITS],
+        "methods": project.settings()["datasets"]["small"]["gzsl"]["methods"] | {"avca": None},
         **settings,
     })  # fmt: skip
 

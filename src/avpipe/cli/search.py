@@ -12,7 +12,8 @@ from avpipe.cli.options import DEVICE_HELP, add_parser, print_table, say
 from avpipe.registry import MODELS
 
 _EXAMPLES = """\
-{queries}.
+what each model is searched with:
+{queries}
 
 examples:
   avpipe search test.index.h5 question.wav
@@ -23,8 +24,10 @@ examples:
 
 def _queries() -> str:
     kinds = {"audio": "sound", "text": "a text"}
-    return "What a model is searched with: " + "; ".join(
-        f"{name} {' and '.join(kinds[kind] for kind in entry.query.split('+'))}" for name, entry in MODELS.items()
+    width = max(map(len, MODELS))
+    return "\n".join(
+        f"  {name:{width}}  {' and '.join(kinds[kind] for kind in entry.query.split('+'))}"
+        for name, entry in MODELS.items()
     )
 
 
