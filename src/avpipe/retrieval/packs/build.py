@@ -81,17 +81,10 @@ def build_pack(
     wanted = _by_id(clips)
     probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
     _require_known(wanted, probed)
-    missing = {
-        row["clip_id"]: {"clip_id": row["clip_id"], "reason": row["reason"], "detail": row["detail"]}
-        for row in make_account(probes, statuses)["failed"]
-        if row["clip_id"] in wanted
-    }
-    found = _look_through(stores, {clip_id for clip_id in wanted if clip_id not in missing})
-    for clip_id, length in found.lengths.items():
-        shortcoming = _shortcoming(length, clip_id in found.silent, min_audio_frames)
-        if shortcoming is not None:
-            reason, detail = shortcoming
-            missing[clip_id] = {"clip_id": clip_id, "reason": reason.value, "detail": detail}
+    failed = {row["clip_id"]: row for row in make_account(probes, statuses)["failed"] if row["clip_id"] in wanted}
+    found = _look_through(stores, wanted.keys() - failed.keys())
+    missing = {clip_id: _missing_clip(clip_id, row["reason"], row["detail"]) for clip_id, row in failed.items()}
+    missing |= _set_aside(found, min_audio_frames)
     ids = [clip_id for clip_id in sorted(wanted) if clip_id not in missing]
     if not ids:
         reasons = Counter(clip["reason"] for clip in missing.values())
@@ -159,17 +152,6 @@ def _require_known(wanted: Mapping[str, PackClip], probed: Mapping[str, ProbedCl
         )
 
 
-def _shortcoming(n_frames: int, is_silent: bool, min_audio_frames: int) -> tuple[Reason, str] | None:
-    """Why a clip that has all its features is set aside all the same."""
-    if n_frames < min_audio_frames:
-        seconds = n_frames / FRAMES_PER_SECOND
-        asked = f"at least {min_audio_frames} are asked for (retrieval.min_audio_frames)"
-        return Reason.TOO_SHORT, f"{n_frames} spectrogram frames ({seconds:g} s), {asked}"
-    if is_silent:
-        return Reason.NO_AUDIO, f"digital silence of {n_frames / FRAMES_PER_SECOND:g} s"
-    return None
-
-
 @dataclass
 class _Found:
     """What the stores have of the wanted clips.
@@ -216,6 +198,24 @@ def _look_through(stores: Mapping[str, Sequence[str]], wanted: set[str]) -> _Fou
                     f"{those[0]!r}, for which the status tables say ok. Run the command again that made the features."
                 )
     return found
+
+
+def _set_aside(found: _Found, min_audio_frames: int) -> dict[str, dict[str, str]]:
+    """The clips that have all features and are not used all the same: too short, or silent."""
+    missing = {}
+    for clip_id, n_frames in found.lengths.items():
+        seconds = n_frames / FRAMES_PER_SECOND
+        if n_frames < min_audio_frames:
+            asked = f"at least {min_audio_frames} are asked for (retrieval.min_audio_frames)"
+            detail = f"{n_frames} spectrogram frames ({seconds:g} s), {asked}"
+            missing[clip_id] = _missing_clip(clip_id, Reason.TOO_SHORT.value, detail)
+        elif clip_id in found.silent:
+            missing[clip_id] = _missing_clip(clip_id, Reason.NO_AUDIO.value, f"digital silence of {seconds:g} s")
+    return missing
+
+
+def _missing_clip(clip_id: str, reason: str, detail: str) -> dict[str, str]:
+    return {"clip_id": clip_id, "reason": reason, "detail": detail}
 
 
 def _spectrograms(
