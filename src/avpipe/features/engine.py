@@ -91,9 +91,10 @@ def _fold_batch_norms(network: torch.nn.Module) -> None:
 
 
 def _place_before(module: torch.nn.Module, place: str) -> tuple[torch.nn.Module, str]:
-    """Where the module is whose result goes into the batch norm at `place`."""
+    """Parent and name of the module whose result goes into the batch norm at `place`."""
     if not isinstance(module, torch.nn.Sequential):
-        return module, place.replace("bn", "conv")
+        return module, place.replace("bn", "conv")  # as the networks with `folds_batch_norms` name them
+    # In a Sequential it is the one before, or the last one in that, where it is a Sequential itself (SeLaVi's (2+1)D).
     holder, name = module, str(int(place) - 1)
     while isinstance(inner := getattr(holder, name, None), torch.nn.Sequential):
         holder, name = inner, str(len(inner) - 1)
@@ -128,8 +129,9 @@ def extract_clips(
         AvpipeError: a value is too large for the storage that the settings ask for.
         Exception: any other error that is not a `ClipFailure` is a bug and is raised here.
     """
-    capacity = 4 * extractor.batch_size
+    capacity = 4 * extractor.batch_size  # windows that wait for the network: enough to keep it busy, and bounded
     decoder = Decoder(extractor, clips, decode_workers, clip_timeout_seconds, capacity)
+    # On a GPU one batch is under way while the next is gathered; on a CPU a forward pass returns when it is done.
     batches = _Batches(extractor, network, device, ahead=int(device.startswith("cuda")))
     last_tick = time.monotonic()
     with contextlib.closing(decoder):
@@ -151,7 +153,8 @@ def extract_clips(
 
 
 def _results(extractor: Extractor, candidates: list[ClipRows]) -> Iterator[tuple[Clip, Outcome]]:
-    for found in {id(each): each for each in candidates}.values():  # one clip may be in several batches
+    """Finish the clips that are done: decoding has ended, and no window of them waits in a batch any more."""
+    for found in {id(each): each for each in candidates}.values():  # a clip may have had several windows in the batches
         if found.ended and found.pending == 0:
             yield found.clip, found.failure or _finish(extractor, found)
 
@@ -163,7 +166,7 @@ def _finish(extractor: Extractor, found: ClipRows) -> dict[str, Features]:
         values = extractor.finish(stream, rows.values)
         if not np.isfinite(values).all():
             raise AssertionError(f"{extractor.name} gave values that are not finite for {found.clip}")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # what overflowed is reported below
             stored = values.astype(extractor.settings.storage, copy=False)
         if not np.isfinite(stored).all():
             raise AvpipeError(
@@ -223,12 +226,15 @@ class _Batches:
     def add(self, found: ClipRows, window: Window) -> list[ClipRows]:
         """Add a window; returns the clips to which a batch brought rows."""
         key = (window.stream, tuple(window.tensor.shape))
+        # Taken out here and put back below: the first batch of the dict is always the one that has waited longest for a
+        # window.
         batch = self._waiting.pop(key, None) or _Batch(key, self._allocate(key, window.tensor))
         batch.tensors[len(batch.owners)] = window.tensor
         batch.owners.append((found, found.number(), window))
         if len(batch.owners) == self._size:
             return self._run(batch)
-        self._waiting[key] = batch  # the last one in the dict is the one used last
+        self._waiting[key] = batch
+        # Where there are too many shapes that one runs as it is, short.
         return self._run(self._waiting.pop(next(iter(self._waiting)))) if len(self._waiting) > MOST_SHAPES else []
 
     def flush(self) -> list[ClipRows]:
@@ -239,6 +245,7 @@ class _Batches:
         return done
 
     def _allocate(self, key: Key, item: torch.Tensor) -> torch.Tensor:
+        # Buffers are used again, so that memory, which is pinned for a GPU, is not allocated for every batch.
         spare = self._spare.get(key)
         if spare:
             return spare.pop()
@@ -248,11 +255,12 @@ class _Batches:
         return tensors.pin_memory() if self._device.type == "cuda" else tensors
 
     def _run(self, batch: _Batch) -> list[ClipRows]:
-        batch.tensors[len(batch.owners) :] = 0  # the padding of a short batch
+        batch.tensors[len(batch.owners) :] = 0  # the padding of a short batch, where old windows may be
         with torch.inference_mode(), arithmetic(self._device, self._extractor.precision):
             tensors = batch.tensors.to(self._device, non_blocking=True)
-            rows = self._extractor.forward(self._network, batch.key[0], tensors).float()
+            rows = self._extractor.forward(self._network, batch.key[0], tensors).float()  # autocast gives fewer bits
             if self._device.type == "cuda":
+                # Nothing here waits for the GPU: the copy goes into pinned memory, and `_collect` waits for the event.
                 batch.rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
                 batch.rows.copy_(rows, non_blocking=True)
                 batch.arrival = torch.cuda.Event()
@@ -268,12 +276,14 @@ class _Batches:
             batch.arrival.synchronize()
         rows = batch.rows.numpy()
         done: dict[int, ClipRows] = {}
-        for (found, number, window), row in zip(batch.owners, rows, strict=False):
+        for (found, number, window), row in zip(batch.owners, rows, strict=False):  # a short batch has rows of padding
             found.pending -= 1
             times = np.array([[window.start_seconds, window.end_seconds]])
+            # A copy, since a view of one row would keep the rows of the whole batch in memory.
             found.add(number, Rows(window.stream, row[None].copy(), times))
             done[id(found)] = found
-        # Shapes come and go; a few buffers of the latest are kept.
+        # Only now is the GPU done with the buffer, so that it may be filled again. Shapes come and go: where there are
+        # too many, the buffers of the shape that was kept first are dropped.
         self._spare.setdefault(batch.key, []).append(batch.tensors)
         if len(self._spare) > MOST_SHAPES:
             del self._spare[next(iter(self._spare))]

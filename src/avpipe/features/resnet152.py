@@ -23,7 +23,7 @@ SHORT_SIDE = 224
 # ImageNet's constants for R, G, B.
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-_DIVISOR = STANDARD_DEVIATION + np.float32(1e-8)  # as published; it changes nothing in float32
+_DIVISOR = STANDARD_DEVIATION + np.float32(1e-8)  # as published; it raises each by one step of float32
 
 
 class ResNet152(ResNet):

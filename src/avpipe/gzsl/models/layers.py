@@ -114,8 +114,9 @@ class _BlockLayer(torch.autograd.Function):
     """Linear - BatchNorm - ReLU - Dropout of g calls in training mode, x [B, g, in] -> [B, g, out].
 
     Laid out as [B, g*C], the calls' outputs are just more channels to the native BatchNorm. Dropout's scale is
-    applied to BatchNorm's affine parameters instead of to every element, and a zero in the output tells the
-    backward pass that ReLU or dropout stopped the element, so neither mask is kept.
+    applied to BatchNorm's affine parameters instead of to every element, which is the same because the scale is
+    positive and ReLU lets it pass. A zero in the output tells the backward pass that ReLU or dropout stopped the
+    element, so neither mask is kept.
     """
 
     @staticmethod
@@ -149,10 +150,14 @@ class _BlockLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, hidden, gammas, mean, invstd, out = ctx.saved_tensors
+        # ReLU and dropout: where the output is 0 the gradient stops, elsewhere it passes (the scale is in gammas).
         gradient = torch.ops.aten.threshold_backward(gradient.reshape(out.shape), out, 0)
+        # BatchNorm in training mode. The running statistics (None) have no part in what the batch was normalised with.
         for_hidden, for_gammas, for_betas = torch.ops.aten.native_batch_norm_backward(
             gradient, hidden, gammas, None, None, mean, invstd, True, ctx.eps, [True, True, True]
         )
+        # From here on the calls are rows of one linear layer again. They share gamma and beta, so gradients add up over
+        # the calls, and both were multiplied by dropout's scale on the way forward.
         for_hidden = for_hidden.view(len(rows), -1)
         for_gamma, for_beta = (g.view(ctx.groups, -1).sum(0).mul_(ctx.scale) for g in (for_gammas, for_betas))
         for_x = _gemm(for_hidden, weight.t()).view(len(hidden), ctx.groups, -1) if ctx.needs_input_grad[0] else None
@@ -251,7 +256,8 @@ class _MixPair(torch.autograd.Function):
     """Attention between two tokens: query, key, value [N, 2, 3, heads, d] -> mixed values [N, 2, heads, d].
 
     A softmax over two scores is a sigmoid of their difference, so a head needs one product of the query with the
-    difference of the keys instead of a 2x2 matrix per sample. The gradients are written straight into one tensor.
+    difference of the keys instead of a 2x2 matrix per sample. With s the share of the first token, the mixed value is
+    value_1 + s (value_0 - value_1).
     """
 
     @staticmethod
@@ -270,11 +276,15 @@ class _MixPair(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         projections, key_difference, value_difference, share = ctx.saved_tensors
         for_share = (gradient * value_difference).sum(-1, keepdim=True)
-        for_score = for_share * (share * (1 - share) * ctx.scale)
+        for_score = for_share * (share * (1 - share) * ctx.scale)  # the derivative of a sigmoid is s (1 - s)
+        # Each gradient is written into its place among the projections [N, token, part, heads, d], the parts being
+        # query, key and value; three tensors of their own would have to be stacked afterwards.
         out = torch.empty_like(projections)
-        torch.mul(for_score, key_difference, out=out[:, :, 0])
+        torch.mul(for_score, key_difference, out=out[:, :, 0])  # of both queries
+        # Only the difference of the keys counts, so the gradient of the second key is that of the first, negated.
         torch.sum(for_score * projections[:, :, 0], 1, out=out[:, 0, 1])
         torch.neg(out[:, 0, 1], out=out[:, 1, 1])
+        # The two shares add up to 1: what the first value does not get of the gradient belongs to the second.
         torch.sum(gradient * share, 1, out=out[:, 0, 2])
         torch.sub(gradient.sum(1), out[:, 0, 2], out=out[:, 1, 2])
         return out

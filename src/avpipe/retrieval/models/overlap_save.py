@@ -179,7 +179,11 @@ class _Product(torch.autograd.Function):
 
 
 class _OverlapSave(torch.autograd.Function):
-    """Keeps frames and weights; going back transforms both again, which takes little time and much memory less."""
+    """The convolution by overlap-save, with its gradients.
+
+    Frames and weights are kept for the backward pass as they came and are transformed a second time there: that takes
+    little time, while their transforms would take several times the memory.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, layout: Layout, length: int) -> Tensor:
@@ -197,6 +201,9 @@ class _OverlapSave(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # With Y = O ((A X) * (B W)) for each tile: the gradient of the products is O^T of that of Y. Multiplied by the
+        # transformed weights, or frames, it becomes that of the transformed frames, or weights; A^T and B^T lead from
+        # these back to frames and taps.
         x, weight = ctx.saved_tensors
         layout, length = ctx.layout, ctx.length
         wants_x, wants_weight = ctx.needs_input_grad[:2]
@@ -205,12 +212,13 @@ class _OverlapSave(torch.autograd.Function):
         of_x = torch.zeros_like(x) if wants_x else None
         of_weights = None
         for tiles in layout.tiles(length, _at_once(weight)):
+            # A clip's last tile makes more outputs than were kept of it: these have no gradient.
             made = gradient.new_zeros(matrices.outputs.shape[0] * tiles.shape[1], len(weight))
             made.index_copy_(0, tiles.places, gradient[tiles.first : tiles.last])
             of_products = _mix(matrices.outputs.T, made.view(len(matrices.outputs), tiles.shape[1], -1))
             if wants_weight:
                 frames = _transformed_frames(x, tiles, matrices)
-                of_weights = _products(of_products.mT, frames.mT, of_weights)
+                of_weights = _products(of_products.mT, frames.mT, of_weights)  # added up over the tiles
             if of_x is not None:
                 of_frames = _mix(matrices.frames.T, _products(of_products, weights.mT))
                 _add_frames(of_x, of_frames, tiles)
@@ -233,24 +241,28 @@ def _transformed_weight(weight: Tensor, layout: Layout, matrices: Transform) -> 
 
 
 def _weight_gradient(of_weights: Tensor | None, weight: Tensor, layout: Layout, matrices: Transform) -> Tensor | None:
-    """[out, in, width] of [R, out, stride * in]."""
+    """[out, in, width] of [R, out, stride * in]: `_transformed_weight` backwards."""
     if of_weights is None:
         return None
     of_taps = _mix(matrices.taps.T, of_weights)
+    # With a stride, taps and channels were divided among pairs of frames; the tap that was added to make the width even
+    # is cut off.
     of_taps = of_taps.unflatten(2, (layout.stride, -1)).permute(1, 3, 0, 2).flatten(2)
     return of_taps[..., : layout.width].contiguous()
 
 
 def _transformed_frames(x: Tensor, tiles: Tiles, matrices: Transform) -> Tensor:
     """[R, tiles, stride * in] of rows [frames, in]."""
+    # Frames outside of a clip are read from row 0, which always exists, and then set to zero: the padding.
     frames = x.index_select(0, tiles.sources.flatten())
     frames.index_fill_(0, tiles.outside, 0)
     return _mix(matrices.frames, frames.view(*tiles.shape, -1))
 
 
 def _add_frames(of_x: Tensor, of_frames: Tensor, tiles: Tiles) -> None:
-    """Add gradients of tiles [L, tiles, stride * in] to those of the frames."""
+    """Add gradients of tiles [L, tiles, stride * in] to those of the frames; tiles overlap, so a frame gets several."""
     of_frames = of_frames.view(-1, of_x.shape[1])
+    # What lies outside of a clip was read from row 0 and must not be added to it.
     of_frames.index_fill_(0, tiles.outside, 0)
     of_x.index_add_(0, tiles.sources.flatten(), of_frames)
 
