@@ -126,7 +126,7 @@ def test_all_three_kinds_give_the_same_tree(bench):
 def test_caches_without_csv_say_themselves_what_is_where(bench):
     source = bench.caches()
     whole = bench.run(source, target="whole")
-    bench.without_csv("stage_1_train", "stage_2_train")  # as VGGSound's public split
+    bench.without_csv("stage_1_train", "stage_2_train")  # as copies of VGGSound that leave out large files
     record = bench.run(source)
     assert bytes_of(bench.folder / "tree") == bytes_of(bench.folder / "whole")
     assert record["split_digest"] == whole["split_digest"]  # since no clip is missing
@@ -348,8 +348,8 @@ def test_real_splits_through_a_feature_pickle_and_caches(tmp_path):
 
 @pytest.mark.slow
 @needs_shared
-def test_caches_of_vggsound_need_no_csv_that_the_public_split_lacks(tmp_path):
-    """stage_1_train.csv is not public; its clips are those of the training cache."""
+def test_caches_of_vggsound_need_no_csv_that_a_copy_lacks(tmp_path):
+    """A copy without stage_1_train.csv; its clips are those of the training cache."""
     root = SHARED / "VGGSound"
     words = SHARED / "w2v_features/word_embeddings_vggsound_normed.npy"
     names = root / "class-split/vggsound_w2v_class_names.csv"

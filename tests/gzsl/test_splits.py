@@ -75,7 +75,7 @@ def test_class_of_ucf_that_is_spelled_in_two_ways_has_the_spelling_of_all_class(
 
 @needs_shared
 def test_vggsound_says_where_the_two_absent_files_are():
-    with pytest.raises(AvpipeError, match=r"stage_1_train\.csv does not exist.*avgzsl_benchmark_datasets\.zip"):
+    with pytest.raises(AvpipeError, match=r"stage_1_train\.csv does not exist.*github\.com/ExplainableML/AVCA-GZSL"):
         read_split(SHARED / "VGGSound", "main_split")
 
 

@@ -170,9 +170,9 @@ def _read_lines(path: Path) -> list[str]:
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise AvpipeError(
-            f"{path} does not exist. The public AVCA-GZSL repository lacks VGGSound's stage_1_train.csv and "
-            "stage_2_train.csv; they are in avgzsl_benchmark_datasets.zip, which its README links. For a "
-            "split of your own, write the file with the columns filename,label,label_code."
+            f"{path} does not exist. The published splits are in https://github.com/ExplainableML/AVCA-GZSL; copies "
+            "that leave out large files lack VGGSound's stage_1_train.csv and stage_2_train.csv. For a split of your "
+            "own, write the file with the columns filename,label,label_code."
             if path.suffix == ".csv"
             else f"{path} does not exist; expected one class name a line, as in the published splits."
         )

@@ -2,7 +2,7 @@
 
 Rules that the three kinds of sources share:
 
-- Which clips belong to a subset is said by its csv; where that is lacking (VGGSound's training clips), by the source.
+- Which clips belong to a subset is said by its csv; where that is lacking (copies without large files), by the source.
 - A clip that the csv of its subset does not list is refused, and so is one that lies in two subsets: the
   published code would train or test on it without a word, and the result would be of no split that has a name. A
   feature pickle covers a whole dataset, so there clips outside the split are left out and counted.

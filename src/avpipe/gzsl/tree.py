@@ -125,7 +125,7 @@ def write_tree(
 def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, target: StrPath) -> None:
     """Write a split, read and checked, as the folder `target` in the published layout, with its table of names.
 
-    A split whose csv files are not all there, as VGGSound's in the public repository, is published as it is: its
+    A split whose csv files are not all there, as in copies of VGGSound's without large files, is published as it is: its
     class lists suffice for features that are published by class.
 
     Args:
