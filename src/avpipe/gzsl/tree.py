@@ -125,8 +125,8 @@ def write_tree(
 def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, target: StrPath) -> None:
     """Write a split, read and checked, as the folder `target` in the published layout, with its table of names.
 
-    A split whose csv files are not all there, as in copies of VGGSound's without large files, is published as it is: its
-    class lists suffice for features that are published by class.
+    A split whose csv files are not all there, as in copies of VGGSound's without large files, is published as it is:
+    its class lists suffice for features that are published by class.
 
     Args:
         source: the folder that has the split, as for `read_split`.
