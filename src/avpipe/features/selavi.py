@@ -30,9 +30,9 @@ from avpipe.media.cut import Cut, exact_clock, make_cut
 from avpipe.media.decode import audio_blocks, check_frame, shown_frames
 from avpipe.media.frames import RgbConverter, TimedFrame
 from avpipe.media.probe import find_failure, read_media_info
-from avpipe.media.slack import has_too_few
 from avpipe.media.source import NO_VIDEO_STREAM, find_video, open_media, origin_ticks, read_packets, require_decoder
 from avpipe.media.timeline import Timeline, plan_video, read_timeline
+from avpipe.media.wholeness import has_too_few
 
 DIMENSION = 512
 VIDEO, AUDIO = "video", "audio"

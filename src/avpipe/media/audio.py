@@ -5,9 +5,9 @@ by zeros. `ffmpeg -i file out.wav` writes no such zeros (its file begins with th
 neither do the published scripts that use it; the two differ only for files whose sound begins late or pauses.
 
 A pause is a jump of the time stamps by more than 0.1 s and 1.5 times the length of what comes after it, in a container
-that has time stamps of its own (`damage.keeps_time`). Zeros are put there, so that what follows keeps its place; where
-the file shows that something was lost there, it is a failure instead (`damage`). Smaller jumps, and jumps back, are
-joined as the program joins them: clocks that tick in milliseconds or drift are whole.
+that has time stamps of its own (`wholeness.keeps_time`). Zeros are put there, so that what follows keeps its place;
+where the file shows that something was lost there, it is a failure instead (`wholeness`). Smaller jumps, and jumps
+back, are joined as the program joins them: clocks that tick in milliseconds or drift are whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from av.stream import Discard
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
-from avpipe.media.damage import HoleWatch, is_hole, keeps_time
 from avpipe.media.source import (
     announced_seconds,
     check_gap,
@@ -40,7 +39,7 @@ from avpipe.media.source import (
     read_packets,
     require_decoder,
 )
-from avpipe.media.truncation import find_missing_sound
+from avpipe.media.wholeness import HoleWatch, find_missing_sound, is_hole, keeps_time
 
 Samples = npt.NDArray[np.int16]
 

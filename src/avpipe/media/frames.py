@@ -19,8 +19,6 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpipe.media.damage import HoleWatch
-from avpipe.media.slack import has_too_few, is_short
 from avpipe.media.source import (
     announced_file_seconds,
     announced_seconds,
@@ -29,6 +27,7 @@ from avpipe.media.source import (
     origin_ticks,
     read_packets,
 )
+from avpipe.media.wholeness import HoleWatch, has_too_few, is_short
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 

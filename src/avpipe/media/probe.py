@@ -13,8 +13,6 @@ from av.packet import Packet
 from av.stream import Stream
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.damage import HoleWatch
-from avpipe.media.slack import has_too_few, is_short
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     announced_file_seconds,
@@ -27,7 +25,7 @@ from avpipe.media.source import (
     read_packets,
     require_decoder,
 )
-from avpipe.media.truncation import find_missing_sound
+from avpipe.media.wholeness import HoleWatch, find_missing_sound, has_too_few, is_short
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class MediaInfo:
         duration_seconds: end of the last packet of either stream, from the container's first time stamp.
         end_seconds: the same of all streams, subtitles and other tracks included.
         announced_seconds: the same by the header, None when it says nothing.
-        missing_sound: what is missing of the sound, in a line (`truncation`); None: nothing.
+        missing_sound: what is missing of the sound, in a line (`wholeness`); None: nothing.
         video, audio: the streams that avpipe uses; None when there is none.
     """
 
