@@ -156,12 +156,12 @@ def test_a_short_jump_is_joined(tmp_path):
     assert len(read_audio(tmp_path / "a.mkv")[0]) == 6 * RATE
 
 
-@pytest.mark.parametrize("stretch", [(None, None), (1.0, 3.0), (2.5, 5.25), (3.0, None)])
-def test_trimmed_and_converted_files_pause_as_well(tmp_path, stretch):
+@pytest.mark.parametrize("segment", [(None, None), (1.0, 3.0), (2.5, 5.25), (3.0, None)])
+def test_trimmed_and_converted_files_pause_as_well(tmp_path, segment):
     source = tmp_path / "a.mkv"
     write_paused(source, [(2, 0.7), (4, 1.5)], "pcm_s16le")
-    clip = Clip("clip", source, *stretch)
-    expected, _ = read_audio(source, start_seconds=stretch[0], end_seconds=stretch[1])
+    clip = Clip("clip", source, *segment)
+    expected, _ = read_audio(source, start_seconds=segment[0], end_seconds=segment[1])
     trim_clip(clip, tmp_path / "t.mov", timeout_seconds=60)
     convert_to_rate(clip, tmp_path / "c.mkv", rate_hz=25, crf=18, timeout_seconds=60)
     for written in ("t.mov", "c.mkv"):

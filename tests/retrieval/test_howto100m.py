@@ -41,16 +41,16 @@ def test_a_member_is_read_by_its_place(tmp_path: Path, fortran: bool, dtype: typ
     rows = find_rows(path, "arr_0", width=40, is_transposed=True)
     assert isinstance(rows, FileRows)
     assert (rows.n_rows, rows.width) == (700, 40)
-    (stretch,), bytes_read = rows.read([(100, 300)])
-    np.testing.assert_array_equal(stretch, values[:, 100:300].T)
+    (segment,), bytes_read = rows.read([(100, 300)])
+    np.testing.assert_array_equal(segment, values[:, 100:300].T)
     assert bytes_read == 200 * 40 * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0)])
 def test_both_versions_of_npy(tmp_path: Path, version: tuple[int, int]) -> None:
     path = zipped(tmp_path / "x.npz", "features.npy", npy(SPECTROGRAM.T.copy(), version=version))
-    (stretch,), _ = find_rows(path, "features", width=40).read([(3, 5)])
-    np.testing.assert_array_equal(stretch, SPECTROGRAM.T[3:5])
+    (segment,), _ = find_rows(path, "features", width=40).read([(3, 5)])
+    np.testing.assert_array_equal(segment, SPECTROGRAM.T[3:5])
 
 
 def test_a_compressed_member_is_unpacked_with_one_warning(

@@ -235,8 +235,8 @@ DAMAGE = {
     "text that is no bytes": (_numbers_for_captions, "is a damaged pack: 'captions' is float32, expected uint8"),
     "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "is a damaged pack"),
     "info of another kind": (_replace_text("info", {"a": 1}), "is a damaged pack"),
-    "compressed sound": (_rewrite_audio_compressed, "not one uncompressed stretch of the file"),
-    "sound in another file": (_outside, "not one uncompressed stretch of the file"),
+    "compressed sound": (_rewrite_audio_compressed, "not one uncompressed block of the file"),
+    "sound in another file": (_outside, "not one uncompressed block of the file"),
     "offsets": (lambda file: file["audio_offsets"].write_direct(np.array([0, 30, 46, 91, 99])), "rows 0 to 99, but t"),
 }
 

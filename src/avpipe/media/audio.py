@@ -54,7 +54,7 @@ class _Format:
 
 
 class AudioReader:
-    """The sound of a file or of a stretch of it; every iteration reads it anew from the file.
+    """The sound of a file or of a segment of it; every iteration reads it anew from the file.
 
     Attributes:
         rate_hz: samples a second: those asked for, or the file's own.
@@ -63,16 +63,16 @@ class AudioReader:
             file.
 
     Iteration yields int16 [n, channels] with n = block_seconds * rate_hz, the last block shorter; nothing
-    when the sound ends before the stretch begins. Floating-point codecs are converted by libswresample
+    when the sound ends before the segment begins. Floating-point codecs are converted by libswresample
     without dither, as ffmpeg's pcm_s16le gives them. Another rate and the mixture of all channels are made by
     libswresample in the same step, from the codec's own samples: the result is that of
-    `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A stretch is cut out before, as samples of 16 bit, so that it
+    `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A segment is cut out before, as samples of 16 bit, so that it
     sounds as the file does that `trim` makes of it. The file is always decoded from its beginning, since
     seeking is not exact to the sample in most containers; memory holds one block.
 
     Raises:
         ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time; also
-            when the file was cut off before the end of the stretch, or something is missing before it).
+            when the file was cut off before the end of the segment, or something is missing before it).
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class AudioReader:
 
     @property
     def sample_range(self) -> tuple[int, int | None]:
-        """First sample of the stretch and the one after its last (None: the file's end), from the origin."""
+        """First sample of the segment and the one after its last (None: the file's end), from the origin."""
         return self._range(self.rate_hz)
 
     def pauses(self) -> list[tuple[int, int]]:
-        """Decode up to the end of the stretch and find the pauses before it, of which programs know nothing.
+        """Decode up to the end of the segment and find the pauses before it, of which programs know nothing.
 
         Returns:
             for each, how many samples at the file's own rate were decoded before, and how many of silence follow.
@@ -165,18 +165,18 @@ def audio_blocks(
     rate_hz: int | None = None,
     mono: bool = False,
 ) -> AudioReader:
-    """Open the sound of a file or of a stretch of it, to be read block by block.
+    """Open the sound of a file or of a segment of it, to be read block by block.
 
     Args:
         path: the media file.
-        start_seconds, end_seconds: the stretch, from the container's first time stamp, to the millisecond as
+        start_seconds, end_seconds: the segment, from the container's first time stamp, to the millisecond as
             for `decode.decode_video`; None: from its start, to its end.
         block_seconds: length of a block.
         rate_hz: sample rate wanted; None: the file's own.
         mono: mix all channels into one, as `ffmpeg -ac 1` does.
 
     Raises:
-        ValueError: a stretch that makes no sense.
+        ValueError: a segment that makes no sense.
         ClipFailure: see `AudioReader`.
     """
     cut = make_cut(start_seconds, end_seconds)
@@ -186,7 +186,7 @@ def audio_blocks(
 def read_audio(
     path: str | os.PathLike[str], *, start_seconds: float | None = None, end_seconds: float | None = None
 ) -> tuple[Samples, int]:
-    """Read the whole sound of a file or of a stretch of it: int16 [n, channels] and its rate in Hz.
+    """Read the whole sound of a file or of a segment of it: int16 [n, channels] and its rate in Hz.
 
     Raises:
         As `audio_blocks`.

@@ -1,4 +1,4 @@
-"""When the frames of a file are shown and how a stretch is cut: what ffmpeg jobs are planned from."""
+"""When the frames of a file are shown and how a segment is cut: what ffmpeg jobs are planned from."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Timeline:
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """The frames of a stretch, on its own clock.
+    """The frames of a segment, on its own clock.
 
     Attributes:
-        first: time in the file of the first frame: the one on the screen when the stretch begins.
-        times: in seconds from the start of the stretch.
-        end: when the last one ends, in seconds from the start of the stretch.
+        first: time in the file of the first frame: the one on the screen when the segment begins.
+        times: in seconds from the start of the segment.
+        end: when the last one ends, in seconds from the start of the segment.
     """
 
     first: Fraction
@@ -87,7 +87,7 @@ class VideoPlan:
 
 @dataclass(frozen=True)
 class AudioPlan:
-    """The samples of a stretch.
+    """The samples of a segment.
 
     Attributes:
         silence: samples of silence to put first.
@@ -166,21 +166,21 @@ def turned_format(pixel_format: str) -> str:
 
 
 def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool) -> VideoPlan:
-    """Decide which frames of a file a stretch shows, and when.
+    """Decide which frames of a file a segment shows, and when.
 
     Args:
         timeline: the file's.
-        cut: the stretch.
+        cut: the segment.
         path: the file to name in messages.
-        begins_at_zero: whether the first frame is moved to 0 where the video begins after the stretch does.
+        begins_at_zero: whether the first frame is moved to 0 where the video begins after the segment does.
 
     Raises:
-        ClipFailure: TOO_SHORT when the video ends before the stretch begins, NO_VIDEO when it begins after
+        ClipFailure: TOO_SHORT when the video ends before the segment begins, NO_VIDEO when it begins after
             its end.
     """
     times = timeline.times
     if timeline.end <= cut.start:
-        found = f"the stretch begins at {float(cut.start):.3f} s, the video ends at {float(timeline.end):.3f} s"
+        found = f"the segment begins at {float(cut.start):.3f} s, the video ends at {float(timeline.end):.3f} s"
         raise ClipFailure(Reason.TOO_SHORT, f"{path}: {found}")
     begin = max(0, bisect.bisect_right(times, cut.start) - 1)
     stop = len(times) if cut.end is None else bisect.bisect_left(times, cut.end)
@@ -196,12 +196,12 @@ def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool
 
 
 def plan_frame_count(plan: VideoPlan, rate_hz: Seconds) -> int:
-    """Give the number of frames of a stretch at a fixed rate."""
+    """Give the number of frames of a segment at a fixed rate."""
     return expected_frame_count(plan.end, 0, rate_hz)
 
 
 def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
-    """Decide which samples of a file a stretch sounds; None: none.
+    """Decide which samples of a file a segment sounds; None: none.
 
     Raises:
         ClipFailure: DECODE_ERROR.

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.spectrogram_frontend import MEL_BANDS
-from avpipe.formats.file_rows import FileRows, Rows, Span, Stretches, checked_rows, cut, merged
+from avpipe.formats.file_rows import FileRows, Rows, Span, Segments, checked_rows, cut, merged
 from avpipe.retrieval.corpus import VISUAL_DIMENSION, LongVideo
 
 log = logging.getLogger(__name__)
@@ -195,8 +195,8 @@ class CompressedRows:
     width: int
     is_transposed: bool
 
-    def read(self, spans: Sequence[Span]) -> Stretches:
-        """Some stretches.
+    def read(self, spans: Sequence[Span]) -> Segments:
+        """Some segments.
 
         Raises:
             AvpipeError: the file is damaged, or a value read is not finite.
@@ -209,7 +209,7 @@ class CompressedRows:
             raise AvpipeError(f"{self.path} cannot be unpacked: {error}. Restore it and run again.") from error
         rows = found.T if self.is_transposed else found
         blocks = {(first, stop): checked_rows(rows[first:stop], self.path) for first, stop in merged(spans, 0)}
-        return Stretches(cut(blocks, spans, self.width), bytes_read)
+        return Segments(cut(blocks, spans, self.width), bytes_read)
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

@@ -29,7 +29,7 @@ class SourceClip:
         clip_id: unique in the dataset; for class folders the file's name without suffix.
         class_name: the folder's name, or the table's `class`; empty where a table has none.
         path: the file.
-        start_seconds, end_seconds: the stretch wanted; None: the whole file.
+        start_seconds, end_seconds: the segment wanted; None: the whole file.
         size_bytes, modified_ns: of the file, -1 where it is missing; they tell a replaced file.
     """
 
@@ -170,7 +170,7 @@ def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
 
 
 def _id_of(path: str, start: float | None, end: float | None) -> str:
-    """The id of a clip whose table gives none: the file's name without suffix, and the stretch if there is one."""
+    """The id of a clip whose table gives none: the file's name without suffix, and the segment if there is one."""
     if start is None and end is None:
         return Path(path).stem
     return f"{Path(path).stem}_{start or 0.0:.10g}_{'end' if end is None else f'{end:.10g}'}"

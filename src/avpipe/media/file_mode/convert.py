@@ -58,7 +58,7 @@ def convert_to_rate(
     or not at all.
 
     Args:
-        source: the clip; its stretch is cut as `decode.decode_video` cuts it.
+        source: the clip; its segment is cut as `decode.decode_video` cuts it.
         target: a path ending in .mkv.
         rate_hz: frames a second.
         crf: libx264's constant rate factor, 0 (lossless) to 51; below 18 the loss is hard to see.
@@ -66,7 +66,7 @@ def convert_to_rate(
         threads: decoder and encoder threads.
 
     Raises:
-        ValueError: the target does not end in .mkv, or the stretch makes no sense.
+        ValueError: the target does not end in .mkv, or the segment makes no sense.
         ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (less than half an output frame), DECODE_ERROR
             (also when the file written does not hold the frames expected).
         AvpipeError: the disk is full.

@@ -1,4 +1,4 @@
-"""A stretch of a file cut out without loss, at any frame and any sample."""
+"""A segment of a file cut out without loss, at any frame and any sample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrimmedClip:
 
     Attributes:
         frames: number of frames in the file written.
-        duration_seconds: from the start of the stretch to the end of its last frame.
+        duration_seconds: from the start of the segment to the end of its last frame.
     """
 
     frames: int
@@ -37,14 +37,14 @@ class TrimmedClip:
 
 
 def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, threads: int = 1) -> TrimmedClip:
-    """Cut a stretch out of a file: same pixels, same spacing of time stamps, sound as 16-bit samples.
+    """Cut a segment out of a file: same pixels, same spacing of time stamps, sound as 16-bit samples.
 
     A picture with a rotation tag is written turned upright, without the tag: the pixels are those of
     `decode.decode_video` with `orientation="upright"`.
 
-    The first frame is the one on the screen when the stretch begins; it gets time stamp 0, and the others
-    keep their distance from the stretch's start to the tick, which QuickTime can store and Matroska (1 ms)
-    cannot. Sample 0 of the sound is the start of the stretch. The file appears whole or not at all.
+    The first frame is the one on the screen when the segment begins; it gets time stamp 0, and the others
+    keep their distance from the segment's start to the tick, which QuickTime can store and Matroska (1 ms)
+    cannot. Sample 0 of the sound is the start of the segment. The file appears whole or not at all.
 
     Args:
         source: the clip.
@@ -53,8 +53,8 @@ def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, thre
         threads: decoder and encoder threads.
 
     Raises:
-        ValueError: the target does not end in .mov, or the stretch makes no sense.
-        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (the video ends before the stretch begins),
+        ValueError: the target does not end in .mov, or the segment makes no sense.
+        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (the video ends before the segment begins),
             DECODE_ERROR (also when the file written does not hold the frames and times expected).
         AvpipeError: the disk is full.
     """

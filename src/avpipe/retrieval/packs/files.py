@@ -3,7 +3,7 @@
 Layout: `ids` [n], `video_2d` and `video_3d` [n, 2048] float32, `audio` [sum of T, 40] float32 or float16, clip i
 owning the rows audio_offsets[i]:audio_offsets[i + 1], `audio_frames` [n], and JSON as UTF-8 bytes in `captions`,
 `eval_captions` and `sources`, each a list of n, and in `info`, where they are from. Attributes: `format`, `version`,
-and `digest` of the contents, which is compared when a pack is read. `audio` is one uncompressed stretch of the file,
+and `digest` of the contents, which is compared when a pack is read. `audio` is one uncompressed block of the file,
 so that all processes share one copy of it in the page cache. Equal packs give equal bytes.
 """
 
@@ -181,7 +181,7 @@ def _map(source: str | os.PathLike[str], audio: h5py.Dataset) -> npt.NDArray[np.
     offset = audio.id.get_offset()
     if audio.chunks is not None or offset is None:
         raise AvpipeError(
-            f"{source}: its spectrograms are not one uncompressed stretch of the file, so they cannot be mapped; was "
+            f"{source}: its spectrograms are not one uncompressed block of the file, so they cannot be mapped; was "
             "it repacked? Make the pack again."
         )
     return np.memmap(source, audio.dtype, "r", offset, audio.shape)
