@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from project import Project
-from real_media import SHARED, SEGMENTS, write_project
+from real_media import SEGMENTS, SHARED, write_project
 
 from avpipe.features.store import read_clips
 

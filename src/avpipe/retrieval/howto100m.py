@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.spectrogram_frontend import MEL_BANDS
-from avpipe.formats.file_rows import FileRows, Rows, Span, Segments, checked_rows, cut, merged
+from avpipe.formats.file_rows import FileRows, Rows, Segments, Span, checked_rows, cut, merged
 from avpipe.retrieval.corpus import VISUAL_DIMENSION, LongVideo
 
 log = logging.getLogger(__name__)
