@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.io.reading import reading
 
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
@@ -112,13 +113,11 @@ def describe_table(path: Path) -> list[Described]:
 
 def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
     """The rows of a table and where each stands, for messages."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            _check_columns(path, reader.fieldnames or [])
-            rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AvpipeError(f"{path} was not read: {error}. Expected a table of clips, CSV in UTF-8.") from error
+    expected = "a table of clips, CSV in UTF-8"
+    with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        _check_columns(path, reader.fieldnames or [])
+        rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:
         raise AvpipeError(f"{path} has a header but no clip.")
     return rows
