@@ -1,7 +1,7 @@
 """The pickles of the published AVCA-GZSL code, read and written: four caches, and the input of its splitting scripts.
 
 The formats are in specs/avca.md §1.5 and §1.7. Files from elsewhere are read without running what they hold
-(`avpipe.formats.tensor_pickles`); files written here are what the published code unpickles, the same bytes for the
+(`avpipe.formats.pickles`); files written here are what the published code unpickles, the same bytes for the
 same contents.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats.tensor_pickle_writing import write_tensor_pickle
-from avpipe.formats.tensor_pickles import read_tensor_pickle
+from avpipe.formats.pickle_writing import write_pickle
+from avpipe.formats.pickles import read_pickle
 from avpipe.gzsl.data import Benchmark, join
 from avpipe.gzsl.splits import STAGE_2_PARTS
 from avpipe.gzsl.tree_files import MODALITIES, safe_name
@@ -120,7 +120,7 @@ def read_feature_pickle(path: StrPath) -> NamedFeatures:
     Raises:
         AvpipeError: the file is none of these, its parts disagree in length, or rows with the same name differ.
     """
-    contents = read_tensor_pickle(path)
+    contents = read_pickle(path)
     if isinstance(contents, dict) and set(_FIELDS) <= contents.keys():
         video, labels, audio, names = (contents[field] for field in _FIELDS)
     elif isinstance(contents, list | tuple) and len(contents) == 4 and _are_names(contents[3]):
@@ -184,13 +184,13 @@ def write_caches(
             modality: {"data": join([getattr(subset, modality) for subset in subsets]), **shared}
             for modality in MODALITIES
         }
-        write_tensor_pickle(cache_path(folder, cache, split), {**contents, "text": text})
+        write_pickle(cache_path(folder, cache, split), {**contents, "text": text})
 
 
 def write_feature_pickle(path: StrPath, features: NamedFeatures) -> None:
     """Write the dict that the published splitting scripts read, with CPU tensors and a list of names."""
     contents = (features.video, features.class_ids, features.audio, list(features.clip_ids))
-    write_tensor_pickle(path, dict(zip(_FIELDS, contents, strict=True)))
+    write_pickle(path, dict(zip(_FIELDS, contents, strict=True)))
 
 
 def cached_words(
@@ -247,7 +247,7 @@ def _text_rows(names: Mapping[str, str], class_names: Sequence[str]) -> tuple[li
 
 
 def _read_cache(path: Path) -> CachedSubset:
-    contents = read_tensor_pickle(path)
+    contents = read_pickle(path)
     parts = {}
     for name in (*MODALITIES, "text"):
         part = contents.get(name) if isinstance(contents, dict) else None

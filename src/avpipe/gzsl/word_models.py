@@ -15,8 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats.fasttext_files import subword_vectors
-from avpipe.formats.word_files import ModelKind, Vector, model_kind, read_entries, select_vectors
+from avpipe.formats.word_vectors import (
+    ModelKind,
+    Vector,
+    model_kind,
+    read_entries,
+    select_vectors,
+    subword_vectors,
+)
 from avpipe.gzsl.words import read_names, write_words
 from avpipe.io.atomic import write_json
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats.pickles import read_pickled_npy
+from avpipe.formats.npy import read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.io.atomic import write_bytes, write_text
@@ -26,7 +26,7 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
     Raises:
         AvpipeError: the file is no such dict, or holds anything but plain data (nothing in it is run).
     """
-    contents = read_pickled_npy(path)
+    contents = read_npy(path)
     if not isinstance(contents, dict) or not contents:
         raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
     words = {str(name): np.asarray(vector) for name, vector in contents.items()}

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.fasttext_files import subword_vectors
-from avpipe.formats.word_files import model_kind, select_vectors
+from avpipe.formats.word_vectors import model_kind, select_vectors, subword_vectors
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     check_digest,

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
-from avpipe.formats.tensor_pickle_writing import PlainArray, write_tensor_pickle
-from avpipe.formats.tensor_pickles import MAX_BYTES, read_tensor_pickle
+from avpipe.formats.pickle_writing import PlainArray, write_pickle
+from avpipe.formats.pickles import MAX_BYTES, read_pickle
 from avpipe.io.memory import release_memory
 from avpipe.io.space import require_space
 from avpipe.retrieval.packs.checks import MEL_BANDS, PUBLISHED_PICKLE, VISUAL_DIM, check_spectrogram, check_structure
@@ -58,7 +58,7 @@ def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
     """
     path = Path(path)
     reading = _Reading(path)
-    clips = _checked_list(path, read_tensor_pickle(path, max_bytes=max_bytes))
+    clips = _checked_list(path, read_pickle(path, max_bytes=max_bytes))
     release_memory()  # the bytes that the arrays were made of are as large as the arrays
     ids = reading.names(clips)
     complete, missing = reading.sort_out(clips, ids)
@@ -111,7 +111,7 @@ def write_clip_pickle(pack: Pack, path: str | os.PathLike[str], layout: Layout =
             "for each. Write the layout msrvtt."
         )
     require_space(Path(path).parent, 4 * (int(pack.n_frames.sum()) * MEL_BANDS + 2 * pack.video_2d.size), "clips")
-    write_tensor_pickle(path, (_published(pack, index, layout) for index in range(len(pack))))
+    write_pickle(path, (_published(pack, index, layout) for index in range(len(pack))))
 
 
 def _published(pack: Pack, index: int, layout: Layout) -> dict[str, Any]:

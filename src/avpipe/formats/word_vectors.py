@@ -1,6 +1,6 @@
-"""Word-vector files, read without a model library: word2vec and GloVe, of which only the wanted rows are held.
+"""Word-vector files, read without a model library: word2vec, GloVe and fastText, of which only wanted rows are held.
 
-fastText's own .bin is told apart here and read by `avpipe.formats.fasttext_files`.
+fastText's own .bin makes a vector for any word of the word's subwords; its .vec is a word2vec text.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import codecs
 import gzip
 import itertools
+import mmap
 import os
 import struct
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -20,19 +21,19 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.zip_checks import ZIP_START
+from avpipe.io.reading import reading
 
 ModelKind = Literal["auto", "word2vec_binary", "word2vec_text", "glove", "fasttext"]
 Vector = npt.NDArray[np.float32]
 
-EXPECTED = (
-    "Expected a word2vec file (binary or text, also .gz; fastText's .vec is one), a GloVe text or a fastText .bin"
-)
-FASTTEXT_MAGIC = struct.pack("<i", 793712314)
+_EXPECTED = "a word2vec file (binary or text, also .gz; fastText's .vec is one), a GloVe text or a fastText .bin"
+_FASTTEXT_START = struct.pack("<i", 793712314)
 
 _REFUSED = {
     b"\x80": "is a pickle, as gensim's save() writes them, which could run any code when it is read; it is not opened. "
     "Save the vectors as KeyedVectors.save_word2vec_format does",
-    b"PK\x03\x04": "is a zip archive. Unpack it, and name the file in it",
+    ZIP_START: "is a zip archive. Unpack it, and name the file in it",
     b"\x93NUMPY": "is a numpy array. If it is a dict of finished class vectors, set gzsl.word_vectors to it",
 }
 _CHUNK_BYTES = 1 << 20
@@ -51,8 +52,8 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
         second = stream.readline(_CHUNK_BYTES)
     for magic, problem in _REFUSED.items():
         if first.startswith(magic):
-            raise AvpipeError(f"{path} {problem}. {EXPECTED}.")
-    if first.startswith(FASTTEXT_MAGIC):
+            raise AvpipeError(f"{path} {problem}. Expected {_EXPECTED}.")
+    if first.startswith(_FASTTEXT_START):
         return "fasttext"
     fields = first.split()
     if len(fields) == 2 and all(field.isdigit() and len(field) <= _SIZE_DIGITS for field in fields):
@@ -62,7 +63,9 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
         return "word2vec_text" if is_text else "word2vec_binary"
     if len(fields) > 2 and _are_numbers(fields[1:]):
         return "glove"
-    raise AvpipeError(f"{path} starts with {first[:40]!r}, which is no known format of word vectors. {EXPECTED}.")
+    raise AvpipeError(
+        f"{path} starts with {first[:40]!r}, which is no known format of word vectors. Expected {_EXPECTED}."
+    )
 
 
 def vector_length(path: str | os.PathLike[str]) -> int:
@@ -104,10 +107,8 @@ def select_vectors(path: Path, kind: ModelKind, wanted: set[str]) -> dict[str, V
 def _parse(path: Path, kind: ModelKind, token: str, row: bytes) -> Vector:
     if kind == "word2vec_binary":
         return np.frombuffer(row, "<f4").astype(np.float32)
-    try:
+    with reading(f"{path}, entry {token!r},", "numbers"):
         return np.array([float(number) for number in row.split(b" ")], np.float32)
-    except ValueError as error:
-        raise AvpipeError(f"{path}, entry {token!r}: {error}. The file is damaged; get it again.") from error
 
 
 def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
@@ -185,17 +186,14 @@ def _binary_entries(path: Path, stream: IO[bytes], dimension: int) -> Iterator[t
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes behind a byte order mark, if it has one; unpacked if it is a .gz (by its first bytes)."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if not packed:
-                yield _behind_mark(file)
-                return
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield _behind_mark(cast(IO[bytes], unpacked))
-    except (OSError, EOFError, zlib.error) as error:
-        raise AvpipeError(f"{path} was not read: {error}. {EXPECTED}; get the file again.") from error
+    with reading(path, _EXPECTED), path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not packed:
+            yield _behind_mark(file)
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield _behind_mark(cast(IO[bytes], unpacked))
 
 
 def _behind_mark(stream: IO[bytes]) -> IO[bytes]:
@@ -209,3 +207,98 @@ def _are_numbers(fields: list[bytes]) -> bool:
         return bool(fields) and all(np.isfinite(float(field)) for field in fields)
     except ValueError:
         return False
+
+
+@dataclass(frozen=True)
+class SubwordVector:
+    """A vector as fastText makes it.
+
+    Attributes:
+        vector: float64 [d], not normalised; zero for an unknown word too short for a subword.
+        is_known: whether the word itself is in the vocabulary.
+    """
+
+    vector: npt.NDArray[np.float64]
+    is_known: bool
+
+
+def subword_vectors(path: Path, words: set[str]) -> dict[str, SubwordVector]:
+    """word -> its vector as fastText gives it for one token: the mean of its subwords' rows, and its own if known.
+
+    Raises:
+        AvpipeError: the file is no fastText .bin with subwords, packed, or damaged.
+    """
+    made = {}
+    with (
+        reading(path, _EXPECTED),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        model = _read_fasttext(path, data, {word.encode() for word in words})
+        for word in words:
+            rows = [model.n_words + each % model.n_buckets for each in _subword_hashes(word, model)]
+            known = model.ids.get(word.encode())
+            rows += [] if known is None else [known]
+            total = np.zeros(model.dimension)
+            for row in rows:
+                total += np.frombuffer(data[model.row_at(row) : model.row_at(row + 1)], "<f4")
+            made[word] = SubwordVector(total / max(len(rows), 1), known is not None)
+    return made
+
+
+def _subword_hashes(word: str, model: _FastText) -> Iterator[int]:
+    """FNV-1a of 32 bits of every subword, with fastText's slip of taking bytes as signed (src/dictionary.cc, `hash`).
+
+    Subwords are the runs of `shortest` to `longest` characters of <word>, but < and > alone are none.
+    """
+    characters = [character.encode() for character in f"<{word}>"]
+    for begin in range(len(characters)):
+        value = 2166136261
+        for end in range(begin + 1, min(begin + model.longest, len(characters)) + 1):
+            for byte in characters[end - 1]:
+                value = (value ^ (byte if byte < 0x80 else byte | 0xFFFFFF00)) * 16777619 & 0xFFFFFFFF
+            is_mark = end - begin == 1 and (begin == 0 or end == len(characters))
+            if end - begin >= model.shortest and not is_mark:
+                yield value
+
+
+@dataclass(frozen=True)
+class _FastText:
+    """What of a fastText .bin is needed: lengths of subwords, ids of the wanted words, and where the rows lie."""
+
+    dimension: int
+    n_words: int
+    n_buckets: int
+    shortest: int
+    longest: int
+    ids: dict[bytes, int]
+    offset: int
+
+    def row_at(self, number: int) -> int:
+        return self.offset + 4 * self.dimension * number
+
+
+def _read_fasttext(path: Path, data: mmap.mmap, wanted: set[bytes]) -> _FastText:
+    """Read head and vocabulary (fastText: src/args.cc, src/dictionary.cc, src/densematrix.cc, `save`)."""
+    if data[:4] != _FASTTEXT_START:
+        raise AvpipeError(f"{path} is a packed fastText .bin; unpack it first (gunzip), since it is read in parts.")
+    dimension, *_, n_buckets, shortest, longest, _ = struct.unpack_from("<12i", data, 8)
+    n_entries, n_words, _, _, n_pruned = struct.unpack_from("<3i2q", data, 64)
+    at = 64 + struct.calcsize("<3i2q")
+    ids = {}
+    for number in range(n_entries):
+        end = data.find(b"\0", at)
+        if end < 0:
+            raise struct.error(f"it ends within its vocabulary, after {number} of {n_entries} words")
+        if number < n_words and data[at:end] in wanted:
+            ids[data[at:end]] = number
+        at = end + 1 + struct.calcsize("<qb")
+    at += max(n_pruned, 0) * struct.calcsize("<2i")
+    quantised, n_rows, n_columns = struct.unpack_from("<?2q", data, at)
+    model = _FastText(dimension, n_words, n_buckets, shortest, longest, ids, at + struct.calcsize("<?2q"))
+    if quantised or not n_buckets or not longest:
+        what = "is quantised (.ftz)" if quantised else "has no subwords"
+        raise AvpipeError(f"{path} {what}; expected a full .bin with subwords. Use the model's .vec file instead.")
+    if (n_rows, n_columns) != (n_words + n_buckets, dimension) or len(data) < model.row_at(n_rows):
+        raise struct.error(f"{len(data)} bytes and {n_rows} x {n_columns} numbers do not fit its head")
+    return model
