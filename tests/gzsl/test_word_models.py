@@ -212,7 +212,10 @@ def _damaged(models, fasttext):
         "cut line": (text[:-60], "numbers. The file is damaged"),
         "cut gz": (gzip.compress(text)[:-30], "was not read"),
         "header without numbers": (text.replace(b" 12\n", b" 0\n", 1), "vectors of 0 numbers; expected at least"),
-        "no number": (text.replace(b"\nguitar ", b"\nguitar x").replace(b"guitar x-", b"guitar x"), "'guitar', was not read: could"),
+        "no number": (
+            text.replace(b"\nguitar ", b"\nguitar x").replace(b"guitar x-", b"guitar x"),
+            "'guitar', was not read",
+        ),
         "fasttext gz": (gzip.compress(subwords), "unpack it first"),
         "fasttext cut in the matrix": (subwords[: len(head) + 800], "do not fit its head"),
         "fasttext cut in the words": (subwords[: len(head) + 60], "ends within its vocabulary"),

@@ -1,15 +1,9 @@
-"""The pickles of the published AVCA-GZSL code, read and written: four caches, and the input of its splitting scripts.
-
-The formats are in specs/avca.md §1.5 and §1.7. Files from elsewhere are read without running what they hold
-(`avpipe.formats.pickles`); files written here are what the published code unpickles, the same bytes for the
-same contents.
-"""
+"""The caches of the published AVCA-GZSL code as benchmarks: which subsets each holds, and what must agree in them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
+from avpipe.formats.avca_pickles import CachedSubset, read_cache
 from avpipe.formats.pickle_writing import write_pickle
-from avpipe.formats.pickles import read_pickle
 from avpipe.gzsl.data import Benchmark, join
 from avpipe.gzsl.splits import STAGE_2_PARTS
 from avpipe.gzsl.tree_files import MODALITIES, safe_name
@@ -34,47 +28,6 @@ CACHE_PARTS = {
 """Cache -> the subsets in it, in this order (specs/avca.md §1.5)."""
 
 _NEEDED = ("training", "val", "test")
-_FIELDS = ("video", "labels", "audio", "filenames")
-
-
-@dataclass(frozen=True)
-class CachedSubset:
-    """The contents of one cache, in the order of the file.
-
-    Attributes:
-        audio: float32 [n, d_a], one row per clip.
-        video: float32 [n, d_v].
-        class_ids: int64 [n].
-        clip_ids: n names ("url" in the file); the file may have one twice.
-        words: float32 [n_classes, d_w], row i is the vector of the i-th of the sorted word2vec names.
-        word_class_ids: int64 [n_classes], the class that each row of `words` really belongs to.
-    """
-
-    audio: npt.NDArray[np.float32]
-    video: npt.NDArray[np.float32]
-    class_ids: npt.NDArray[np.int64]
-    clip_ids: tuple[str, ...]
-    words: npt.NDArray[np.float32]
-    word_class_ids: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class NamedFeatures:
-    """The features of a dataset by clip, as the splitting scripts take them.
-
-    Attributes:
-        clip_ids: n unique names.
-        class_ids: int64 [n].
-        audio: float32 [n, d_a].
-        video: float32 [n, d_v].
-        merged: number of rows of the file that repeated an earlier one and were left out.
-    """
-
-    clip_ids: tuple[str, ...]
-    class_ids: npt.NDArray[np.int64]
-    audio: npt.NDArray[np.float32]
-    video: npt.NDArray[np.float32]
-    merged: int = 0
 
 
 def cache_path(folder: StrPath, cache: str, split: str) -> Path:
@@ -100,49 +53,13 @@ def read_caches(folder: StrPath, split: str) -> dict[str, CachedSubset]:
             f"{folder} lacks {', '.join(lacking)} of the caches of {split}; it has {there}. Expected "
             "training, val and test of one split; check the folder and the split's name."
         )
-    caches = {cache: _read_cache(paths[cache]) for cache in _NEEDED}
+    caches = {cache: read_cache(paths[cache]) for cache in _NEEDED}
     first = caches["training"]
     for cache in ("val", "test"):
         _check_same_kind(paths[cache], caches[cache], paths["training"], first)
     if paths["train_val"].is_file():
         _check_train_val(paths["train_val"], caches["training"], caches["val"])
     return caches
-
-
-def read_feature_pickle(path: StrPath) -> NamedFeatures:
-    """The features in a pickle that the splitting scripts or the extraction scripts wrote, in any of three forms.
-
-    A dict {"video" [n, d_v], "labels" [n], "audio" [n, d_a], "filenames" [n]}, whose names are taken as they
-    are; the list [video, labels, audio, filenames]; or a list of rows [video, class id, audio, file name]. In the
-    lists, which come straight from an extraction, folders and what follows the first dot are cut off the names.
-    Rows with equal name and contents are merged and counted.
-
-    Raises:
-        AvpipeError: the file is none of these, its parts disagree in length, or rows with the same name differ.
-    """
-    contents = read_pickle(path)
-    if isinstance(contents, dict) and set(_FIELDS) <= contents.keys():
-        video, labels, audio, names = (contents[field] for field in _FIELDS)
-    elif isinstance(contents, list | tuple) and len(contents) == 4 and _are_names(contents[3]):
-        video, labels, audio, names = contents
-    elif isinstance(contents, list | tuple) and contents and all(map(_is_row, contents)):
-        video, labels, audio, names = ([row[i] for row in contents] for i in range(4))
-    else:
-        raise AvpipeError(
-            f"{path} holds a {type(contents).__name__} of another form. Expected a dict with {', '.join(_FIELDS)}, "
-            "a list of these four, or a list of rows [video, class id, audio, file name]; convert it to one of them."
-        )
-    clip_ids = _texts(path, "the file names", names)
-    if not isinstance(contents, dict):
-        clip_ids = tuple(_clip_of_file(name) for name in clip_ids)
-    n = len(clip_ids)
-    class_ids = _integers(path, "the labels", labels, n)
-    audio, video = (_matrix(path, each, values, n) for each, values in (("audio", audio), ("video", video)))
-    kept = unique_rows(path, clip_ids, (class_ids, audio, video))
-    if len(kept) < n:
-        clip_ids = tuple(clip_ids[row] for row in kept)
-        class_ids, audio, video = class_ids[kept], audio[kept], video[kept]
-    return NamedFeatures(clip_ids, class_ids, audio, video, n - len(kept))
 
 
 def write_caches(
@@ -187,12 +104,6 @@ def write_caches(
         write_pickle(cache_path(folder, cache, split), {**contents, "text": text})
 
 
-def write_feature_pickle(path: StrPath, features: NamedFeatures) -> None:
-    """Write the dict that the published splitting scripts read, with CPU tensors and a list of names."""
-    contents = (features.video, features.class_ids, features.audio, list(features.clip_ids))
-    write_pickle(path, dict(zip(_FIELDS, contents, strict=True)))
-
-
 def cached_words(
     cache: CachedSubset, names: Mapping[str, str], class_names: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
@@ -216,26 +127,6 @@ def cached_words(
     return dict(zip(keys, cache.words, strict=True))
 
 
-def unique_rows(source: StrPath, clip_ids: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> list[int]:
-    """The rows with each clip's first occurrence, in order.
-
-    Raises:
-        AvpipeError: a later row of a clip differs from the first in any of the arrays.
-    """
-    first: dict[str, int] = {}
-    differing = set()
-    for row, clip in enumerate(clip_ids):
-        other = first.setdefault(clip, row)
-        if other != row and any(array[row].tobytes() != array[other].tobytes() for array in arrays):
-            differing.add(clip)
-    if differing:
-        raise AvpipeError(
-            f"{source} has clips more than once, with different labels or features: {listed(differing)}. Expected one "
-            "row a clip; find out which is right and remove the others."
-        )
-    return [*first.values()]
-
-
 def _text_rows(names: Mapping[str, str], class_names: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The sorted word2vec names and the id of the class that each one really belongs to."""
     keys = [key for key in published_keys(names, class_names) if key is not None]
@@ -244,28 +135,6 @@ def _text_rows(names: Mapping[str, str], class_names: Sequence[str]) -> tuple[li
     if unknown:
         raise AvpipeError(f"The name table has rows of no class of all_class.txt: {listed(unknown)}; correct it.")
     return keys, np.array([class_of[key] for key in keys], np.int64)
-
-
-def _read_cache(path: Path) -> CachedSubset:
-    contents = read_pickle(path)
-    parts = {}
-    for name in (*MODALITIES, "text"):
-        part = contents.get(name) if isinstance(contents, dict) else None
-        if not isinstance(part, dict) or not {"data", "target", "url"} <= part.keys():
-            raise AvpipeError(
-                f"{path} has no {name} with data, target and url; expected a cache of the published code "
-                "(training, val, train_val or test). Make it again."
-            )
-        parts[name] = part
-    clip_ids = {each: _texts(path, f"{each} url", parts[each]["url"]) for each in MODALITIES}
-    n = len(clip_ids["audio"])
-    targets = {each: _integers(path, f"{each} target", parts[each]["target"], n) for each in MODALITIES}
-    if clip_ids["audio"] != clip_ids["video"] or not np.array_equal(targets["audio"], targets["video"]):
-        raise AvpipeError(f"{path}: audio and video differ in url or target; expected the same clips. Make it again.")
-    audio, video = (_matrix(path, each, parts[each]["data"], n) for each in MODALITIES)
-    words = _matrix(path, "text", parts["text"]["data"], len(parts["text"]["data"]))
-    word_ids = _integers(path, "text target", parts["text"]["target"], len(words))
-    return CachedSubset(audio, video, targets["audio"], clip_ids["audio"], words, word_ids)
 
 
 def _check_same_kind(path: Path, cache: CachedSubset, other_path: Path, other: CachedSubset) -> None:
@@ -280,7 +149,7 @@ def _check_same_kind(path: Path, cache: CachedSubset, other_path: Path, other: C
 
 
 def _check_train_val(path: Path, training: CachedSubset, val: CachedSubset) -> None:
-    whole = _read_cache(path)
+    whole = read_cache(path)
     _check_same_kind(path, whole, path.with_name("training"), training)
     clip_ids = training.clip_ids + val.clip_ids
     mine = sorted(range(len(clip_ids)), key=clip_ids.__getitem__)
@@ -295,49 +164,3 @@ def _check_train_val(path: Path, training: CachedSubset, val: CachedSubset) -> N
             "clips, classes and features. The caches are of different ages; make them again, or remove this file "
             "(training, val and test suffice)."
         )
-
-
-def _clip_of_file(name: str) -> str:
-    """The clip id of a path: without folders, cut at the first dot as the published reader does."""
-    return name.replace("\\", "/").rpartition("/")[2].partition(".")[0]
-
-
-def _are_names(value: Any) -> bool:
-    is_text = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "US"
-    return is_text or (isinstance(value, list | tuple) and all(isinstance(each, str | bytes) for each in value))
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 4 and isinstance(value[3], str | bytes)
-
-
-def _texts(path: StrPath, what: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if not _are_names(value) or not value:
-        raise AvpipeError(f"{path}: {what} are not a list of names, or there are none; make the file again.")
-    try:
-        return tuple(each.decode("utf-8") if isinstance(each, bytes) else str(each) for each in value)
-    except UnicodeDecodeError as error:
-        raise AvpipeError(f"{path}: {what} are not UTF-8: {error}.") from error
-
-
-def _integers(path: StrPath, what: str, value: Any, n: int) -> npt.NDArray[np.int64]:
-    array = _array(path, what, value)
-    if array.shape != (n,) or array.dtype.kind not in "iuf" or not np.array_equal(array, np.rint(array)):
-        raise AvpipeError(f"{path}: {what} are {array.dtype} {array.shape}; expected {n} whole numbers.")
-    return array.astype(np.int64)
-
-
-def _matrix(path: StrPath, what: str, value: Any, n: int) -> npt.NDArray[np.float32]:
-    array = _array(path, what, value)
-    if array.ndim != 2 or len(array) != n or not array.shape[1] or array.dtype.kind not in "iuf":
-        raise AvpipeError(f"{path}: {what} is {array.dtype} {array.shape}; expected numbers [{n}, d], a row per clip.")
-    return array.astype(np.float32, copy=False)
-
-
-def _array(path: StrPath, what: str, value: Any) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise AvpipeError(f"{path}: {what} has rows of different lengths ({error}); expected one length.") from error
