@@ -165,7 +165,8 @@ def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def mel_matrix() -> npt.NDArray[np.float64]:
     """[201, 40]: weight of each FFT bin in each band; triangles that are linear in Hz, with area 1 (in Hz).
 
-    As `librosa.filters.mel` by default, which takes a second to import.
+    As `librosa.filters.mel` by default. That is not used, because 302 of its weights differ in their last bit, which
+    changes one in some ten million values of the features, and because librosa takes a second to import.
     """
     low, high = _mel([MEL_LOW_HZ, MEL_HIGH_HZ])
     edges = _hertz(np.linspace(low, high, MEL_BANDS + 2))
