@@ -21,11 +21,10 @@ from test_published_files import (
     without_clip,
     write_as_published,
 )
-from test_tree import CLASSES, SHARED, bytes_of, rewrite, small_split, write_small
+from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small_split, write_small
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
-from avpipe.formats.class_files import read_class_file
 from avpipe.gzsl.class_split import read_all_classes, read_class_list, read_clip_list
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.import_features import import_features

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.class_files import read_class_file, write_class_file
+from avpipe.formats.class_files import list_class_file, read_class_values, write_class_file
 from avpipe.gzsl.data import SUBSETS, join
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, read_split
 from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_tree
@@ -214,6 +214,14 @@ def test_names_that_could_leave_the_folder_are_refused(tmp_path, name):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["words"]
     with pytest.raises(AvpipeError, match="cannot be the name of a file"):
         read_tree(tmp_path, name, "main_split")
+
+
+def read_class_file(path: Path):
+    """Clip ids and float32 [n, d]."""
+    clip_ids, width = list_class_file(path)
+    values = np.empty((len(clip_ids), width), np.float32)
+    read_class_values(path, values)
+    return clip_ids, values
 
 
 def rewrite(path: Path, *, data=None, urls=None, dtype=None) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 import pytest
+from test_framerate import select_frames
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media import source
 from avpipe.media.decode import decode_video
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.framerate import select_frames
 from avpipe.media.frames import Tally
 from avpipe.media.timeline import read_timeline
 

@@ -164,7 +164,7 @@ def _as_strings(file):
 DAMAGE = {
     "another version": (lambda file: file.attrs.modify("version", 1), "of version 1; expected .* of version 2"),
     "no version": (lambda file: file.attrs.pop("version"), "of version None; expected"),
-    "no info": (lambda file: file.pop("info"), "damaged index: .*info"),
+    "no info": (lambda file: file.pop("info"), "was not read: .*info"),
     "info that is a list": (_replace_text("info", lambda _: [1]), "was not read"),
     "info without the model": (_replace_text("info", lambda info: info | {"mode": info.pop("model")}), "was not read"),
     "sizes that are text": (_replace_text("info", lambda info: info | {"window": "9"}), "was not read: window in"),

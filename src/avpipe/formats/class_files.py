@@ -24,20 +24,8 @@ def write_class_file(path: Path, clip_ids: Sequence[str], values: npt.NDArray[np
         file.create_dataset("video_urls", data=urls, dtype=h5py.string_dtype("utf-8"), track_times=False)
 
 
-def read_class_file(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-    """The clip ids (stored as S80 or variable-length strings) and float32 [n, d] of a class file, in order.
-
-    Raises:
-        AvpipeError: not such a file, the two disagree in length, or a feature is not finite.
-    """
-    clip_ids, width = list_class_file(path)
-    values = np.empty((len(clip_ids), width), np.float32)
-    read_class_values(path, values)
-    return clip_ids, values
-
-
 def list_class_file(path: Path) -> tuple[tuple[str, ...], int]:
-    """The clip ids of a class file and the width of its rows, without reading them.
+    """The clip ids (stored as S80 or variable-length strings) of a class file and the width of its rows, unread.
 
     Raises:
         AvpipeError: not such a file, or the two datasets disagree in length.

@@ -82,38 +82,42 @@ def evaluate_released(
         validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
         model = models.make(method, settings, validation).to(where)
         _load(model, first)
-        modes = (*model.calibration_modes, *model.extra_modes)
-        results = evaluate(model, validation, beta_grid(), modes=modes)
+        results = evaluate(model, validation, beta_grid(), modes=(*model.calibration_modes, *model.extra_modes))
         _load(model, second)
     beta = combined_beta(results, model.calibration_modes)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
-    report["fingerprint"] = {"stage A": first.sha256, "stage B": second.sha256}
-    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
+    untested = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
         _text_notice(benchmark, text, read_class_vectors(class_split, features, split)),
         *chosen,
         *_kept_for(first),
         *_clip_notices(benchmark, class_split, split),
-        *_without_clips("validation", without),
+        *_without_clips("validation", untested),
         *_without_clips("test", report["classes_without_clips"]),
     ]
-    return report | {
-        "released": {
-            "stage_a": first.path.name,
-            "stage_a_sha256": first.sha256,
-            "stage_b": second.path.name,
-            "stage_b_sha256": second.sha256,
-            "epoch": first.epoch,
-            "split": split,
-            "features": Path(features).name,
-            "text": text,
-            "settings": {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
-            "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
-            "validation": {mode: stacking.figures() for mode, stacking in results.items()},
-            "notices": notices,
-        }
+    released = {
+        "split": split,
+        "features": Path(features).name,
+        "text": text,
+        "settings": {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
+        "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
+        "validation": {mode: stacking.figures() for mode, stacking in results.items()},
+        "notices": notices,
     }
+    return report | _files_record(first, second, released)
+
+
+def _files_record(first: Released, second: Released, released: dict[str, Any]) -> dict[str, Any]:
+    """Which two files a result is of, for its record."""
+    files = {
+        "stage_a": first.path.name,
+        "stage_a_sha256": first.sha256,
+        "stage_b": second.path.name,
+        "stage_b_sha256": second.sha256,
+        "epoch": first.epoch,
+    }
+    return {"fingerprint": {"stage A": first.sha256, "stage B": second.sha256}, "released": files | released}
 
 
 def describe(report: Mapping[str, Any]) -> str:

@@ -25,7 +25,6 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
-from av.stream import Discard
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
@@ -34,10 +33,11 @@ from avpipe.media.source import (
     check_gap,
     check_packet,
     find_audio,
+    later_end,
     open_media,
     origin_seconds,
+    read_only,
     read_packets,
-    require_decoder,
 )
 from avpipe.media.wholeness import HoleWatch, find_missing_sound, is_hole, keeps_time
 
@@ -206,17 +206,13 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
         stream = find_audio(container)
         if stream is None:
             raise ClipFailure(Reason.NO_AUDIO, f"{path}: no audio stream")
-        require_decoder(stream, path)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        read_only(container, stream, path)
         origin, due, packets_end = origin_seconds(container), None, Fraction(0)
         holes = HoleWatch(path, container, stream)
         try:
             for packet in read_packets(container, stream):
                 check_packet(packet, path)
-                if packet.pts is not None:
-                    packets_end = max(packets_end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+                packets_end = later_end(packets_end, packet, origin)
                 for frame in stream.decode(packet):
                     time = due or Fraction(0)
                     if frame.pts is not None and frame.time_base is not None and (due is None or keeps_time(container)):

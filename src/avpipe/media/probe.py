@@ -20,6 +20,8 @@ from avpipe.media.source import (
     check_packet,
     find_audio,
     find_video,
+    first_picture,
+    later_end,
     open_media,
     origin_seconds,
     read_packets,
@@ -221,8 +223,7 @@ def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) ->
     end = Fraction(0)
     for packet in read_packets(container) if streams else ():
         index = packet.stream.index
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+        end = later_end(end, packet, origin)
         if index not in spans:
             continue
         check_packet(packet, path)
@@ -242,6 +243,7 @@ def _describe_video(path: Path, container: InputContainer, stream: av.VideoStrea
     duration = span.end_seconds(container) - start if span.packets else 0.0
     rate = stream.average_rate or stream.guessed_rate
     context = stream.codec_context
+    picture = first_picture(path) if span.packets else None
     return VideoStream(
         index=stream.index,
         codec=context.name,
@@ -253,7 +255,7 @@ def _describe_video(path: Path, container: InputContainer, stream: av.VideoStrea
         start_seconds=start,
         duration_seconds=duration,
         announced_seconds=announced_seconds(container, stream),
-        rotation_degrees=_rotation_degrees(path) if span.packets else 0,
+        rotation_degrees=0 if picture is None else -picture.rotation % 360,
         pixel_format=context.pix_fmt or "unknown",
     )
 
@@ -270,12 +272,3 @@ def _describe_audio(container: InputContainer, stream: av.AudioStream, span: _Sp
         duration_seconds=span.end_seconds(container) - start if span.packets else 0.0,
         announced_seconds=announced_seconds(container, stream),
     )
-
-
-def _rotation_degrees(path: Path) -> int:
-    """Read the display matrix, which PyAV shows on decoded frames only; 0 when no frame can be decoded."""
-    with open_media(path) as container:
-        video = find_video(container)
-        assert video is not None
-        frame = next(container.decode(video), None)
-        return 0 if frame is None else -frame.rotation % 360

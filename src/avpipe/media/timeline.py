@@ -12,8 +12,6 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import ClipFailure, Reason
@@ -26,11 +24,12 @@ from avpipe.media.source import (
     check_gap,
     find_audio,
     find_video,
+    first_picture,
     has_exact_index,
     open_media,
     origin_ticks,
+    read_only,
     read_packets,
-    require_decoder,
 )
 
 _SOME_PIXELS = 64  # any number that subsampling divides evenly
@@ -117,11 +116,8 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
         video, audio = find_video(container), find_audio(container)
         if video is None:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: {NO_VIDEO_STREAM}")
-        require_decoder(video, path)
+        read_only(container, video, path)
         assert video.time_base is not None
-        for other in container.streams:
-            if other.index != video.index:
-                other.discard = Discard.all
         exact = has_exact_index(container)
         if decode and not exact:
             times, last_duration, keys = _decoded_times(path, container, video)
@@ -131,7 +127,8 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         for before, after in pairwise([Fraction(0), *times]):
             check_gap(path, "the video", before, after)
-        steps = _read_steps(path)
+        picture = first_picture(path)
+        steps = () if picture is None else upright_steps(picture)
         width, height = video.codec_context.width, video.codec_context.height
         pixel_format = video.codec_context.pix_fmt or "yuv420p"
         if turns_sideways(steps):
@@ -220,15 +217,6 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
         return None
     silence = max(0, lead - first)
     return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels, pauses)
-
-
-def _read_steps(path: Path) -> Steps:
-    """Read the rotation tag, which PyAV shows on decoded frames only; none when no frame can be decoded."""
-    with open_media(path) as container:
-        video = find_video(container)
-        assert video is not None, "the caller has found one"
-        frame = next(container.decode(video), None)
-        return () if not isinstance(frame, VideoFrame) else upright_steps(frame)
 
 
 def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, list[Fraction]]:

@@ -47,6 +47,7 @@ from avpipe.media.source import (
     announced_file_seconds,
     announced_seconds,
     find_video,
+    later_end,
     open_media,
     origin_seconds,
     read_packets,
@@ -124,8 +125,7 @@ def file_end(path: Path) -> Fraction:
     with open_media(path) as container:
         origin = origin_seconds(container)
         for packet in read_packets(container):
-            if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+            end = later_end(end, packet, origin)
     return end
 
 
