@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from avpipe.features.vggish_frontend import to_mono
+from avpipe.features.vggish_frontend import to_mono, triangles
 
 RATE_HZ = 16_000
 FRAME_SAMPLES = 400
@@ -171,9 +171,7 @@ def mel_matrix() -> npt.NDArray[np.float64]:
     low, high = _mel([MEL_LOW_HZ, MEL_HIGH_HZ])
     edges = _hertz(np.linspace(low, high, MEL_BANDS + 2))
     bins = np.linspace(0.0, RATE_HZ / 2, FRAME_SAMPLES // 2 + 1)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (edges[2:] - edges[:-2])
+    return triangles(bins, edges) * 2.0 / (edges[2:] - edges[:-2])
 
 
 HAMMING = np.hamming(FRAME_SAMPLES)

@@ -28,7 +28,7 @@ def write_format(file: h5py.File, name: str, version: int) -> None:
     file.attrs["version"] = version
 
 
-def open_own(source: str | os.PathLike[str], name: str, version: int, advice: str = MAKE_AGAIN) -> h5py.File:
+def open_format(source: str | os.PathLike[str], name: str, version: int, advice: str = MAKE_AGAIN) -> h5py.File:
     """Open a file that `write_format` marked; read it inside of `avpipe.io.reading.reading`.
 
     Args:

@@ -22,7 +22,7 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.formats.weights import random_seed
 from avpipe.io.atomic import atomic_path
-from avpipe.io.hdf5_text import open_own, read_json_dataset, write_format, write_json_dataset
+from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, write_json_dataset
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.embedding import evaluation_caption
@@ -198,7 +198,7 @@ def open_index(source: str | os.PathLike[str]) -> Iterator[Index]:
     Raises:
         AvpipeError: there is no such file, it is no index, or of another version, or damaged.
     """
-    with open_own(source, _FORMAT, _VERSION, _MAKE_AGAIN) as file:
+    with open_format(source, _FORMAT, _VERSION, _MAKE_AGAIN) as file:
         with reading(source, f"an {_FORMAT}", _MAKE_AGAIN):
             index = _read_tables(file, str(source))
         yield index

@@ -21,7 +21,7 @@ from avpipe.formats.word_vectors import model_kind, select_vectors, subword_vect
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     check_digest,
-    open_own,
+    open_format,
     read_array,
     read_json_dataset,
     read_text_attribute,
@@ -169,7 +169,7 @@ def read_word_table(source: str | os.PathLike[str]) -> WordTable:
     Raises:
         AvpipeError: there is no such file, it is no word table, of another version, or damaged.
     """
-    with open_own(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
+    with open_format(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
         table = WordTable(
             read_json_dataset(file, "words"), read_array(file, "vectors"), read_json_dataset(file, "source")
         )

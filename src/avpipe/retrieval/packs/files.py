@@ -24,7 +24,7 @@ from avpipe.formats.clip_pickles import MEL_BANDS, check_spectrogram
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     check_digest,
-    open_own,
+    open_format,
     read_array,
     read_json_dataset,
     read_text_attribute,
@@ -112,7 +112,7 @@ def read_pack(source: str | os.PathLike[str]) -> Pack:
             f"{source} is no pack: it does not start as HDF5 files do. Expected a pack of avpipe (.h5); published clip "
             "pickles are read by avpipe.retrieval.packs.published.read_clip_pickle."
         )
-    with open_own(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
+    with open_format(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
         pack = Pack(
             ids=read_json_dataset(file, "ids"),
             video_2d=read_array(file, "video_2d"),
