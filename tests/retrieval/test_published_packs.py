@@ -196,13 +196,16 @@ REFUSED = {
     "a float64 in a picture": (clip(**{"2d": np.full(2048, 1e300)}), r"'2d' .* has 1e\+300 at \[0\]; .* of float32"),
     "a float64 in unpooled pictures": (clip(**{"3d": np.full((3, 2048), -1e300)}), r"'3d' .* has -1e\+300 at \[0, 0\]"),
     "a float64 in sound": (clip(audio=_bad_sound(-1e300, torch.float64)), "has -inf in frame 5, band 3"),
-    "a caption that is a number": (clip(caption=3.5), "'caption' of clip 'id0' is a float"),
-    "a caption that is a truth value": (clip(caption=True), "'caption' of clip 'id0' is a bool"),
+    "a caption that is a number": (clip(caption=3.5), r"'caption' of clip 'id0' \(number 1\) is a float"),
+    "a caption that is a truth value": (clip(caption=True), r"'caption' of clip 'id0' \(number 1\) is a bool"),
     "captions that are numbers": (
         clip(caption=["a", 3.5]),
-        "'caption' of clip 'id0' is a list; expected text or a list",
+        r"'caption' of clip 'id0' \(number 1\) is a list; expected text or a list",
     ),
-    "two captions to test with": (clip(eval_caption=["a", "b"]), "'eval_caption' of clip 'id0' is a list"),
+    "two captions to test with": (
+        clip(eval_caption=["a", "b"]),
+        r"'eval_caption' of clip 'id0' \(number 1\) is a l",
+    ),
     "a line break in an id": (clip(id="a\nb"), "control characters"),
     "no dict": ([1], "number 1 of its list is a list; expected a list of dicts"),
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,23 +85,28 @@ def read_clips(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> P
             clips; shapes that are not those above; values that are NaN or infinite, in the pack's type too.
     """
     path = Path(path)
-    found = _Reading(path)
-    clips = _checked_list(path, read_pickle(path, max_bytes=max_bytes))
+    clips = _clips_of(path, read_pickle(path, max_bytes=max_bytes))
     release_memory()  # the bytes that the arrays were made of are as large as the arrays
-    ids = found.names(clips)
-    complete, missing = found.sort_out(clips, ids)
+    _name(clips)
+    complete, missing = [], []
+    for clip in clips:
+        try:
+            clip.require_features()
+            complete.append(clip)
+        except ClipFailure as failure:
+            missing.append({"clip_id": clip.clip_id, "reason": failure.reason.value, "detail": failure.detail})
     if not complete:
         raise AvpipeError(
             f"{path}: none of its {len(clips)} clips has sound and both visual vectors. Expected {_KEYS}; the first "
-            f"clip has {sorted(map(str, clips[0]))}. Rename these keys."
+            f"clip has {sorted(map(str, clips[0].parts))}. Rename these keys."
         )
-    captions = [_captions(path, ids[number], clips[number]) for number in complete]
-    eval_captions = [_eval_caption(path, ids[number], clips[number]) for number in complete]
-    video_2d, video_3d, audio, offsets = found.take_features(clips, ids, complete, max_bytes)
+    captions = [clip.captions() for clip in complete]
+    eval_captions = [clip.text("eval_caption", "one text") for clip in complete]
+    video_2d, video_3d, audio, offsets = _take_features(path, complete, max_bytes)
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return PublishedClips(
-        ids=[ids[number] for number in complete],
+        ids=[clip.clip_id for clip in complete],
         video_2d=video_2d,
         video_3d=video_3d,
         audio=audio,
@@ -110,7 +116,7 @@ def read_clips(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> P
         listed=len(clips),
         missing=missing,
         sha256=sha256,
-        warnings=found.warnings(len(clips)),
+        warnings=_warnings(path, clips),
     )
 
 
@@ -140,150 +146,155 @@ def check_spectrogram(values: npt.NDArray[np.floating], name: str, n_frames: int
     return lowest, highest
 
 
-def _checked_list(path: Path, value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value:
-        size = f" of {len(value)}" if isinstance(value, dict | list) else ""
-        raise AvpipeError(f"{path} holds a {type(value).__name__}{size}; expected {_KEYS}, one for each clip.")
-    wrong = [number for number, clip in enumerate(value) if not isinstance(clip, dict)]
-    if wrong:
-        found = type(value[wrong[0]]).__name__
-        raise AvpipeError(f"{path}: number {wrong[0]} of its list is a {found}; expected {_KEYS}, one for each clip.")
-    return [dict(clip) for clip in value]  # the same dict may be in the list twice
-
-
 @dataclass
-class _Reading:
-    """What is noticed while a pickle is read: oddity, as in `_KEPT` -> ids of the clips that have it."""
+class _Clip:
+    """An entry of the list, its number there, and what is odd about it (keys of `_KEPT`)."""
 
     path: Path
-    odd: dict[str, dict[str, None]] = field(default_factory=lambda: {kind: {} for kind in _KEPT})
+    number: int
+    parts: dict[str, Any]
+    clip_id: str = ""
+    odd: set[str] = field(default_factory=set)
 
-    def warnings(self, n_clips: int) -> list[str]:
-        """One line for each kind of oddity, logged as well."""
-        lines = []
-        for kind, clips in self.odd.items():
-            if clips:
-                shown = ", ".join(list(clips)[:_SHOWN])
-                lines.append(f"{len(clips)} of {n_clips} clips {_KEPT[kind]} ({shown}{', …' * (len(clips) > _SHOWN)})")
-                _log.warning("%s: %s", self.path, lines[-1])
-        return lines
+    def where(self, part: str) -> str:
+        """A part of the clip, for messages."""
+        name = f"{self.clip_id!r} (number {self.number})" if self.clip_id else f"number {self.number}"
+        return f"{self.path}: {part!r} of clip {name}"
 
-    def names(self, clips: Sequence[Mapping[str, Any]]) -> list[str]:
-        """A unique id for each clip."""
-        given: list[str] = []
-        digits = len(str(len(clips) - 1))
-        for number, clip in enumerate(clips):
-            found = clip.get("id")
-            if found is None:
-                given.append(f"{number:0{digits}d}")
-            elif _is_text(found):
-                given.append(str(found))
-            else:
-                raise AvpipeError(
-                    f"{self.path}: the 'id' of clip number {number} is a {type(found).__name__}; expected text or a "
-                    "whole number."
-                )
-        unique = _made_unique(given)
-        for clip, name, own in zip(clips, given, unique, strict=True):
-            if own != name:
-                self.odd["repeated"][own] = None
-            if clip.get("id") is None:
-                self.odd["unnamed"][own] = None
-        return unique
+    def text(self, part: str, expected: str) -> str:
+        """A text, or a whole number as the text that the published loaders make of it by `str`; "" where it lacks."""
+        return "" if self.parts.get(part) is None else self._texts(part, [self.parts[part]], expected)[0]
 
-    def sort_out(
-        self, clips: Sequence[Mapping[str, Any]], ids: Sequence[str]
-    ) -> tuple[list[int], list[dict[str, str]]]:
-        """Numbers of the complete clips, and why the others are none."""
-        complete, missing = [], []
-        for number, clip in enumerate(clips):
-            try:
-                self._require_parts(clip, ids[number], number)
-                complete.append(number)
-            except ClipFailure as failure:
-                missing.append({"clip_id": ids[number], "reason": failure.reason.value, "detail": failure.detail})
-        return complete, missing
+    def captions(self) -> tuple[str, ...]:
+        """One text or several."""
+        found = self.parts.get("caption")
+        several = [] if found is None else found if isinstance(found, list | tuple) else [found]
+        return self._texts("caption", several, "text or a list of texts")
 
-    def _require_parts(self, clip: Mapping[str, Any], clip_id: str, number: int) -> None:
-        """Raise ClipFailure where there is nothing, and AvpipeError where there is something wrong."""
-        audio = clip.get("audio")
+    def _texts(self, part: str, values: Sequence[Any], expected: str) -> tuple[str, ...]:
+        if not all(isinstance(each, str | int | np.integer) and not isinstance(each, bool) for each in values):
+            raise AvpipeError(f"{self.where(part)} is {_kind(self.parts[part])}; expected {expected}.")
+        return tuple(str(each) for each in values)
+
+    def stored(self, part: str) -> Any:
+        """The pooled features where there are any, for MSR-VTT's files have the unpooled ones beside them."""
+        pooled = self.parts.get(f"{part}_pooled")
+        return self.parts.get(part) if pooled is None else pooled
+
+    def require_features(self) -> None:
+        """Raise ClipFailure where there is nothing, and AvpipeError where sound is something else."""
+        audio = self.parts.get("audio")
         if audio is None:
             raise ClipFailure(Reason.NO_AUDIO, "no 'audio' in the file")
-        where = f"{self.path}: 'audio' of clip {clip_id!r} (number {number})"
         if not isinstance(audio, np.ndarray) or audio.dtype.kind != "f" or audio.ndim != 2:
-            raise AvpipeError(
-                f"{where} is {_kind(audio)}; expected floats [{MEL_BANDS}, frames], a tensor or an array."
-            )
+            expected = f"floats [{MEL_BANDS}, frames], a tensor or an array"
+            raise AvpipeError(f"{self.where('audio')} is {_kind(audio)}; expected {expected}.")
         if audio.shape[0] != MEL_BANDS:
             hint = " Transpose it." if audio.shape[1] == MEL_BANDS else ""
-            raise AvpipeError(f"{where} has shape {list(audio.shape)}; expected [{MEL_BANDS}, frames].{hint}")
+            found = f"{self.where('audio')} has shape {list(audio.shape)}"
+            raise AvpipeError(f"{found}; expected [{MEL_BANDS}, frames].{hint}")
         if not audio.size:
             raise ClipFailure(Reason.TOO_SHORT, "a spectrogram of 0 frames")
         for part in ("2d", "3d"):
-            values = _stored(clip, part)
+            values = self.stored(part)
             if values is None or (isinstance(values, np.ndarray) and not values.size):
                 raise ClipFailure(Reason.NO_VIDEO, f"no '{part}' or '{part}_pooled' in the file, or nothing in it")
 
-    def take_features(
-        self, clips: Sequence[dict[str, Any]], ids: Sequence[str], complete: Sequence[int], max_bytes: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.floating], npt.NDArray[np.int64]]:
-        """Both visual vectors, spectrograms and offsets of a pack; arrays are removed from `clips` on the way."""
-        spectrograms = [clips[number]["audio"] for number in complete]
-        offsets = np.concatenate([[0], np.cumsum([each.shape[1] for each in spectrograms])]).astype(np.int64)
-        dtype = np.dtype(np.float16 if all(each.dtype == np.float16 for each in spectrograms) else np.float32)
-        del spectrograms
-        n_bytes = int(offsets[-1]) * MEL_BANDS * dtype.itemsize
-        if n_bytes > max_bytes:  # clips may share one array, so that a small file gives very many numbers
-            raise AvpipeError(
-                f"{self.path}: its spectrograms have {n_bytes:,} bytes, more than the {max_bytes:,} accepted; raise "
-                "max_bytes if meant."
-            )
-        audio = np.empty((int(offsets[-1]), MEL_BANDS), dtype)
-        video_2d, video_3d = (np.empty((len(complete), VISUAL_DIM), np.float32) for _ in range(2))
-        for row, number in enumerate(complete):
-            clip = clips[number]
-            video_2d[row] = self._visual(clip, "2d", ids[number], number)
-            video_3d[row] = self._visual(clip, "3d", ids[number], number)
-            rows = audio[offsets[row] : offsets[row + 1]]
-            with np.errstate(over="ignore"):  # what the pack's type cannot hold becomes infinite and is refused
-                rows[:] = clip["audio"].T
-            self._check_sound(rows, ids[number], number)
-            clip.clear()  # or all spectrograms would be in memory twice
-        return video_2d, video_3d, audio, offsets
-
-    def _visual(self, clip: Mapping[str, Any], part: str, clip_id: str, number: int) -> npt.NDArray[np.float32]:
-        """A clip's vector, float32 [2048]."""
-        values = _stored(clip, part)
-        where = f"{self.path}: '{part}' of clip {clip_id!r} (number {number})"
+    def visual(self, part: str) -> npt.NDArray[np.float32]:
+        """A vector, float32 [2048]."""
+        values = self.stored(part)
         is_array = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim in (1, 2)
         if not is_array or values.shape[-1] != VISUAL_DIM:
-            raise AvpipeError(
-                f"{where} is {_kind(values)}; expected floats [{VISUAL_DIM}], or [frames, {VISUAL_DIM}], of which the "
-                "maximum is taken."
-            )
+            expected = f"floats [{VISUAL_DIM}], or [frames, {VISUAL_DIM}], of which the maximum is taken"
+            raise AvpipeError(f"{self.where(part)} is {_kind(values)}; expected {expected}.")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             numbers: npt.NDArray[np.float32] = values.astype(np.float32)
         if not np.isfinite(numbers).all():
             at = np.argwhere(~np.isfinite(numbers))[0].tolist()
             raise AvpipeError(
-                f"{where} has {values[tuple(at)]} at {at}; expected finite numbers of float32. Remove the clip or "
-                "compute its features again."
+                f"{self.where(part)} has {values[tuple(at)]} at {at}; expected finite numbers of float32. Remove the "
+                "clip or compute its features again."
             )
         if numbers.ndim == 2:
             if len(numbers) > 1:
-                self.odd["unpooled"][clip_id] = None
+                self.odd.add("unpooled")
             numbers = numbers.max(axis=0)
         if not numbers.any():
-            self.odd["zero"][clip_id] = None
+            self.odd.add("zero")
         return numbers
 
-    def _check_sound(self, rows: npt.NDArray[np.floating], clip_id: str, number: int) -> None:
-        """Refuse what is no number in a spectrogram [T, 40], and note silence and other units."""
-        lowest, highest = check_spectrogram(rows, f"{self.path}, clip {clip_id!r} (number {number})", len(rows))
+    def put_sound(self, rows: npt.NDArray[np.floating]) -> None:
+        """Write the spectrogram to rows [T, 40]; what is no number is refused, silence and other units are noted."""
+        with np.errstate(over="ignore"):  # what the rows' type cannot hold becomes infinite and is refused
+            rows[:] = self.parts["audio"].T
+        lowest, highest = check_spectrogram(
+            rows, f"{self.path}, clip {self.clip_id!r} (number {self.number})", len(rows)
+        )
         if lowest == highest == 0:
-            self.odd["silent"][clip_id] = None
+            self.odd.add("silent")
         if lowest < _LOWEST or highest > _HIGHEST:
-            self.odd["beyond"][clip_id] = None
+            self.odd.add("beyond")
+
+
+def _clips_of(path: Path, value: Any) -> list[_Clip]:
+    if not isinstance(value, list) or not value:
+        size = f" of {len(value)}" if isinstance(value, dict | list) else ""
+        raise AvpipeError(f"{path} holds a {type(value).__name__}{size}; expected {_KEYS}, one for each clip.")
+    for number, parts in enumerate(value):
+        if not isinstance(parts, dict):
+            found = f"{path}: number {number} of its list is a {type(parts).__name__}"
+            raise AvpipeError(f"{found}; expected {_KEYS}, one for each clip.")
+    return [_Clip(path, number, dict(parts)) for number, parts in enumerate(value)]  # one dict may be there twice
+
+
+def _name(clips: Sequence[_Clip]) -> None:
+    """Give each clip a unique id."""
+    digits = len(str(len(clips) - 1))
+    given = [
+        f"{clip.number:0{digits}d}" if clip.parts.get("id") is None else clip.text("id", "text or a whole number")
+        for clip in clips
+    ]
+    for clip, name, own in zip(clips, given, _made_unique(given), strict=True):
+        clip.clip_id = own
+        if own != name:
+            clip.odd.add("repeated")
+        if clip.parts.get("id") is None:
+            clip.odd.add("unnamed")
+
+
+def _take_features(
+    path: Path, clips: Sequence[_Clip], max_bytes: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.floating], npt.NDArray[np.int64]]:
+    """Both visual vectors, spectrograms and offsets; arrays are removed from the clips on the way."""
+    lengths = [clip.parts["audio"].shape[1] for clip in clips]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    is_half = all(clip.parts["audio"].dtype == np.float16 for clip in clips)
+    audio_shape, dtype = (int(offsets[-1]), MEL_BANDS), np.dtype(np.float16 if is_half else np.float32)
+    n_bytes = math.prod(audio_shape) * dtype.itemsize
+    if n_bytes > max_bytes:  # clips may share one array, so that a small file gives very many numbers
+        raise AvpipeError(
+            f"{path}: its spectrograms have {n_bytes:,} bytes, more than the {max_bytes:,} accepted; raise max_bytes "
+            "if meant."
+        )
+    audio = np.empty(audio_shape, dtype)
+    video_2d, video_3d = (np.empty((len(clips), VISUAL_DIM), np.float32) for _ in range(2))
+    for row, clip in enumerate(clips):
+        video_2d[row], video_3d[row] = clip.visual("2d"), clip.visual("3d")
+        clip.put_sound(audio[offsets[row] : offsets[row + 1]])
+        clip.parts.clear()  # or all spectrograms would be in memory twice
+    return video_2d, video_3d, audio, offsets
+
+
+def _warnings(path: Path, clips: Sequence[_Clip]) -> list[str]:
+    """One line for each kind of oddity, logged as well."""
+    lines = []
+    for kind, what in _KEPT.items():
+        ids = [clip.clip_id for clip in clips if kind in clip.odd]
+        if ids:
+            shown = ", ".join(ids[:_SHOWN]) + ", …" * (len(ids) > _SHOWN)
+            lines.append(f"{len(ids)} of {len(clips)} clips {what} ({shown})")
+            _log.warning("%s: %s", path, lines[-1])
+    return lines
 
 
 def _made_unique(names: Sequence[str]) -> list[str]:
@@ -302,31 +313,5 @@ def _made_unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _stored(clip: Mapping[str, Any], part: str) -> Any:
-    """The pooled features where there are any, for MSR-VTT's files have the unpooled ones beside them."""
-    pooled = clip.get(f"{part}_pooled")
-    return clip.get(part) if pooled is None else pooled
-
-
-def _is_text(value: Any) -> bool:
-    """Whether a value is text, or a whole number: the published loaders take both, by `str`."""
-    return isinstance(value, str | int | np.integer) and not isinstance(value, bool)
-
-
 def _kind(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-
-
-def _captions(path: Path, clip_id: str, clip: Mapping[str, Any]) -> tuple[str, ...]:
-    found = clip.get("caption")
-    captions = [] if found is None else found if isinstance(found, list | tuple) else [found]
-    if not all(_is_text(each) for each in captions):
-        raise AvpipeError(f"{path}: 'caption' of clip {clip_id!r} is {_kind(found)}; expected text or a list of texts.")
-    return tuple(str(each) for each in captions)
-
-
-def _eval_caption(path: Path, clip_id: str, clip: Mapping[str, Any]) -> str:
-    found = clip.get("eval_caption")
-    if not (found is None or _is_text(found)):
-        raise AvpipeError(f"{path}: 'eval_caption' of clip {clip_id!r} is {_kind(found)}; expected one text.")
-    return "" if found is None else str(found)
