@@ -264,10 +264,13 @@ def _silence(like: AudioFrame, samples: int) -> AudioFrame:
     values: npt.NDArray[Any] = like.to_ndarray()
     columns = samples if like.format.is_planar else samples * like.layout.nb_channels
     middle = 128 if values.dtype == np.uint8 else 0
-    zeros = np.full((len(values), columns), middle, values.dtype)
-    silent = AudioFrame.from_ndarray(zeros, format=like.format.name, layout=like.layout.name)
-    silent.sample_rate = like.sample_rate
-    return silent
+    return _frame_of(np.full((len(values), columns), middle, values.dtype), like)
+
+
+def _frame_of(values: npt.NDArray[Any], like: AudioFrame) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(values, format=like.format.name, layout=like.layout.name)
+    frame.sample_rate = like.sample_rate
+    return frame
 
 
 def _after_silence(sound: Iterable[Samples], lead: int, form: _Format) -> Iterator[Samples]:
@@ -335,9 +338,8 @@ def _shortened(frame: AudioFrame, samples: int) -> AudioFrame:
     """The first samples of a frame, as a frame."""
     values: npt.NDArray[Any] = frame.to_ndarray()
     columns = samples if frame.format.is_planar else samples * frame.layout.nb_channels
-    kept = np.ascontiguousarray(values[:, :columns])
-    short = AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
-    short.sample_rate, short.pts, short.time_base = frame.sample_rate, frame.pts, frame.time_base
+    short = _frame_of(np.ascontiguousarray(values[:, :columns]), frame)
+    short.pts, short.time_base = frame.pts, frame.time_base
     return short
 
 

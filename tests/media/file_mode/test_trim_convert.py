@@ -18,7 +18,7 @@ from avpipe.media.ffmpeg import run_ffmpeg
 from avpipe.media.file_mode.convert import convert_to_rate
 from avpipe.media.file_mode.ffmpeg_graph import h264_format, keeps_in_h264
 from avpipe.media.file_mode.trim import trim_clip
-from avpipe.media.probe import probe_media
+from avpipe.media.probe import probe_media, read_media_info
 
 pytestmark = pytest.mark.slow
 
@@ -64,8 +64,8 @@ def test_real_files_three_ways(real_file, tmp_path, segment):
     trim(real_file, trimmed, segment)
     assert_identical(stream(trimmed, (None, None), 25), exact)
     # Neighbours are too alike in real films to tell lossy copies apart; at crf 0 there is no loss.
-    result = convert(real_file, direct, segment, crf=0)
-    assert result.frames == result.expected_frames == len(exact)
+    n_frames = convert(real_file, direct, segment, crf=0)
+    assert n_frames == len(exact)
     assert_identical(stream(direct, (None, None), 25), exact)
     convert(trimmed, both, crf=0)
     assert_identical(stream(both, (None, None), 25), exact)
@@ -188,10 +188,10 @@ def test_odd_angles_are_ignored(make, tmp_path):
 def test_a_trimmed_file_keeps_the_distances_of_its_frames(make_vfr, tmp_path):
     ticks = [0, 4001, 7500, 12345, 20000, 20800, 33333]
     path = make_vfr("ticks.mp4", ticks, 90000)
-    result = trim(path, tmp_path / "t.mov", (0.1, 0.3))
+    n_frames = trim(path, tmp_path / "t.mov", (0.1, 0.3))
     # 0.1 s is tick 9000: the frame of tick 7500 is on the screen.
-    assert result.frames == 4
-    assert result.duration_seconds == pytest.approx(0.2)
+    assert n_frames == 4
+    assert read_media_info(tmp_path / "t.mov").video.duration_seconds == pytest.approx(0.2)
     with av.open(str(tmp_path / "t.mov")) as container:
         times = sorted(packet.pts * packet.time_base for packet in container.demux() if packet.size)
     assert times == [0, *(Fraction(tick - 9000, 90000) for tick in (12345, 20000, 20800))]
@@ -258,7 +258,7 @@ def test_any_file_name(make, tmp_path, name):
     path = tmp_path / name
     path.write_bytes(make("plain.mp4", video=TWO_SECONDS).read_bytes())
     trim(path, path.with_suffix(".mov"), (0.5, 1))
-    assert convert(path, path.with_suffix(".mkv"), (0.5, 1)).frames == 13
+    assert convert(path, path.with_suffix(".mkv"), (0.5, 1)) == 13
     assert {p.suffix for p in tmp_path.iterdir()} == {".mp4", ".mov", ".mkv"}
 
 

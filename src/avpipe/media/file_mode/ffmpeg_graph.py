@@ -111,6 +111,21 @@ def _with_pauses(audio: Any, pauses: list[tuple[int, int]]) -> Any:
     return ffmpeg.concat(*parts, v=0, a=1)
 
 
+def job(target: Path, form: str, video: Any, sound: Any, audio: AudioPlan | None, options: dict[str, Any]) -> Any:
+    """Give ffmpeg-python's output of the two streams to a file, which has the same bytes every time.
+
+    Args:
+        target: the file.
+        form: FFmpeg's name of its container.
+        video, sound: streams of `open_inputs`; the sound is cut here.
+        audio: how; None: no sound.
+        options: codecs and their settings.
+    """
+    streams = [video] if audio is None else [video, cut_audio(sound, audio)]
+    options = options | {"fflags": "+bitexact", "map_metadata": -1}
+    return ffmpeg.output(*streams, media_url(target), f=form, **options).global_args("-copyts")
+
+
 def as_ratio(rate: Fraction) -> str:
     """Write a rate the way ffmpeg reads it."""
     return f"{rate.numerator}/{rate.denominator}"
