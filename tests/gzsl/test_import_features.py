@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_published_files import (
+from test_caches import (
     NAMES,
     UCF,
     WORDS,
@@ -25,10 +25,10 @@ from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import read_all_classes, read_class_list, read_clip_list
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.import_features import import_features
-from avpipe.gzsl.published_files import write_caches
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_split, write_class_split
 from avpipe.gzsl.tree_reading import read_features
 from avpipe.gzsl.words import read_names, read_words, write_names, write_words

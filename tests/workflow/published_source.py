@@ -8,7 +8,7 @@ import numpy as np
 from project import Project, new_project, small_settings, write_split
 
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
-from avpipe.gzsl.published_files import write_caches
+from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.splits import Split, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_tree
 from avpipe.gzsl.tree_reading import read_tree
