@@ -148,7 +148,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path, models, file):
 @pytest.mark.parametrize("header", ["4 0", "0 12"])
 def test_a_model_without_numbers_is_refused(tmp_path, header):
     (tmp_path / "m.bin").write_bytes(header.encode() + b"\nthe \noil \n")
-    with pytest.raises(AvpipeError, match=r"says that it holds \d tokens with vectors of \d+ numbers; expected at"):
+    with pytest.raises(AvpipeError, match=r"says that it holds \d tokens with vectors of \d+ numbers"):
         select_words(tmp_path / "m.bin", ["the oil"], tmp_path / "words.h5")
 
 

@@ -46,26 +46,23 @@ def model_kind(path: str | os.PathLike[str]) -> ModelKind:
     Raises:
         AvpipeError: it is none, or a pickle, which is never opened.
     """
-    path = Path(path)
-    with _open(path) as stream:
+    with _open(Path(path)) as stream:
         first = stream.readline(_CHUNK_BYTES)
         second = stream.readline(_CHUNK_BYTES)
-    for magic, problem in _REFUSED.items():
-        if first.startswith(magic):
-            raise AvpipeError(f"{path} {problem}. Expected {_EXPECTED}.")
-    if first.startswith(_FASTTEXT_START):
-        return "fasttext"
-    fields = first.split()
-    if len(fields) == 2 and all(field.isdigit() and len(field) <= _SIZE_DIGITS for field in fields):
-        _check_sizes(path, int(fields[0]), int(fields[1]))
-        cells = second.split()
-        is_text = len(cells) > int(fields[1]) and _are_numbers(cells[-int(fields[1]) :])
-        return "word2vec_text" if is_text else "word2vec_binary"
-    if len(fields) > 2 and _are_numbers(fields[1:]):
-        return "glove"
-    raise AvpipeError(
-        f"{path} starts with {first[:40]!r}, which is no known format of word vectors. Expected {_EXPECTED}."
-    )
+        for magic, problem in _REFUSED.items():
+            if first.startswith(magic):
+                raise AvpipeError(f"{path} {problem}. Expected {_EXPECTED}.")
+        if first.startswith(_FASTTEXT_START):
+            return "fasttext"
+        fields = first.split()
+        if len(fields) == 2 and all(field.isdigit() and len(field) <= _SIZE_DIGITS for field in fields):
+            _, dimension = _sizes(first)
+            cells = second.split()
+            is_text = len(cells) > dimension and _are_numbers(cells[-dimension:])
+            return "word2vec_text" if is_text else "word2vec_binary"
+        if len(fields) > 2 and _are_numbers(fields[1:]):
+            return "glove"
+        raise ValueError(f"it starts with {first[:40]!r}, which is no known format of word vectors")
 
 
 def vector_length(path: str | os.PathLike[str]) -> int:
@@ -120,36 +117,33 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
     with _open(path) as stream:
         if kind == "glove":
             first = stream.readline()
-            yield from _text_entries(path, itertools.chain([first], stream), first.rstrip(b" \r\n").count(b" "))
+            yield from _text_entries(itertools.chain([first], stream), first.rstrip(b" \r\n").count(b" "))
             return
         header = stream.readline(100)
-        try:
-            n_tokens, dimension = (int(field) for field in header.split())
-        except ValueError:
-            raise AvpipeError(
-                f"{path} starts with {header[:40]!r}; a {kind} file starts with its number of tokens and the length of "
-                "its vectors. Leave the kind at auto, or get the file again."
-            ) from None
-        _check_sizes(path, n_tokens, dimension)
+        if len(header.split()) != 2:
+            raise ValueError(
+                f"it starts with {header[:40]!r}; a {kind} file starts with its number of tokens and the length of its "
+                "vectors (the kind may be left at auto)"
+            )
+        n_tokens, dimension = _sizes(header)
         read = _binary_entries if kind == "word2vec_binary" else _text_entries
         n_read = 0
-        for n_read, entry in enumerate(read(path, stream, dimension), 1):
+        for n_read, entry in enumerate(read(stream, dimension), 1):
             yield entry
             if n_read == n_tokens:
                 return
-        if n_read < n_tokens:
-            raise AvpipeError(f"{path} ends after {n_read} of {n_tokens} tokens; get the file again.")
+        raise ValueError(f"it ends after {n_read} of {n_tokens} tokens")
 
 
-def _check_sizes(path: Path, n_tokens: int, dimension: int) -> None:
+def _sizes(header: bytes) -> tuple[int, int]:
+    """Tokens and numbers in a vector."""
+    n_tokens, dimension = (int(field) for field in header.split())
     if n_tokens < 1 or dimension < 1:
-        raise AvpipeError(
-            f"{path} says that it holds {n_tokens} tokens with vectors of {dimension} numbers; expected at least one "
-            "of each. Get the file again."
-        )
+        raise ValueError(f"it says that it holds {n_tokens} tokens with vectors of {dimension} numbers")
+    return n_tokens, dimension
 
 
-def _text_entries(path: Path, lines: Iterable[bytes], dimension: int) -> Iterator[tuple[bytes, bytes]]:
+def _text_entries(lines: Iterable[bytes], dimension: int) -> Iterator[tuple[bytes, bytes]]:
     """A line is a token, which may hold spaces, and `dimension` numbers."""
     for line in lines:
         line = line.rstrip(b" \r\n")
@@ -159,14 +153,11 @@ def _text_entries(path: Path, lines: Iterable[bytes], dimension: int) -> Iterato
         for _ in range(line.count(b" ") - dimension):
             at = line.find(b" ", at + 1)
         if line.count(b" ") < dimension:
-            raise AvpipeError(
-                f"{path} has the line {line[:40]!r}… with fewer than {dimension} numbers. The file is damaged or cut "
-                "off; get it again."
-            )
+            raise ValueError(f"it is damaged or cut off: the line {line[:40]!r}… has fewer than {dimension} numbers")
         yield line[:at], line[at + 1 :]
 
 
-def _binary_entries(path: Path, stream: IO[bytes], dimension: int) -> Iterator[tuple[bytes, bytes]]:
+def _binary_entries(stream: IO[bytes], dimension: int) -> Iterator[tuple[bytes, bytes]]:
     """A token, a space, `dimension` float32, and in some files a line feed."""
     n_bytes = 4 * dimension
     buffer, at = b"", 0
