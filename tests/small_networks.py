@@ -21,7 +21,7 @@ MEANS = 64
 
 
 class SmallNetwork(nn.Module):
-    """Means over stretches of a window, through one layer: rows depend on the input, its order and the weights."""
+    """Means over segments of a window, through one layer: rows depend on the input, its order and the weights."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def test_features_of_one_file(clip, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_stretch_of_a_file(clip):
+def test_a_segment_of_a_file(clip):
     whole = extract(clip, "c3d", "random:0")
     part = extract(clip, "c3d", "random:0", start=0.64, end=1.0)
     assert whole.values.shape == (2, 4096) and part.values.shape == (1, 4096)

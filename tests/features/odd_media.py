@@ -60,7 +60,7 @@ class Case:
         name: of the file.
         what: a line for the table.
         build: makes the file.
-        start_seconds, end_seconds: the stretch that is asked for.
+        start_seconds, end_seconds: the segment that is asked for.
         picture_seconds, sound_seconds: how much of each an extractor has to look at, the file's own lead
             included; None: there is none.
     """
@@ -262,10 +262,10 @@ CASES = [
     Case("folder.mp4", "a folder", Path.mkdir),
     Case("missing.mp4", "no such file", lambda target: None),
     *(Case(name, f"name `` {name!r} ``", FILM) for name in NAMES),
-    Case("stretch.mp4", "stretch 0.5 s to 1.5 s", FILM, 1.0, 1.0, 0.5, 1.5),
-    Case("stretch_beyond.mp4", "stretch 1 s to 9 s of 2 s", FILM, 1.0, 1.0, 1.0, 9.0),
-    Case("stretch_after.mp4", "stretch 5 s to 6 s of 2 s", FILM, None, None, 5.0, 6.0),
-    Case("stretch_1ms.mp4", "stretch of 1 ms", FILM, 0.04, 0.001, 1.0, 1.001),
+    Case("segment.mp4", "segment 0.5 s to 1.5 s", FILM, 1.0, 1.0, 0.5, 1.5),
+    Case("segment_beyond.mp4", "segment 1 s to 9 s of 2 s", FILM, 1.0, 1.0, 1.0, 9.0),
+    Case("segment_after.mp4", "segment 5 s to 6 s of 2 s", FILM, None, None, 5.0, 6.0),
+    Case("segment_1ms.mp4", "segment of 1 ms", FILM, 0.04, 0.001, 1.0, 1.001),
 ]  # fmt: skip
 
 

@@ -148,8 +148,8 @@ class TestExtractor:
         calls = self.decode(monkeypatch, 20)
         clip = Clip("clip", Path("clip.mp4"), 1.5, 3.0)
         windows = list(C3DExtractor(C3DSettings(stride_frames=8)).windows(clip))
-        stretch = {"start_seconds": 1.5, "end_seconds": 3.0}
-        assert calls == [{"path": clip.path, "rate_hz": 25.0, **stretch, "orientation": "upright"}]
+        segment = {"start_seconds": 1.5, "end_seconds": 3.0}
+        assert calls == [{"path": clip.path, "rate_hz": 25.0, **segment, "orientation": "upright"}]
         assert [(w.stream, w.start_seconds, w.end_seconds) for w in windows] == [
             ("video", 0.0, 0.64),
             ("video", 0.32, 0.8),

@@ -89,10 +89,10 @@ EXPECTED: dict[str, Expected] = {
     "noise.mp4": everything("decode_error"),
     "folder.mp4": everything("missing"),
     "missing.mp4": everything("missing"),
-    "stretch.mp4": ONE_SECOND,
-    "stretch_beyond.mp4": ONE_SECOND,
-    "stretch_after.mp4": everything("too_short"),
-    "stretch_1ms.mp4": everything("too_short"),  # the file has pictures, but none is due within it
+    "segment.mp4": ONE_SECOND,
+    "segment_beyond.mp4": ONE_SECOND,
+    "segment_after.mp4": everything("too_short"),
+    "segment_1ms.mp4": everything("too_short"),  # the file has pictures, but none is due within it
 }
 
 

@@ -126,7 +126,7 @@ class TestWindows:
         assert len({id(window.tensor) for window in windows}) == 4
         assert windows[3].start_seconds == 0.375 and windows[3].end_seconds == 0.5
 
-    def test_stretches(self, tmp_path: Path) -> None:
+    def test_segments(self, tmp_path: Path) -> None:
         path = make_video(tmp_path / "a.mp4", "64x48", "25", 4.0)
         extractor = ResNet152Extractor()
         (window,) = extractor.windows(Clip("a", path, 1.5, 2.0))

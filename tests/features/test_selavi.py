@@ -480,13 +480,13 @@ class TestExtractor:
 
     @pytest.mark.parametrize("mode", ["avca", "full"])
     @pytest.mark.parametrize("name", ["b-frames.mp4", "ucf.avi"])
-    def test_a_stretch_equals_the_trimmed_file(
+    def test_a_segment_equals_the_trimmed_file(
         self, make: Callable[..., Path], tmp_path: Path, mode: str, name: str
     ) -> None:
         path = make(name, **self.FILES[name])
-        stretch = (0.713, 3.261)
-        trim_clip(Clip("clip", path, *stretch), tmp_path / "cut.mov", timeout_seconds=60)
-        ours = cut_windows(path, *stretch, windows=mode)
+        segment = (0.713, 3.261)
+        trim_clip(Clip("clip", path, *segment), tmp_path / "cut.mov", timeout_seconds=60)
+        ours = cut_windows(path, *segment, windows=mode)
         theirs = cut_windows(tmp_path / "cut.mov", windows=mode)
         assert [w.start_seconds for w in ours] == [w.start_seconds for w in theirs]
         for window, other in zip(of("video", ours), of("video", theirs), strict=True):

@@ -1,4 +1,4 @@
-"""Stretches of rows are read by their place in the file: right values, each byte once, nothing beside them."""
+"""Segments of rows are read by their place in the file: right values, each byte once, nothing beside them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_merged() -> None:
     assert merged([(0, 2), (5, 8)], 3) == [(0, 8)]
 
 
-def test_stretches_are_those_of_the_whole_array(rows: FileRows) -> None:
+def test_segments_are_those_of_the_whole_array(rows: FileRows) -> None:
     spans = [(4000, 5000), (0, 10), (17, 17), (5, 1000), (998, 1003), (0, 10), (4999, 5000)]
     found, _ = rows.read(spans)
-    for (first, stop), stretch in zip(spans, found, strict=True):
-        assert stretch.dtype == np.float16
-        np.testing.assert_array_equal(stretch, VALUES[first:stop])
+    for (first, stop), segment in zip(spans, found, strict=True):
+        assert segment.dtype == np.float16
+        np.testing.assert_array_equal(segment, VALUES[first:stop])
 
 
 def test_each_byte_is_read_once_and_gaps_are_not(rows: FileRows) -> None:

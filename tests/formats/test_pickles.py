@@ -1,229 +1,322 @@
-"""Foreign pickles are read as data; whatever would run or overflow is refused by name."""
+"""Pickled tensors are read as numbers without torch, whatever hides in the bytes of their storages is refused."""
 
 from __future__ import annotations
 
-import builtins
 import io
 import os
 import pickle
 import struct
+import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.pickles import read_pickle, read_pickled_npy
+from avpipe.formats import pickles
+from avpipe.formats.pickle_writing import MAGIC_NUMBER, write_pickle
+from avpipe.formats.pickles import read_pickle
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl" / "w2v_features"
-PUBLISHED_COUNTS = {"ucf": 101, "activity": 200, "vggsound": 309}
+BASE = torch.arange(24.0).reshape(4, 6)
+KINDS = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+TENSORS = {
+    **{str(kind): torch.tensor([0, 1, 2]).to(kind) for kind in KINDS},
+    "bool": torch.tensor([True, False]),
+    "transposed": BASE.t(),
+    "strided view with an offset": BASE[1:3, ::2],
+    "expanded": BASE[:1, :1].expand(5, 3),
+    "scalar": torch.tensor(3.5),
+    "empty": torch.empty(0, 5),
+    "needs a gradient": torch.ones(2, requires_grad=True),
+}
+FORMS = {
+    **{f"pickle {protocol}": lambda value, path, p=protocol: dump(value, path, p) for protocol in range(2, 6)},
+    "zip": lambda value, path: torch.save(value, path),
+    "legacy": lambda value, path: torch.save(value, path, _use_new_zipfile_serialization=False),
+}
 
 
-class Calls:
-    """Pickles to a call."""
+def dump(value, path: Path, protocol: int) -> None:
+    path.write_bytes(pickle.dumps(value, protocol))
 
-    def __init__(self, function, *args):
-        self.parts = (function, args)
+
+def load(tmp_path: Path, data: bytes, **options):
+    (tmp_path / "foreign.pkl").write_bytes(data)
+    return read_pickle(tmp_path / "foreign.pkl", **options)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tensors_come_back_as_equal_arrays(tmp_path, form):
+    value = {**TENSORS, "url": np.array(["ab", "ç"]), "rows": [(BASE, 3, "x.avi"), {"again": BASE}]}
+    FORMS[form](value, tmp_path / "x")
+    got = read_pickle(tmp_path / "x")
+    for name, tensor in TENSORS.items():
+        expected = tensor.detach().numpy()
+        assert type(got[name]) is np.ndarray
+        assert (got[name].dtype, got[name].shape) == (expected.dtype, expected.shape), name
+        assert got[name].tolist() == expected.tolist(), name
+    assert got["url"].tolist() == ["ab", "ç"]
+    (array, *rest), again = got["rows"]
+    assert rest == [3, "x.avi"] and array.tolist() == BASE.tolist() and again["again"] is array
+
+
+def storage_bytes(tensor: torch.Tensor, *, zipped: bool) -> bytes:
+    stream = io.BytesIO()
+    torch.save(tensor._typed_storage(), stream, _use_new_zipfile_serialization=zipped)
+    return stream.getvalue()
+
+
+class Reduces:
+    """Pickles to any call, and a state if one is given."""
+
+    def __init__(self, *parts):
+        self.parts = parts
 
     def __reduce__(self):
         return self.parts
 
 
-def load(tmp_path: Path, data: bytes, **options):
-    path = tmp_path / "foreign.pkl"
-    path.write_bytes(data)
-    return read_pickle(path, **options)
+def tensor_of(blob: object, offset=0, size=(2,), stride=(1,)) -> Reduces:
+    storage = Reduces(torch.storage._load_from_bytes, (blob,))
+    return Reduces(torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict()))
 
 
-PLAIN = {
-    "numbers": [1, -(2**70), 2.5, 1 + 2j, True, None],
-    "text": ["ä", b"bytes", bytearray(b"more")],
-    "nested": ({"a": (1, [2])}, {3, 4}, frozenset({5})),
-}
+PAIR = torch.tensor([1.5, 2.5])
 
 
-@pytest.mark.parametrize("protocol", range(6))
-def test_plain_containers_come_back_equal(tmp_path, protocol):
-    assert load(tmp_path, pickle.dumps(PLAIN, protocol)) == PLAIN
+@pytest.mark.parametrize("zipped", [False, True])
+def test_storages_of_either_format_inside_a_pickle(tmp_path, zipped):
+    data = pickle.dumps(tensor_of(storage_bytes(PAIR, zipped=zipped)))
+    assert load(tmp_path, data).tolist() == [1.5, 2.5]
 
 
-ARRAYS = [
-    np.arange(6, dtype=np.float32).reshape(2, 3),
-    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-    np.array([1, 2], ">i2"),
-    np.array(["ab", "ç"]),
-    np.array([b"ab", b"c"]),
-    np.array([True, False]),
-    np.zeros((0, 3), np.float32),
-    np.array(3.5),
-    np.array([1, "x", None, [2]], object),
-]
+def test_reading_needs_no_torch(tmp_path):
+    dump({"a": BASE}, tmp_path / "x", 4)
+    script = (
+        "import sys; from avpipe.formats.pickles import read_pickle; read_pickle(sys.argv[1]); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=True)
 
 
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
-def test_arrays_come_back_equal_and_plain(tmp_path, array, protocol):
-    got = load(tmp_path, pickle.dumps({"array": array, "again": [array]}, protocol))
-    assert type(got["array"]) is np.ndarray
-    assert (got["array"].dtype, got["array"].shape) == (array.dtype, array.shape)
-    assert got["array"].tolist() == array.tolist()
-    assert got["again"][0] is got["array"]
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_numpy_scalars(tmp_path, protocol):
-    got = load(tmp_path, pickle.dumps([np.float32(1.5), np.int64(-3), np.bool_(True)], protocol))
-    assert [(type(value), value) for value in got] == [(np.float32, 1.5), (np.int64, -3), (np.bool_, True)]
-
-
-def test_numpy_1_spelling_of_modules(tmp_path):
-    data = pickle.dumps(np.arange(3), 2)
-    assert b"numpy._core" in data
-    assert load(tmp_path, data.replace(b"numpy._core", b"numpy.core")).tolist() == [0, 1, 2]
-
-
-def test_ordered_dict_keeps_its_order(tmp_path):
-    assert list(load(tmp_path, pickle.dumps(OrderedDict(b=1, a=np.ones(1))))) == ["b", "a"]
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize(
-    ("function", "args"),
-    [
-        (os.system, ("touch {marker}",)),
-        (builtins.eval, ("open({marker!r}, 'w')",)),
-        (builtins.exec, ("open({marker!r}, 'w')",)),
-        (np.load, ("{marker}",)),
-        (np.fromfile, ("{marker}",)),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_functions_are_refused_by_name_and_not_called(tmp_path, function, args, protocol):
+@pytest.mark.parametrize("where", ["pickle", "zip", "legacy", "storage, legacy", "storage, zip", "storage in zip"])
+def test_a_hidden_call_is_refused_by_name_and_not_made(tmp_path, where):
     marker = tmp_path / "called"
-    args = tuple(arg.format(marker=str(marker)) if isinstance(arg, str) else arg for arg in args)
-    with pytest.raises(AvpipeError, match=rf"names the global .*{function.__name__}, which is refused"):
-        load(tmp_path, pickle.dumps(Calls(function, *args), protocol))
+    call = Reduces(os.system, (f"touch {marker}",))
+    blobs = {}
+    for name, new in (("legacy", False), ("zip", True)):
+        stream = io.BytesIO()
+        torch.save([PAIR.numpy().tolist(), call], stream, _use_new_zipfile_serialization=new)
+        blobs[name] = stream.getvalue()
+        blobs[f"storage, {name}"] = pickle.dumps([tensor_of(blobs[name])])
+    stream = io.BytesIO()
+    torch.save([tensor_of(blobs["legacy"])], stream)
+    data = {**blobs, "pickle": pickle.dumps(call), "storage in zip": stream.getvalue()}[where]
+    with pytest.raises(AvpipeError, match=r"names the global (posix|nt)\.system, which is refused"):
+        load(tmp_path, data)
     assert not marker.exists()
 
 
-def reconstruct(shape: str, dtype: str = "S'b'\n") -> bytes:
-    return f"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n{shape}{dtype}tR".encode()
+def legacy(main: bytes, keys: object = ("0",), tail: bytes = struct.pack("<q2f", 2, 1.5, 2.5), system=None) -> bytes:
+    system = {"little_endian": True} if system is None else system
+    plain = [pickle.dumps(part, 2) for part in (MAGIC_NUMBER, 1001, system)]
+    return b"".join([*plain, main, pickle.dumps(list(keys), 2), tail])
 
 
-def dtype(name: str, state: str = "") -> bytes:
-    return f"cnumpy\ndtype\n(S'{name}'\nI0\nI1\ntR{state}".encode()
+def persistent(kind="FloatStorage", key="0", location="cpu", length=2, view: bytes = b"N") -> bytes:
+    text = f"(Vstorage\nctorch\n{kind}\nV{key}\nV{location}\nL{length}L\n".encode()
+    return b"\x80\x02" + text + view + b"tQ."
 
 
-def in_bytes(text: str) -> bytes:
-    return f"c_codecs\nencode\n(V{text}\nVlatin1\ntR".encode()
-
-
+HUGE = 1 << 40
+GOOD = storage_bytes(PAIR, zipped=False)
 HOSTILE = {
-    # Structured dtypes that hide an object field: numpy would take the bytes for pointers.
-    "hidden object field": (
-        dtype("f8", "(I3\nS'|'\nN(S'a'\nt(dS'a'\n(cnumpy\ndtype\n(S'O8'\ntRI0\ntsI8\nI1\nI0\ntb") + b".",
-        "structured dtypes",
+    "sizes beyond the storage": (pickle.dumps(tensor_of(GOOD, 0, (HUGE,), (1,))), "ends at 1099511627775 in a storage"),
+    "sizes over one number": (pickle.dumps(tensor_of(GOOD, 0, (HUGE,), (0,))), "exceed max_bytes"),
+    "no numbers but a huge side": (pickle.dumps(tensor_of(GOOD, 0, (0, 1 << 62), (1, 1))), "too big|too large"),
+    "offset beyond the storage": (pickle.dumps(tensor_of(GOOD, 1)), "ends at 2 in a storage of 2"),
+    "negative offset": (pickle.dumps(tensor_of(GOOD, -1)), "offset -1"),
+    "negative stride": (pickle.dumps(tensor_of(GOOD, 1, (2,), (-1,))), r"strides \(-1,\)"),
+    "negative size": (pickle.dumps(tensor_of(GOOD, 0, (-2,), (1,))), r"sizes \(-2,\)"),
+    "sizes that are no integers": (pickle.dumps(tensor_of(GOOD, 0, (2.0,), (1,))), r"sizes \(2\.0,\)"),
+    "one stride too few": (pickle.dumps(tensor_of(GOOD, 0, (1, 2), (1,))), "strides"),
+    "a tensor without a storage": (
+        pickle.dumps(Reduces(torch._utils._rebuild_tensor_v2, (GOOD, 0, (2,), (1,), False, OrderedDict()))),
+        "not made of a storage",
     ),
-    "structured dtype": (dtype("V8") + b".", "not a plain number"),
-    "object scalar from bytes": (
-        b"cnumpy.core.multiarray\nscalar\n(" + dtype("O8") + in_bytes("AAAAAAAA") + b"tR.",
-        "not plain bytes",
+    "bytes of no format": (pickle.dumps(tensor_of(pickle.dumps(7, 2))), "not in a format of torch.save"),
+    "a storage that is a number": (pickle.dumps(tensor_of(legacy(pickle.dumps(7, 2), ()))), "a int where the numbers"),
+    "storages inside storages": (
+        pickle.dumps(tensor_of(legacy(pickle.dumps(Reduces(torch.storage._load_from_bytes, (b"",)), 2), ()))),
+        "_load_from_bytes, which is refused",
     ),
-    "object array from bytes": (
-        reconstruct("(I0\nt") + b"(I1\n(I1\nt" + dtype("O8") + b"I00\n" + in_bytes("AAAAAAAA") + b"tb.",
-        "items do not fit",
+    "a bare storage": (pickle.dumps(Reduces(torch.storage._load_from_bytes, (GOOD,))), "as a value"),
+    "a storage class": (b"ctorch\nFloatStorage\n.", "as a value"),
+    "a storage class that is called": (b"ctorch\nFloatStorage\n(I1000000000000\ntR.", "callable"),
+    "state of a tensor": (
+        pickle.dumps(Reduces(*tensor_of(GOOD).parts, {"_sizes": (HUGE,)})),
+        "state of an array a second time",
     ),
-    "allocation by _reconstruct": (reconstruct("(L1000000000000L\nt") + b".", "not a plain numpy.ndarray"),
-    "allocation by ndarray": (b"cnumpy\nndarray\n((L1000000000000L\nttR.", "allocates without data"),
-    "allocation by bytearray": (b"cbuiltins\nbytearray\n(L1000000000000L\ntR.", "bytearray of something"),
-    "allocation by an announced length": (b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "only 3 remain"),
-    "allocation by a memo index": (b"\x80\x02Nr\xff\xff\xff\xff.", "memo index"),
-    "array smaller than its shape": (
-        reconstruct("(I0\nt") + b"(I1\n(I9\nt" + dtype("f4") + b"I00\n" + in_bytes("AAAA") + b"tb.",
-        "cannot reshape",
+    "state of a storage": (
+        pickle.dumps(Reduces(torch.storage._load_from_bytes, (GOOD,), (None, {"length": HUGE}))),
+        "state of a function or type",
     ),
-    "state of a function": (b"cnumpy.core.multiarray\nscalar\n(N}S'__defaults__'\n(tstb.", "state of a function"),
-    "function as a value": (b"(lccollections\nOrderedDict\na.", "function or type as a value"),
-    "array without contents": (reconstruct("(I0\nt") + b".", "without contents"),
-    "instance by INST": (b"(icollections\nOrderedDict\n.", "opcode INST"),
-    "persistent id": (b"Pid\n.", "opcode PERSID"),
-    "attribute of a permitted name": (
-        b"\x80\x04\x8c\x15numpy.core.multiarray\x8c\x0fscalar.__self__\x93.",
-        "scalar.__self__, which is refused",
-    ),
-    "getattr": (b"cbuiltins\ngetattr\n(cnumpy\ndtype\nS'__init__'\ntR.", "builtins.getattr, which is refused"),
-    "codec": (b"c_codecs\nencode\n(S'a'\nS'zlib_codec'\ntR.", "zlib_codec"),
-    "truncated": (pickle.dumps(list(range(99)))[:-20], "exhausted"),
-    "empty": (b"", "exhausted"),
+    "a persistent id in a plain pickle": (persistent(), "opcode BINPERSID"),
+    "a GPU": (pickle.dumps(tensor_of(legacy(persistent(location="cuda:0")))), "on the device 'cuda:0'"),
+    "a view of another storage": (pickle.dumps(tensor_of(legacy(persistent(view=b"(VoI0\nI2\nt")))), "is a view"),
+    "negative length": (pickle.dumps(tensor_of(legacy(persistent(length=-2)))), "length -2"),
+    "huge length": (pickle.dumps(tensor_of(legacy(persistent(length=HUGE)))), "a storage of 1099511627776 numbers"),
+    "two lengths": (pickle.dumps(tensor_of(legacy(persistent(length=1)))), "a storage of 1 numbers"),
+    "truncated numbers": (pickle.dumps(tensor_of(GOOD[:-1])), "of which 7 bytes are there"),
+    "no numbers at all": (pickle.dumps(tensor_of(GOOD[:-16])), "of which 0 bytes are there"),
+    "truncated pickle": (pickle.dumps(tensor_of(GOOD))[:-30], "only 6 remain"),
+    "keys of other storages": (pickle.dumps(tensor_of(legacy(persistent(), "1"))), "list of storages"),
+    "big-endian": (pickle.dumps(tensor_of(legacy(persistent(), system={"little_endian": False}))), "big-endian"),
+    "a GPU in a torch.save file": (legacy(persistent(location="cuda:0")), "on the device 'cuda:0'"),
+    "bfloat16": (pickle.dumps(torch.ones(2, dtype=torch.bfloat16)), r"torch\.BFloat16Storage, which is refused"),
+    "parameter": (pickle.dumps(torch.nn.Parameter(torch.ones(2))), "_rebuild_parameter, which is refused"),
+    "sparse": (pickle.dumps(torch.eye(2).to_sparse()), "_rebuild_sparse_tensor, which is refused"),
 }
 
 
 @pytest.mark.parametrize(("data", "reason"), HOSTILE.values(), ids=HOSTILE)
-def test_hostile_and_damaged_pickles_are_refused_for_the_right_reason(tmp_path, data, reason):
+def test_hostile_and_damaged_tensors_are_refused_for_the_right_reason(tmp_path, data, reason):
+    with pytest.raises(AvpipeError, match=rf"foreign\.pkl was not read: .*({reason})"):
+        load(tmp_path, data)
+
+
+def archive(compression=zipfile.ZIP_STORED, **members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as file:
+        for name, data in members.items():
+            file.writestr(f"a/{name}", data)
+    return stream.getvalue()
+
+
+STORAGE_IN_ZIP = persistent()
+TENSOR_IN_ZIP = (
+    b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
+    + persistent()[2:-1]
+    + b"I0\n(I2\nt(I1\ntI00\nccollections\nOrderedDict\n)RtR."
+)
+TWO = struct.pack("<2f", 1.5, 2.5)
+DIRECTORY_ENTRY = b"PK\1\2\x14\3\x14\0\0\0"  # the start of each; its last two bytes are flags
+
+
+def damaged_archives(main: bytes) -> dict[str, tuple[bytes, str]]:
+    good = archive(**{"data.pkl": main, "data/0": TWO})
+    return {
+        "bomb": (archive(zipfile.ZIP_DEFLATED, **{"data.pkl": main, "data/0": bytes(10_000_000)}), "compressed"),
+        "no data.pkl": (archive(**{"other": b""}), "data.pkl"),
+        "no storage": (archive(**{"data.pkl": main}), "data/0"),
+        "too short a storage": (archive(**{"data.pkl": main, "data/0": TWO[:4]}), "storage has no data"),
+        "too long a storage": (archive(**{"data.pkl": main, "data/0": TWO * 2}), "storage has no data"),
+        "big-endian": (archive(**{"data.pkl": main, "data/0": TWO, "byteorder": b"big"}), "big-endian"),
+        "damaged number": (good.replace(TWO, TWO[::-1]), "Bad CRC"),
+        "truncated": (good[:-30], "zip file"),
+        "encrypted": (good.replace(DIRECTORY_ENTRY, DIRECTORY_ENTRY[:8] + b"\1" + DIRECTORY_ENTRY[9:]), "encrypted"),
+    }
+
+
+ZIPS = {
+    **damaged_archives(TENSOR_IN_ZIP),
+    **{
+        f"nested, {name}": (pickle.dumps(tensor_of(data)), reason)
+        for name, (data, reason) in damaged_archives(STORAGE_IN_ZIP).items()
+    },
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), ZIPS.values(), ids=ZIPS)
+def test_hostile_and_damaged_archives_are_refused(tmp_path, data, reason):
     with pytest.raises(AvpipeError, match=rf"foreign\.pkl was not read: .*{reason}"):
         load(tmp_path, data)
 
 
-def test_one_string_cannot_be_multiplied_beyond_the_bound(tmp_path):
-    # Each REDUCE of 3 bytes would copy the same 100 kB: 60 kB of pickle would take 2 GB.
-    text = b"\x80\x02X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x00X\x06\x00\x00\x00latin1q\x01"
-    call = b"c_codecs\nencode\nq\x02(lh\x02h\x00h\x01\x86R"
-    with pytest.raises(AvpipeError, match="max_bytes"):
-        load(tmp_path, text + call + b"ah\x02h\x00h\x01\x86R" * 20 + b".", max_bytes=1_000_000)
+def test_the_archives_above_are_refused_for_their_fault_alone(tmp_path):
+    whole, storage = (archive(**{"data.pkl": main, "data/0": TWO}) for main in (TENSOR_IN_ZIP, STORAGE_IN_ZIP))
+    assert load(tmp_path, whole).tolist() == load(tmp_path, pickle.dumps(tensor_of(storage))).tolist() == [1.5, 2.5]
 
 
-def test_deep_nesting_is_refused_not_crashed(tmp_path):
-    depth = sys.getrecursionlimit() * 3
-    with pytest.raises(AvpipeError, match="was not read"):
-        load(tmp_path, b"(l" * depth + b"a" * (depth - 1) + b".")
+def test_members_of_an_archive_may_not_share_their_bytes(tmp_path):
+    data = bytearray(archive(**{"data.pkl": TENSOR_IN_ZIP, "data/0": TWO}))
+    size = data.rindex(b"a/data/0") - 46 + 20  # the member's compressed and real size in the directory
+    data[size : size + 8] = struct.pack("<II", len(data), len(data))
+    with pytest.raises(AvpipeError, match="overlapping"):
+        load(tmp_path, bytes(data))
 
 
-def test_a_file_beyond_max_bytes_is_not_opened(tmp_path):
+def test_views_of_one_storage_cannot_multiply_it_beyond_the_bound(tmp_path):
+    base = torch.zeros(100, 100)
+    torch.save([base[:] for _ in range(100)], tmp_path / "x")  # 4 MB of the 40 kB that are stored
+    assert (tmp_path / "x").stat().st_size < 100_000
+    with pytest.raises(AvpipeError, match="exceed max_bytes"):
+        read_pickle(tmp_path / "x", max_bytes=1_000_000)
+    assert len(read_pickle(tmp_path / "x", max_bytes=4_000_000)) == 100
+
+
+def test_one_storage_that_is_loaded_again_and_again_is_parsed_once(tmp_path, monkeypatch):
+    read, parsed = pickles._read_legacy, []
+    monkeypatch.setattr(pickles, "_read_legacy", lambda *args: parsed.append(1) or read(*args))
+    data = pickle.dumps([tensor_of(GOOD) for _ in range(50)])
+    assert len(load(tmp_path, data)) == 50 and len(parsed) == 1
+
+
+def test_bounds_and_absent_files(tmp_path):
     with pytest.raises(AvpipeError, match="more than the 10 accepted"):
         load(tmp_path, pickle.dumps("x" * 100), max_bytes=10)
-
-
-def test_absent_file(tmp_path):
     with pytest.raises(AvpipeError, match="does not exist"):
         read_pickle(tmp_path / "none")
 
 
-@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
-def test_npy_files_of_any_kind(tmp_path, array):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    got = read_pickled_npy(tmp_path / "a.npy")
-    assert (got.tolist() if isinstance(got, np.ndarray) else got) == array.tolist()
+def test_booleans_are_booleans_whatever_their_bytes(tmp_path):
+    blob = legacy(persistent("BoolStorage"), tail=struct.pack("<q2B", 2, 7, 0))
+    got = load(tmp_path, pickle.dumps(tensor_of(blob)))
+    assert got.view(np.uint8).tolist() == [1, 0]
 
 
-def test_hostile_npy_is_refused(tmp_path):
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
-    (tmp_path / "a.npy").write_bytes(header.getvalue() + pickle.dumps(Calls(os.system, "true"), 3))
-    with pytest.raises(AvpipeError, match="system"):
-        read_pickled_npy(tmp_path / "a.npy")
+ARRAYS = {
+    **{kind: np.arange(6, dtype=kind).reshape(2, 3) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1")},
+    "bool": np.array([True, False]),
+    "not contiguous": np.arange(6.0).reshape(2, 3).T,
+    "big-endian": np.arange(3, dtype=">f4"),
+    "empty": np.empty((0, 3), np.float32),
+    "scalar": np.array(2.5),
+}
+TEXTS = {"names": np.array(["ab", "日本"]), "none": np.empty(0, "U1")}
 
 
-@pytest.mark.parametrize("shape", [(1 << 40,), (-1,), (3, -1)])
-def test_npy_whose_header_promises_too_much(tmp_path, shape):
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    (tmp_path / "a.npy").write_bytes(header.getvalue() + b"abcd")
-    with pytest.raises(AvpipeError, match="damaged"):
-        read_pickled_npy(tmp_path / "a.npy")
+def test_what_is_written_is_read_by_pickle_as_tensors_and_by_us_as_arrays(tmp_path):
+    plain = {"list": ["ä", 1, -(2**70)], "tuple": (True, None)}
+    write_pickle(tmp_path / "x", {**ARRAYS, **TEXTS, **plain})
+    theirs, ours = pickle.loads((tmp_path / "x").read_bytes()), read_pickle(tmp_path / "x")
+    for name, array in ARRAYS.items():
+        assert theirs[name].dtype == torch.from_numpy(array.astype(array.dtype.newbyteorder("="))).dtype
+        assert theirs[name].is_contiguous() and theirs[name].numpy().tolist() == array.tolist()
+        assert ours[name].tolist() == array.tolist() and ours[name].shape == array.shape
+    for name, array in TEXTS.items():
+        for got in (theirs[name], ours[name]):
+            assert type(got) is np.ndarray and got.dtype == array.dtype and got.tolist() == array.tolist()
+    assert {name: theirs[name] for name in plain} == {name: ours[name] for name in plain} == plain
+    write_pickle(tmp_path / "again", {**ARRAYS, **TEXTS, **plain})
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "x").read_bytes()
 
 
-def test_not_an_npy(tmp_path):
-    (tmp_path / "a.npy").write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(AvpipeError, match=r"not an \.npy file"):
-        read_pickled_npy(tmp_path / "a.npy")
+def test_a_written_tensor_can_be_changed_and_saved_by_torch(tmp_path):
+    write_pickle(tmp_path / "x", np.arange(4, dtype=np.float32))
+    tensor = pickle.loads((tmp_path / "x").read_bytes())
+    tensor += 1
+    assert torch.cat([tensor, tensor]).sum() == 20 and tensor[[1, 2]].tolist() == [2, 3]
 
 
-@pytest.mark.parametrize("dataset", PUBLISHED_COUNTS)
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the published word vectors are not at hand")
-def test_published_word_vectors_equal_what_numpy_reads(dataset):
-    path = SHARED / f"word_embeddings_{dataset}_normed.npy"
-    got, expected = read_pickled_npy(path), np.load(path, allow_pickle=True).item()
-    assert len(got) == PUBLISHED_COUNTS[dataset] and list(got) == list(expected)
-    assert all(np.array_equal(got[name], expected[name]) and got[name].dtype == np.float32 for name in expected)
+@pytest.mark.parametrize(
+    "value", [object(), 1.5, np.array([object()]), np.array([1j])], ids=["object", "number", "objects", "complex"]
+)
+def test_values_that_have_no_form_are_refused_before_a_file_appears(tmp_path, value):
+    with pytest.raises(AvpipeError, match="cannot be written"):
+        write_pickle(tmp_path / "x", [value])
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_published_files import (
+from test_caches import (
     NAMES,
     UCF,
     WORDS,
@@ -21,15 +21,15 @@ from test_published_files import (
     without_clip,
     write_as_published,
 )
-from test_tree import CLASSES, SHARED, bytes_of, rewrite, small_split, write_small
+from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small_split, write_small
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import read_all_classes, read_class_list, read_clip_list
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.import_features import import_features
-from avpipe.gzsl.published_files import NamedFeatures, write_caches, write_feature_pickle
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_split, write_class_split
-from avpipe.gzsl.tree_files import read_class_file
 from avpipe.gzsl.tree_reading import read_features
 from avpipe.gzsl.words import read_names, read_words, write_names, write_words
 

@@ -75,9 +75,9 @@ def test_clips_of_one_file_read_it_once(videos, tmp_path, monkeypatch):
     read = []
     original = probing.probe_media
     monkeypatch.setattr(probing, "probe_media", lambda path: read.append(path) or original(path))
-    stretches = [replace(clip, clip_id=f"c{n}", start_seconds=0.1 * n, end_seconds=0.1 * n + 0.05) for n in range(5)]
+    segments = [replace(clip, clip_id=f"c{n}", start_seconds=0.1 * n, end_seconds=0.1 * n + 0.05) for n in range(5)]
     beyond = replace(clip, clip_id="c9", start_seconds=99.0)
-    found = statuses([*stretches, beyond], tmp_path / "p.parquet")
+    found = statuses([*segments, beyond], tmp_path / "p.parquet")
     assert len(read) == 1 and found == {f"c{n}": "ok" for n in range(5)} | {"c9": "too_short"}
     keys = {row.source_key() for row in read_probed(tmp_path / "p.parquet")}
     assert len(keys) == 5

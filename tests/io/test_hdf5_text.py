@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from avpipe.io.hdf5_text import (
-    READ_ERRORS,
     read_array,
     read_format,
     read_json_dataset,
@@ -16,6 +15,7 @@ from avpipe.io.hdf5_text import (
     write_json_dataset,
     write_text_attribute,
 )
+from avpipe.io.reading import READ_ERRORS
 
 VALUES = [[], {}, None, "", [["a", None, 1.5], ["𝄞\x00", "\udcff"]], ["ü" * 600_000, "x" * 600_000]]
 

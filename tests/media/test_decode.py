@@ -8,12 +8,12 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 import pytest
+from test_framerate import select_frames
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media import source
 from avpipe.media.decode import decode_video
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.framerate import select_frames
 from avpipe.media.frames import Tally
 from avpipe.media.timeline import read_timeline
 
@@ -114,26 +114,26 @@ def test_frames_do_not_depend_on_threads(real):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stretch", [(0, 0.7), (0.3, None), (1.237, 4.019), (3.96, 4.0), (7.777, 30)])
-def test_a_stretch_is_what_the_whole_file_shows_then(real, stretch):
+@pytest.mark.parametrize("segment", [(0, 0.7), (0.3, None), (1.237, 4.019), (3.96, 4.0), (7.777, 30)])
+def test_a_segment_is_what_the_whole_file_shows_then(real, segment):
     # Independent of the code under test: all frames, their time stamps, and the rule applied to both by hand.
     path = real("no_audio_30fps.mp4")
-    start, end = stretch[0], min(stretch[1] or 10.0, 10.0)
+    start, end = segment[0], min(segment[1] or 10.0, 10.0)
     every = list(decode_video(path, rate_hz=None))
     times = np.arange(300) / 30
     first = int(np.searchsorted(times, start, side="right")) - 1
     last = int(np.searchsorted(times, end - 1e-9))
     shifted = np.maximum(times[first:last] - start, 0)
     chosen = first + select_frames(shifted, end - start - shifted[-1], 25)
-    frames = list(decode_video(path, rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1]))
+    frames = list(decode_video(path, rate_hz=25, start_seconds=segment[0], end_seconds=segment[1]))
     assert len(frames) == len(chosen) > 0
     assert all(np.array_equal(frame, every[index]) for frame, index in zip(frames, chosen, strict=True))
-    plain = list(decode_video(path, rate_hz=None, start_seconds=stretch[0], end_seconds=stretch[1]))
+    plain = list(decode_video(path, rate_hz=None, start_seconds=segment[0], end_seconds=segment[1]))
     assert len(plain) == last - first
     assert np.array_equal(plain[0], every[first])
 
 
-def test_a_stretch_is_reached_by_seeking(make, monkeypatch):
+def test_a_segment_is_reached_by_seeking(make, monkeypatch):
     path = make("keys.mp4", video="testsrc2=size=64x48:rate=25:duration=20", g=25)
     decoded = []
     count = Tally.add_packet
@@ -143,16 +143,16 @@ def test_a_stretch_is_reached_by_seeking(make, monkeypatch):
     assert len(decoded) < 60
 
 
-def test_a_stretch_after_the_end_is_too_short(make):
+def test_a_segment_after_the_end_is_too_short(make):
     path = make("plain.mp4", video=TWO_SECONDS)
     assert reason_of(path, start_seconds=2.0) is Reason.TOO_SHORT
     assert len(list(decode_video(path, rate_hz=25, start_seconds=1.96))) == 1
 
 
-@pytest.mark.parametrize("stretch", [(-1, None), (2, 2), (3, 1), (1, 1.0001)])
-def test_a_stretch_must_make_sense(make, stretch):
+@pytest.mark.parametrize("segment", [(-1, None), (2, 2), (3, 1), (1, 1.0001)])
+def test_a_segment_must_make_sense(make, segment):
     with pytest.raises(ValueError, match="expected 0 <= start < end"):
-        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1])
+        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=segment[0], end_seconds=segment[1])
 
 
 def test_a_rate_must_make_sense(make):
@@ -329,10 +329,10 @@ def test_memory_does_not_grow_with_length(make):
     assert growth_kilobytes < 10_000
 
 
-@pytest.mark.parametrize("stretch", [(float("nan"), None), (0, float("inf")), (float("-inf"), 1)])
-def test_a_stretch_must_be_finite(make, stretch):
+@pytest.mark.parametrize("segment", [(float("nan"), None), (0, float("inf")), (float("-inf"), 1)])
+def test_a_segment_must_be_finite(make, segment):
     with pytest.raises(ValueError, match="finite"):
-        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=stretch[0], end_seconds=stretch[1])
+        decode_video(make("plain.mp4", video=TWO_SECONDS), rate_hz=25, start_seconds=segment[0], end_seconds=segment[1])
 
 
 @pytest.mark.parametrize("ticks", [(0, 40, 8000), (8000, 8040)])

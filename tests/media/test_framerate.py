@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from avpipe.media.framerate import FrameRateConverter, expected_frame_count, frame_rate, select_frames, slot_of
+from avpipe.media.framerate import FrameRateConverter, expected_frame_count, frame_rate, slot_of
 
 
 def by_the_words(times, last_duration, rate):
@@ -29,6 +29,20 @@ def stream(times, last_duration, rate):
     return out + [held] * converter.finish(times[-1], last_duration)
 
 
+def select_frames(times_seconds, last_duration_seconds, rate_hz):
+    """The input frame of every output frame, for times in floating point too: indices, int64 [E]."""
+    times = list(times_seconds)
+    if not times:
+        return np.zeros(0, dtype=np.int64)
+    # A time stamp that goes backwards changes nothing: the filter shows the frame that came last.
+    slots = np.maximum.accumulate([slot_of(time, rate_hz) for time in times])
+    count = expected_frame_count(times[-1], last_duration_seconds, rate_hz)
+    if count <= slots[0]:  # the filter itself gives nothing, so there is nothing to repeat
+        return np.zeros(0, dtype=np.int64)
+    outputs = np.maximum(np.arange(count), slots[0])
+    return np.searchsorted(slots, outputs, side="right").astype(np.int64) - 1
+
+
 def random_times(rng):
     """Time stamps of a made-up video of 1 to 120 frames a second, in ticks, the first seldom zero."""
     clock = int(rng.choice([1000, 12800, 30000, 90000]))
@@ -47,13 +61,14 @@ def test_all_three_ways_agree_on_variable_rates(seed):
     expected = by_the_words(times, last, rate)
     assert select_frames(times, last, rate).tolist() == expected
     assert stream(times, last, rate) == expected
-    assert select_frames([float(time) for time in times], float(last), float(rate)).tolist() == expected
+    in_floats = [float(time) for time in times], float(last), float(rate)
+    assert select_frames(*in_floats).tolist() == stream(*in_floats) == expected
     assert len(expected) in (0, expected_frame_count(times[-1], last, rate))
 
 
 def test_one_frame_a_second_is_the_frame_before_the_half_second():
     times = [Fraction(i, 25) for i in range(100)]
-    assert select_frames(times, Fraction(1, 25), 1).tolist() == [12, 37, 62, 87]
+    assert select_frames(times, Fraction(1, 25), 1).tolist() == stream(times, Fraction(1, 25), 1) == [12, 37, 62, 87]
 
 
 def test_halves_are_rounded_up_in_floating_point_too():
@@ -62,10 +77,11 @@ def test_halves_are_rounded_up_in_floating_point_too():
     times = [i / 50 for i in range(200)]
     exact = [Fraction(i, 50) for i in range(200)]
     assert select_frames(times, 0.02, 25).tolist() == select_frames(exact, Fraction(1, 50), 25).tolist()
+    assert stream(times, 0.02, 25) == stream(exact, Fraction(1, 50), 25)
 
 
 def test_slow_video_repeats_frames():
-    assert select_frames([0.0, 1.0], 1.0, 3).tolist() == [0, 0, 0, 1, 1, 1]
+    assert select_frames([0.0, 1.0], 1.0, 3).tolist() == stream([0.0, 1.0], 1.0, 3) == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_late_video_starts_with_copies_of_the_first_frame_shown():

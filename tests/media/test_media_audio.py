@@ -53,17 +53,17 @@ def test_blocks_make_up_the_whole(make):
     assert (reader.rate_hz, reader.channels) == (22050, 2)
 
 
-@pytest.mark.parametrize("stretch", [(0, 1), (0.5, 1.25), (2.9, None), (1.001, 1.002), (2, 60)])
-def test_a_stretch_is_cut_at_the_sample(make, stretch):
+@pytest.mark.parametrize("segment", [(0, 1), (0.5, 1.25), (2.9, None), (1.001, 1.002), (2, 60)])
+def test_a_segment_is_cut_at_the_sample(make, segment):
     path = make("stereo.m4a", audio=noise("stereo"))
     whole, rate = read_audio(path)
-    part, _ = read_audio(path, start_seconds=stretch[0], end_seconds=stretch[1])
-    end = None if stretch[1] is None else round(stretch[1] * rate)
+    part, _ = read_audio(path, start_seconds=segment[0], end_seconds=segment[1])
+    end = None if segment[1] is None else round(segment[1] * rate)
     assert len(part) > 0
-    assert np.array_equal(part, whole[round(stretch[0] * rate) : end])
+    assert np.array_equal(part, whole[round(segment[0] * rate) : end])
 
 
-def test_a_stretch_after_the_end_is_empty(make):
+def test_a_segment_after_the_end_is_empty(make):
     part, rate = read_audio(make("stereo.m4a", audio=noise("stereo")), start_seconds=10)
     assert part.shape == (0, 2)
     assert rate == 22050

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval import captions as module
+from avpipe.formats import howto100m
 from avpipe.retrieval.captions import Captions, read_captions
 
 GOOD: dict[str, Any] = {
@@ -56,7 +56,7 @@ def test_json_is_read_in_chunks_of_any_size(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "caption.json"
     path.write_text(" \n" + json.dumps(GOOD, indent=1) + "\n ", encoding="utf-8")
     whole = read_captions(path).digest()
-    monkeypatch.setattr(module, "CHUNK_CHARACTERS", characters)
+    monkeypatch.setattr(howto100m, "CHUNK_CHARACTERS", characters)
     assert read_captions(path).digest() == whole
 
 

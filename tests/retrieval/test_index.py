@@ -114,7 +114,11 @@ def test_mistakes_are_named_and_leave_no_file(tmp_path, pack, weights, changes, 
 
 def test_something_else_is_no_index(tmp_path, pack):
     (tmp_path / "text.h5").write_text("x" * 100)
-    for name, found in (("pack.h5", "'avpipe pack'"), ("text.h5", "is no index"), ("gone.h5", "does not exist")):
+    for name, found in (
+        ("pack.h5", "'avpipe pack'"),
+        ("text.h5", "was not read: .*Make one with"),
+        ("gone.h5", "does not exist"),
+    ):
         with pytest.raises(AvpipeError, match=found), open_index(tmp_path / name):
             pass
 
@@ -160,12 +164,12 @@ def _as_strings(file):
 DAMAGE = {
     "another version": (lambda file: file.attrs.modify("version", 1), "of version 1; expected .* of version 2"),
     "no version": (lambda file: file.attrs.pop("version"), "of version None; expected"),
-    "no info": (lambda file: file.pop("info"), "damaged index: .*info"),
-    "info that is a list": (_replace_text("info", lambda _: [1]), "damaged index"),
-    "info without the model": (_replace_text("info", lambda info: info | {"mode": info.pop("model")}), "damaged"),
-    "sizes that are text": (_replace_text("info", lambda info: info | {"window": "9"}), "damaged index: window in"),
-    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "damaged index"),
-    "no embeddings": (lambda file: file.pop("embeddings"), "damaged index: .*embeddings"),
+    "no info": (lambda file: file.pop("info"), "was not read: .*info"),
+    "info that is a list": (_replace_text("info", lambda _: [1]), "was not read"),
+    "info without the model": (_replace_text("info", lambda info: info | {"mode": info.pop("model")}), "was not read"),
+    "sizes that are text": (_replace_text("info", lambda info: info | {"window": "9"}), "was not read: window in"),
+    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "was not read"),
+    "no embeddings": (lambda file: file.pop("embeddings"), "was not read: .*embeddings"),
     "other embeddings": (_replace_embeddings((3, 15)), r"embeddings float32 \[3, 15\] for 3 .* float32 \[3, 16\]"),
     "embeddings of fewer clips": (_replace_embeddings((2, 16)), r"float32 \[2, 16\] for 3"),
     "embeddings on one axis": (_replace_embeddings(48), r"float32 \[48\] for 3"),
@@ -174,7 +178,7 @@ DAMAGE = {
     "ids that are numbers": (_replace_text("ids", lambda ids: [1, 2, 3]), "ids or captions that are no text"),
     "captions of fewer clips": (_replace_text("captions", lambda texts: texts[1:]), "3 ids, 3 sources and 2 captions"),
     "sources of more clips": (_replace_text("sources", lambda rows: rows * 2), "3 ids, 6 sources and 3 captions"),
-    "sources of another kind": (_replace_text("sources", lambda rows: [5] * 3), "damaged index"),
+    "sources of another kind": (_replace_text("sources", lambda rows: [5] * 3), "was not read"),
     "no clips": (
         lambda file: [
             _replace_embeddings((0, 16))(file),

@@ -184,7 +184,7 @@ def test_full_disk_is_noticed_before_hdf5_meets_it(tmp_path, monkeypatch):
 def test_a_cut_file_is_refused(tmp_path, kept):
     path = write(tmp_path)
     os.truncate(path, int(kept * path.stat().st_size))
-    with pytest.raises(AvpipeError, match=r"pack\.h5 is a damaged pack: .*Delete it and run the command again"):
+    with pytest.raises(AvpipeError, match=r"pack\.h5 was not read: .*Delete it and run the command again"):
         read_pack(path)
 
 
@@ -223,20 +223,29 @@ def _outside(file):
 
 
 DAMAGE = {
-    "another version": (lambda file: file.attrs.modify("version", 1), "is a pack of version 1; this avpipe reads ver"),
-    "no pack": (lambda file: file.attrs.modify("format", np.bytes_("x")), "is an HDF5 file, but no pack of avpipe"),
-    "format of variable length": (lambda file: file.attrs.create("format", "avpipe pack"), "no pack of avpipe of vers"),
-    "a part is gone": (lambda file: file.pop("video_2d"), "is a damaged pack: .*video_2d"),
-    "no digest": (lambda file: file.attrs.pop("digest"), "is a damaged pack: .* and None was stored"),
-    "other sound": (_louder, "is a damaged pack: the digest of its contents is .* Delete it and run the command again"),
-    "other ids": (_replace_text("ids", ["a", "b", "c", "d"]), "is a damaged pack: the digest"),
+    "another version": (
+        lambda file: file.attrs.modify("version", 1),
+        "of version 1; expected 'avpipe pack' of v",
+    ),
+    "no pack": (
+        lambda file: file.attrs.modify("format", np.bytes_("x")),
+        "is 'x' of version 2; expected 'avpipe p",
+    ),
+    "format of variable length": (
+        lambda file: file.attrs.create("format", "avpipe pack"),
+        "is None of version 2; expe",
+    ),
+    "a part is gone": (lambda file: file.pop("video_2d"), "was not read: .*video_2d"),
+    "no digest": (lambda file: file.attrs.pop("digest"), "is damaged: .* and None was stored"),
+    "other sound": (_louder, "is damaged: the digest of its contents is .* Delete it and run the command again"),
+    "other ids": (_replace_text("ids", ["a", "b", "c", "d"]), "is damaged: the digest"),
     "ids that are numbers": (_replace_text("ids", [1, 2, 3, 4]), "4 ids are no text, such as"),
-    "ids of variable length": (_replace_by_strings, "is a damaged pack: 'ids' has elements of variable length"),
-    "text that is no bytes": (_numbers_for_captions, "is a damaged pack: 'captions' is float32, expected uint8"),
-    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "is a damaged pack"),
-    "info of another kind": (_replace_text("info", {"a": 1}), "is a damaged pack"),
-    "compressed sound": (_rewrite_audio_compressed, "not one uncompressed stretch of the file"),
-    "sound in another file": (_outside, "not one uncompressed stretch of the file"),
+    "ids of variable length": (_replace_by_strings, "was not read: 'ids' has elements of variable length"),
+    "text that is no bytes": (_numbers_for_captions, "was not read: 'captions' is float32, expected uint8"),
+    "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "was not read"),
+    "info of another kind": (_replace_text("info", {"a": 1}), "was not read"),
+    "compressed sound": (_rewrite_audio_compressed, "not one uncompressed block of the file"),
+    "sound in another file": (_outside, "not one uncompressed block of the file"),
     "offsets": (lambda file: file["audio_offsets"].write_direct(np.array([0, 30, 46, 91, 99])), "rows 0 to 99, but t"),
 }
 

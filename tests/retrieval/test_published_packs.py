@@ -15,7 +15,7 @@ import torch
 from made_packs import make_pack
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.tensor_pickle_writing import PlainArray, write_tensor_pickle
+from avpipe.formats.pickle_writing import PlainArray, write_pickle
 from avpipe.retrieval.packs import read_pack, write_pack
 from avpipe.retrieval.packs.published import read_clip_pickle, write_clip_pickle
 
@@ -196,13 +196,16 @@ REFUSED = {
     "a float64 in a picture": (clip(**{"2d": np.full(2048, 1e300)}), r"'2d' .* has 1e\+300 at \[0\]; .* of float32"),
     "a float64 in unpooled pictures": (clip(**{"3d": np.full((3, 2048), -1e300)}), r"'3d' .* has -1e\+300 at \[0, 0\]"),
     "a float64 in sound": (clip(audio=_bad_sound(-1e300, torch.float64)), "has -inf in frame 5, band 3"),
-    "a caption that is a number": (clip(caption=3.5), "'caption' of clip 'id0' is a float"),
-    "a caption that is a truth value": (clip(caption=True), "'caption' of clip 'id0' is a bool"),
+    "a caption that is a number": (clip(caption=3.5), r"'caption' of clip 'id0' \(number 1\) is a float"),
+    "a caption that is a truth value": (clip(caption=True), r"'caption' of clip 'id0' \(number 1\) is a bool"),
     "captions that are numbers": (
         clip(caption=["a", 3.5]),
-        "'caption' of clip 'id0' is a list; expected text or a list",
+        r"'caption' of clip 'id0' \(number 1\) is a list; expected text or a list",
     ),
-    "two captions to test with": (clip(eval_caption=["a", "b"]), "'eval_caption' of clip 'id0' is a list"),
+    "two captions to test with": (
+        clip(eval_caption=["a", "b"]),
+        r"'eval_caption' of clip 'id0' \(number 1\) is a l",
+    ),
     "a line break in an id": (clip(id="a\nb"), "control characters"),
     "no dict": ([1], "number 1 of its list is a list; expected a list of dicts"),
 }
@@ -304,14 +307,14 @@ def test_several_captions_do_not_fit_the_youcook_layout(tmp_path):
 
 def test_arrays_load_where_numpy_1_pickled_them(tmp_path):
     """numpy 1 has no numpy._core, so files name numpy.core, which numpy 2 still finds."""
-    write_tensor_pickle(tmp_path / "x", iter([PlainArray(VECTOR), PlainArray(VECTOR.astype(np.float16)), "end"]))
+    write_pickle(tmp_path / "x", iter([PlainArray(VECTOR), PlainArray(VECTOR.astype(np.float16)), "end"]))
     data = (tmp_path / "x").read_bytes()
     assert b"numpy.core.multiarray" in data and b"numpy._core" not in data
     single, half, end = pickle.loads(data)
     assert single.dtype == np.float32 and (single == VECTOR).all() and end == "end"
     assert half.dtype == np.float16 and half.dtype.isnative and (half == VECTOR.astype(np.float16)).all()
     with pytest.raises(AvpipeError, match="numpy array of int64 cannot be written"):
-        write_tensor_pickle(tmp_path / "y", PlainArray(np.arange(3)))
+        write_pickle(tmp_path / "y", PlainArray(np.arange(3)))
 
 
 def test_reading_needs_no_torch(tmp_path):

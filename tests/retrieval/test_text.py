@@ -148,7 +148,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path, models, file):
 @pytest.mark.parametrize("header", ["4 0", "0 12"])
 def test_a_model_without_numbers_is_refused(tmp_path, header):
     (tmp_path / "m.bin").write_bytes(header.encode() + b"\nthe \noil \n")
-    with pytest.raises(AvpipeError, match=r"says that it holds \d tokens with vectors of \d+ numbers; expected at"):
+    with pytest.raises(AvpipeError, match=r"says that it holds \d tokens with vectors of \d+ numbers"):
         select_words(tmp_path / "m.bin", ["the oil"], tmp_path / "words.h5")
 
 
@@ -193,7 +193,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     write_word_table(path, TABLE)
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
-    with pytest.raises(AvpipeError, match="is not a readable word table"):
+    with pytest.raises(AvpipeError, match=r"was not read: .*Expected an avpipe word table"):
         read_word_table(path)
     path.write_bytes(whole)
     with h5py.File(path, "r+") as file:
@@ -203,7 +203,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     write_word_table(path, TABLE)
     with h5py.File(path, "r+") as file:
         file["vectors"][1, 1] = 7.0
-    with pytest.raises(AvpipeError, match="is a damaged word table: the digest of its words and vectors is"):
+    with pytest.raises(AvpipeError, match="is damaged: the digest of its contents is"):
         read_word_table(path)
 
 

@@ -39,7 +39,7 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
         list_class_folders(tmp_path)
 
 
-def test_table_with_stretches(tmp_path):
+def test_table_with_segments(tmp_path):
     make(tmp_path, "long.mp4")
     table = tmp_path / "clips.csv"
     table.write_text("clip_id,path,class,start_seconds,end_seconds\nb,long.mp4,X,1.5,3\na,gone.mp4,Y,,\n")
@@ -81,7 +81,7 @@ def test_a_table_of_ones_own_needs_no_more_than_paths(tmp_path):
     assert {each.subset for each in describe_table(table)} == {None}
 
 
-def test_two_stretches_that_start_alike_are_told_apart_and_equal_ones_refused(tmp_path):
+def test_two_segments_that_start_alike_are_told_apart_and_equal_ones_refused(tmp_path):
     table = tmp_path / "clips.csv"
     table.write_text("path,start_seconds,end_seconds\na/film.mp4,1,2\nb/film.mp4,1,2\n")
     with pytest.raises(AvpipeError, match=r"more than once.*film_1_2"):

@@ -1,4 +1,4 @@
-"""A table of somebody's own videos for retrieval: odd ones, made here, and stretches of real ones where they are."""
+"""A table of somebody's own videos for retrieval: odd ones, made here, and segments of real ones where they are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OwnClip:
         caption: one.
         reason: why it cannot be used; "" where it can.
         build: makes the video; None for a real one.
-        start, end: the stretch in seconds; None: the whole file.
+        start, end: the segment in seconds; None: the whole file.
     """
 
     file: str
@@ -95,10 +95,10 @@ BOAT, UCF, MUTE = "vfr_19.62fps_aac.mp4", "ucf_like_with_audio.avi", ("no_audio_
 
 
 def real_clips() -> list[OwnClip]:
-    """Stretches of the real files; none where they are absent."""
+    """Segments of the real files; none where they are absent."""
     if not SHARED.is_dir():
         return []
-    stretches = [
+    segments = [
         *((BOAT, "train", 4.0 * n, "the boat turns", "") for n in range(2)),
         *((BOAT, "test", 9.0 + 4.0 * n, "a boat", "") for n in range(2)),
         (UCF, "train", 0.5, "a man plays", ""),
@@ -108,7 +108,7 @@ def real_clips() -> list[OwnClip]:
     ]
     return [
         OwnClip(str(SHARED / file), subset, caption, reason, None, start, start + 1.2)
-        for file, subset, start, caption, reason in stretches
+        for file, subset, start, caption, reason in segments
     ]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from project import Project, new_project, small_settings, write_split
 
-from avpipe.gzsl.published_files import NamedFeatures, write_caches, write_feature_pickle
+from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.splits import Split, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_tree
 from avpipe.gzsl.tree_reading import read_tree

@@ -20,8 +20,8 @@ CLIP_SECONDS = 1.3
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A class of the real dataset: a stretch of one real video, cut into clips."""
+class Segment:
+    """A class of the real dataset: a segment of one real video, cut into clips."""
 
     name: str
     file: str
@@ -31,27 +31,27 @@ class Stretch:
 
 BOAT = {"Race": 0.0, "Turn": 6.0, "Finish": 12.0}
 UCF = {"Start": 0.0, "End": 2.7}
-STRETCHES = (
-    *(Stretch(f"Boat{name}", "vfr_19.62fps_aac.mp4", start, 3) for name, start in BOAT.items()),
-    *(Stretch(f"Ucf{name}", "ucf_like_with_audio.avi", start, 3) for name, start in UCF.items()),
-    Stretch("SilentA", "no_audio_28fps.mp4", 0.0, 2),
-    Stretch("SilentB", "no_audio_30fps.mp4", 0.0, 2),
+SEGMENTS = (
+    *(Segment(f"Boat{name}", "vfr_19.62fps_aac.mp4", start, 3) for name, start in BOAT.items()),
+    *(Segment(f"Ucf{name}", "ucf_like_with_audio.avi", start, 3) for name, start in UCF.items()),
+    Segment("SilentA", "no_audio_28fps.mp4", 0.0, 2),
+    Segment("SilentB", "no_audio_30fps.mp4", 0.0, 2),
 )
 
 
-def cut(stretch: Stretch, folder: Path) -> list[str]:
-    """Cut a stretch into clips as UCF-101 has them: MPEG-4 and MP3 in AVI, v_Class_gNN_cMM; gives their ids."""
-    source = SHARED / stretch.file
+def cut(segment: Segment, folder: Path) -> list[str]:
+    """Cut a segment into clips as UCF-101 has them: MPEG-4 and MP3 in AVI, v_Class_gNN_cMM; gives their ids."""
+    source = SHARED / segment.file
     sound = probe_media(source).audio is not None
     ids = []
-    for number in range(stretch.clips):
-        clip_id = f"v_{stretch.name}_g01_c{number + 1:02}"
-        target = folder / stretch.name / f"{clip_id}.avi"
+    for number in range(segment.clips):
+        clip_id = f"v_{segment.name}_g01_c{number + 1:02}"
+        target = folder / segment.name / f"{clip_id}.avi"
         target.parent.mkdir(parents=True, exist_ok=True)
         opened = ffmpeg.input(str(source))
         streams = [opened.video, opened.audio] if sound else [opened.video]
         # Cut after decoding: a seek to a frame that is no key frame makes the decoder complain.
-        options = {"ss": stretch.start_seconds + number * CLIP_SECONDS, "t": CLIP_SECONDS}
+        options = {"ss": segment.start_seconds + number * CLIP_SECONDS, "t": CLIP_SECONDS}
         options |= {"c:v": "mpeg4", "q:v": 3, "vtag": "XVID"} | ({"c:a": "libmp3lame"} if sound else {})
         run_ffmpeg(ffmpeg.output(*streams, str(target), **options), source, timeout_seconds=60)
         ids.append(clip_id)
@@ -63,9 +63,9 @@ def write_project(folder: Path) -> Project:
     settings = small_settings(benchmarks=[{"split": "main_split"}], seeds=[0, 1])
     settings["features"]["c3d"] = {}
     settings["title"] = "Real videos in UCF-101's shape"
-    settings["notes"] = ["MADE-UP TASK: classes are stretches of two videos and their vectors are random."]
+    settings["notes"] = ["MADE-UP TASK: classes are segments of two videos and their vectors are random."]
     project = new_project(folder, settings)
-    clips = {stretch.name: cut(stretch, folder / "videos") for stretch in STRETCHES}
+    clips = {segment.name: cut(segment, folder / "videos") for segment in SEGMENTS}
     audible = sorted(name for name in clips if not name.startswith("Silent"))
     roles = dict.fromkeys(audible, "train") | {audible[-3]: "val_unseen"}
     roles |= dict.fromkeys(audible[-2:], "test_unseen")  # one unseen class alone is always found

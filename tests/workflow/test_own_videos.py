@@ -320,7 +320,7 @@ class TestChain:
                 for row, clip in zip(rows, of_file, strict=True):
                     assert (pack.sources[row].start_seconds, pack.sources[row].end_seconds) == (clip.start, clip.end)
                     assert pack.n_frames[row] == 121  # 1.2 s, cut at the sample
-                    assert pack.spectrogram(row).max() == 0, "decibels are those below the stretch's own loudest cell"
+                    assert pack.spectrogram(row).max() == 0, "decibels are those below the segment's own loudest cell"
         silent = {clip.clip_id for clip in real if clip.reason}
         assert len(silent) == 2 and silent <= {clip["clip_id"] for clip in own.read(EVAL)["clips"]["failed"]}
 

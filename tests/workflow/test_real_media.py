@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from project import Project
-from real_media import SHARED, STRETCHES, write_project
+from real_media import SEGMENTS, SHARED, write_project
 
 from avpipe.features.store import read_clips
 
@@ -16,9 +16,9 @@ def test_real_videos_through_the_whole_chain(tmp_path):
     project: Project = write_project(tmp_path / "project")
     project.run()
     record = json.loads((project.folder / "results/small/eval.json").read_text())
-    silent = sum(stretch.clips for stretch in STRETCHES if stretch.name.startswith("Silent"))
+    silent = sum(segment.clips for segment in SEGMENTS if segment.name.startswith("Silent"))
     assert record["clips"]["reasons"] == {"no_audio": silent}
-    assert record["clips"]["requested"] == record["clips"]["ok"] + silent == sum(each.clips for each in STRETCHES)
+    assert record["clips"]["requested"] == record["clips"]["ok"] + silent == sum(each.clips for each in SEGMENTS)
     result = record["results"][0]
     assert result["n_seeds"] == 2 and 0 <= result["mean"]["zsl"] <= 100
     subsets = record["benchmarks"]["main_split/cls_features"]["subsets"].values()

@@ -17,7 +17,7 @@ extractors and what their rows are:
 {extractors}
 
 the file written:
-  values [T, d], pooled [d], times [T, 2] in seconds from the start of the stretch;
+  values [T, d], pooled [d], times [T, 2] in seconds from the start of the segment;
   for selavi video_values, audio_values and so on
 
 examples:
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "extract",
         help="features of one video, without a workflow",
-        description="Extract features of one file, or of a stretch of it, and write them as .npz.",
+        description="Extract features of one file, or of a segment of it, and write them as .npz.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES.format(extractors=_extractors()),
     )
@@ -51,8 +51,8 @@ def add(commands: Any) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the extractor (docs/config.md)"
     )
     parser.add_argument("--pca", type=Path, help="VGGish's PCA file: applies the published PCA and quantisation")
-    parser.add_argument("--start", type=float, help="start of the stretch in seconds")
-    parser.add_argument("--end", type=float, help="end of the stretch in seconds")
+    parser.add_argument("--start", type=float, help="start of the segment in seconds")
+    parser.add_argument("--end", type=float, help="end of the segment in seconds")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the network runs")
     parser.set_defaults(run=_run)
 
@@ -66,7 +66,7 @@ def _run(chosen: argparse.Namespace) -> int:
     check_output(chosen.output, ".npz", chosen.path)
     start = chosen.start or 0.0
     if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
-        raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no stretch; expected 0 <= start < end.")
+        raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no segment; expected 0 <= start < end.")
     features = extract(
         chosen.path,
         chosen.name,

@@ -43,8 +43,8 @@ def add(commands: Any) -> None:
     parser.add_argument("media", type=Path, nargs="?", help="a file with sound")
     parser.add_argument("--text", help="a sentence, for the text models")
     parser.add_argument("--words", type=Path, help="word-vector file for the text (word2vec, GloVe, fastText)")
-    parser.add_argument("--start", type=float, help="start of the stretch in seconds")
-    parser.add_argument("--end", type=float, help="end of the stretch in seconds")
+    parser.add_argument("--start", type=float, help="start of the segment in seconds")
+    parser.add_argument("--end", type=float, help="end of the segment in seconds")
     parser.add_argument("--top", type=int, default=10, help="how many clips (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="where the index's weights are now, if they were moved")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -78,5 +78,5 @@ def _run(chosen: argparse.Namespace) -> int:
 
 def _hit_row(hit: Any) -> tuple[str, ...]:
     start, end = (None if each is None else f"{each:g}" for each in (hit.start, hit.end))
-    stretch = f" {start or 0}–{end or 'end'} s" if start or end else ""
-    return str(hit.rank), f"{hit.score:.5g}", hit.clip_id, hit.path + stretch, hit.caption
+    segment = f" {start or 0}–{end or 'end'} s" if start or end else ""
+    return str(hit.rank), f"{hit.score:.5g}", hit.clip_id, hit.path + segment, hit.caption

@@ -53,7 +53,7 @@ def extract(
     pca: str | os.PathLike[str] | None = None,
     fidelity: Fidelity = "corrected",
 ) -> Features | dict[str, Features]:
-    """Features of one file, or of a stretch of it.
+    """Features of one file, or of a segment of it.
 
     Args:
         path: a video or sound file.
@@ -61,7 +61,7 @@ def extract(
         weights: path of the published weights, or "random:<seed>"; not needed for "spectrogram", which has no
             network.
         device: "cpu" or "cuda".
-        start, end: the stretch in seconds; None: from the file's start, to its end.
+        start, end: the segment in seconds; None: from the file's start, to its end.
         settings: settings of the extractor as in the config, over the defaults.
         pca: VGGish's PCA file: with it the published PCA and quantisation are applied, without it they are not,
             unless `settings` says otherwise.
@@ -74,7 +74,7 @@ def extract(
     Raises:
         ClipFailure: the file has no features, for a reason from the closed list.
         AvpipeError: unknown name, wrong settings or weights, or a device that is not there.
-        ValueError: a stretch that makes no sense.
+        ValueError: a segment that makes no sense.
     """
     from avpipe.features.single import extract_file
 

@@ -80,7 +80,7 @@ class Resampler:
         self._scale = min(1.0, self._ratio)
         if self._passes_through:
             return
-        # resampy truncates this step, which stretches the filter a little: part of the published numbers.
+        # resampy truncates this step, which lengthens the filter a little: part of the published numbers.
         self._table_step = int(self._scale * kaiser.table_per_crossing)
         if self._table_step < 1:
             raise ValueError(f"Cannot resample {source_rate} Hz to {target_rate} Hz: the rates are too far apart.")
@@ -163,7 +163,7 @@ def _wing_tables(filter: FilterName, ratio: float, table_step: int) -> tuple[Sam
     """The filter's table and its forward differences (the last is 0), each [2, first entry of a wing, taps].
 
     Row o of [1] has the entries o, o + table_step, o + 2 table_step …, for the right wing; row o of [0] has them
-    backwards, for the left one. So a wing is one contiguous row beside one contiguous stretch of signal, which the
+    backwards, for the left one. So a wing is one contiguous row beside one contiguous run of signal, which the
     compiler turns into vector instructions. What lies beyond the table is 0 and is never read.
     """
     window = FILTERS[filter].table() * min(1.0, ratio)

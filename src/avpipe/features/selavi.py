@@ -30,9 +30,9 @@ from avpipe.media.cut import Cut, exact_clock, make_cut
 from avpipe.media.decode import audio_blocks, check_frame, shown_frames
 from avpipe.media.frames import RgbConverter, TimedFrame
 from avpipe.media.probe import find_failure, read_media_info
-from avpipe.media.slack import has_too_few
 from avpipe.media.source import NO_VIDEO_STREAM, find_video, open_media, origin_ticks, read_packets, require_decoder
 from avpipe.media.timeline import Timeline, plan_video, read_timeline
+from avpipe.media.wholeness import has_too_few
 
 DIMENSION = 512
 VIDEO, AUDIO = "video", "audio"
@@ -214,7 +214,7 @@ def _window_tensor(pictures: dict[int, Picture]) -> torch.Tensor:
 
 
 def _avca_windows(path: Path, cut: Cut) -> AvcaWindows:
-    """AVCA's windows of a file, by what its header announces, or of a stretch, as if it were a file of its own.
+    """AVCA's windows of a file, by what its header announces, or of a segment, as if it were a file of its own.
 
     Headers that announce nothing (Matroska, MPEG) made the publication replace the video by another; here the
     packets are counted.
@@ -243,7 +243,7 @@ def _avca_windows(path: Path, cut: Cut) -> AvcaWindows:
 
 
 def _check_whole(path: Path, cut: Cut) -> None:
-    """Raise ClipFailure DECODE_ERROR where a stretch lacks pictures because its file was cut off before its end."""
+    """Raise ClipFailure DECODE_ERROR where a segment lacks pictures because its file was cut off before its end."""
     with open_media(path) as container:
         if find_video(container) is None:
             return
@@ -282,21 +282,21 @@ def _full_windows(path: Path, cut: Cut) -> FullWindows:
 
 
 def _shown_seconds(timeline: Timeline, cut: Cut, path: Path) -> Fraction:
-    """From the start of the stretch to the end of its last frame."""
+    """From the start of the segment to the end of its last frame."""
     return timeline.end if cut.is_whole else plan_video(timeline, cut, path, begins_at_zero=True).end
 
 
 def _frames_on_clock(clip: Clip, cut: Cut) -> Iterator[tuple[TimedFrame, Fraction, Fraction | None]]:
-    """The frames of a stretch, from the one on the screen at its start, with their times and the next one's.
+    """The frames of a segment, from the one on the screen at its start, with their times and the next one's.
 
-    Times are in seconds from the start of the stretch; the last frame has no next one.
+    Times are in seconds from the start of the segment; the last frame has no next one.
     """
     held: tuple[TimedFrame, Fraction] | None = None
     with closing(shown_frames(clip.path, cut)) as frames:
         for shown in frames:
             time = cut.shift(shown.time)
             if not cut.is_whole and (held is None or shown.time <= cut.start):
-                time = Fraction(0)  # a stretch begins with a picture, see `media.cut`
+                time = Fraction(0)  # a segment begins with a picture, see `media.cut`
             elif held is not None:
                 yield *held, time
             held = shown, time

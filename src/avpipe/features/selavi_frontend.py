@@ -68,7 +68,8 @@ def _half_up(value: float) -> int:
 def band_edges(rate_hz: int) -> npt.NDArray[np.int64]:
     """Bins of the Fourier transform between which the bands lie, [259].
 
-    Band m rises from edge m to edge m + 1 and falls to edge m + 2.
+    Band m rises from edge m to edge m + 1 and falls to edge m + 2. `librosa.filters.mel` cannot give such bands: its
+    edges lie between bins, and python_speech_features rounds them down to whole ones.
     """
     highest = 2595 * np.log10(1 + rate_hz / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, highest, SPECTROGRAM_BANDS + 2) / 2595) - 1)

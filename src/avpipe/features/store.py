@@ -22,6 +22,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 from avpipe.features.types import Features
 from avpipe.io.atomic import atomic_path
+from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
 
 
@@ -129,13 +130,8 @@ def _features(group: h5py.Group, index: int) -> Features:
 def _open(source: str | os.PathLike[str]) -> h5py.File:
     if not Path(source).exists():
         raise FileNotFoundError(source)
-    try:
+    with reading(source, "a feature store of avpipe (HDF5)", MAKE_AGAIN):
         file = h5py.File(source, "r")
-    except OSError as error:
-        raise AvpipeError(
-            f"{source} is not a readable feature store: {error}. It was damaged after it was written; "
-            "delete it and run the same command again."
-        ) from None
     if "provenance" not in file.attrs or "clip_ids" not in file:
         file.close()
         raise AvpipeError(f"{source} is an HDF5 file, but not a feature store of avpipe. Delete or move it.")

@@ -121,16 +121,22 @@ def _mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return 1127.0 * np.log(1.0 + np.asarray(hertz, dtype=np.float64) / 700.0)
 
 
+def triangles(places: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[n, b]: height at places [n, 1] of triangles between every three of b + 2 edges, 1 at the middle one."""
+    rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])
+    return np.maximum(0.0, np.minimum(rising, falling))
+
+
 def mel_matrix() -> npt.NDArray[np.float64]:
     """[257, 64]: weight of each FFT bin in each band; triangles that are linear in mel, with height 1.
 
-    librosa's default differs (Slaney's scale, triangles linear in Hz, area 1).
+    `librosa.filters.mel` cannot give it: its triangles are linear in Hz on either scale, so that weights differ by up
+    to 0.004.
     """
     edges = np.linspace(_mel(MEL_LOW_HZ), _mel(MEL_HIGH_HZ), MEL_BANDS + 2)
     bins = _mel(np.linspace(0.0, RATE_HZ / 2, FFT_SIZE // 2 + 1))[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    weights = np.maximum(0.0, np.minimum(rising, falling))
+    weights = triangles(bins, edges)
     weights[0] = 0.0  # the constant component never counts
     return weights
 

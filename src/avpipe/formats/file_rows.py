@@ -1,4 +1,4 @@
-"""Rows over time that stay in their file: stretches of them are read, never the whole."""
+"""Rows over time that stay in their file: segments of them are read, never the whole."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 
 GAP_BYTES = 1 << 14
-"""Up to so much between two stretches is read along with them. Smaller gaps are no saving: the kernel's read-ahead
+"""Up to so much between two segments is read along with them. Smaller gaps are no saving: the kernel's read-ahead
 fetches them in any case, and a request costs more (benchmarks/pretraining_windows.py)."""
 
 Span = tuple[int, int]
 """First row and the one after the last."""
 
 
-class Stretches(NamedTuple):
+class Segments(NamedTuple):
     """Rows [n, d] of each span asked for, float16 or float32, and the bytes that were read for them."""
 
     rows: list[npt.NDArray[np.floating]]
@@ -40,8 +40,8 @@ class Rows(Protocol):
     def width(self) -> int:
         """Numbers in a row."""
 
-    def read(self, spans: Sequence[Span]) -> Stretches:
-        """Some stretches; an empty span gives no rows."""
+    def read(self, spans: Sequence[Span]) -> Segments:
+        """Some segments; an empty span gives no rows."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FileRows:
         offset: where the values begin, in bytes.
         dtype: float16, float32 or float64, little-endian.
         n_rows, width: sizes.
-        is_transposed: the file has them as [width, n_rows], so that a stretch is in `width` places.
+        is_transposed: the file has them as [width, n_rows], so that a segment is in `width` places.
     """
 
     path: Path
@@ -68,8 +68,8 @@ class FileRows:
         """Of all values."""
         return self.n_rows * self.width * self.dtype.itemsize
 
-    def read(self, spans: Sequence[Span]) -> Stretches:
-        """Some stretches, each byte once: spans that overlap, or nearly touch, are read together.
+    def read(self, spans: Sequence[Span]) -> Segments:
+        """Some segments, each byte once: spans that overlap, or nearly touch, are read together.
 
         Raises:
             AvpipeError: the file ends early or cannot be read, or the values read are not all finite.
@@ -89,7 +89,7 @@ class FileRows:
         values = {
             span: checked_rows(block.T if self.is_transposed else block, self.path) for span, block in blocks.items()
         }
-        return Stretches(cut(values, spans, self.width), bytes_read)
+        return Segments(cut(values, spans, self.width), bytes_read)
 
     def _new(self, span: Span) -> npt.NDArray[np.floating]:
         length = span[1] - span[0]
@@ -126,7 +126,7 @@ def checked_rows(rows: npt.NDArray[np.floating], path: Path) -> npt.NDArray[np.f
     wrong = (rows.view(np.uint16) & 0x7C00) == 0x7C00 if rows.dtype == np.float16 else ~np.isfinite(rows)
     if wrong.any():
         raise AvpipeError(
-            f"{path} has {int(wrong.sum()):,} values that are NaN or infinite in a stretch of {len(rows):,} rows, "
+            f"{path} has {int(wrong.sum()):,} values that are NaN or infinite in a segment of {len(rows):,} rows, "
             "expected numbers. Compute its features again or leave the video out."
         )
     return rows.astype(np.float32, copy=False) if rows.dtype == np.float64 else rows

@@ -1,10 +1,11 @@
-"""Reading foreign pickles without running them: plain containers, text, numbers and numpy arrays only.
+"""Pickles and torch.save files, read without running them and without torch: tensors become numpy arrays.
 
-A pickle is a program that may call any importable function. Here every global that a pickle names is looked
-up in a closed list of stand-ins of our own; numpy's own constructors are not among them, because a hostile
-dtype state can make numpy treat raw bytes as object pointers. Arrays are built by `numpy.frombuffer` from a
-dtype that was checked, and what a file may allocate is bounded by `max_bytes`. Readers of richer files extend
-`RestrictedUnpickler.stands` (`avpipe.formats.tensor_pickles` adds torch's tensors) and inherit the rest.
+A tensor that is pickled names `torch.storage._load_from_bytes` on bytes that are a torch.save file of their own,
+which torch unpickles in turn without any restriction: `pickle.load` of such a file may run anything. Here both
+levels go through `avpipe.formats.unpickling.RestrictedUnpickler` with stand-ins for the three kinds of globals that a
+CPU tensor needs. `torch.load(weights_only=True)` was not used for the inner level: it is safe against calls, but it
+allocates what sizes and strides promise, inflates compressed zip members, knows no bound, and has had holes of its
+own; what a storage of numbers needs is little enough to be read here in full.
 """
 
 from __future__ import annotations
@@ -13,361 +14,236 @@ import io
 import math
 import os
 import pickle
-import pickletools
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from avpipe.errors import AvpipeError
+from avpipe.formats.pickle_writing import LEGACY_START, LEGACY_VERSION, MAGIC_NUMBER, STORAGES
+from avpipe.formats.unpickling import Budget, Part, RestrictedUnpickler, Unfinished, read_bounded, resolve
+from avpipe.formats.zip_checks import ZIP_START
+from avpipe.io.reading import reading
 
-MAX_BYTES = 1 << 30
-"""Largest file read, and the most that its arrays may add up to; the published ones have less than 0.5 MB."""
+MAX_BYTES = 16 << 30
+"""Largest file read, and the most that its contents may add up to; VGGSound's largest cache has about 1.5 GB."""
 
-_REFUSED_OPCODES = frozenset(
-    {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"}
-)
-_MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
-_PLAIN_DTYPE = re.compile(r"(\?|[biufc](1|2|4|8|16)|[SU]\d{1,9}|O8?)")
-_EXPECTED = "a pickle of plain containers, text, numbers and numpy arrays"
-_MALFORMED = (
-    pickle.UnpicklingError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-)
+_EXPECTED = "a pickle or torch.save file of plain containers, text, numbers, numpy arrays and CPU tensors"
+_PERSISTENT = frozenset({"BINPERSID"})
+_MAX_DIMENSIONS = 32  # numpy 1's limit
 
 
-def read_pickle(path: str | os.PathLike[str], *, encoding: str = "ASCII", max_bytes: int = MAX_BYTES) -> Any:
-    """The object in a pickle of plain containers, str, bytes, numbers and numpy arrays and scalars.
+def read_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
+    """The object in a pickle or torch.save file (zip or legacy), with a numpy array in place of each CPU tensor.
+
+    Read are plain containers, str, bytes, numbers, numpy arrays and scalars, and tensors of bool, 8 to 64 bit
+    integers and 16 to 64 bit floats. Tensors that share a storage become separate arrays. Reading takes about twice
+    the size of the file in memory, three times for numpy arrays.
 
     Args:
         path: the file.
-        encoding: of Python 2 strings, as in `pickle.load`.
-        max_bytes: largest file accepted, and the most that arrays, sets and byte strings may add up to.
+        max_bytes: largest file accepted, and the most that tensors, arrays, sets and byte strings may add up to.
 
     Raises:
-        AvpipeError: the file is absent, too large, malformed, or names any other global (the message has its
-            name).
-    """
-    return _load(read_bounded(path, max_bytes), path, encoding, max_bytes)
-
-
-def read_pickled_npy(path: str | os.PathLike[str], *, encoding: str = "ASCII", max_bytes: int = MAX_BYTES) -> Any:
-    """The contents of an `.npy` file, which may be a pickled object array; of a 0-d array the one element.
-
-    The published word vectors are such files: a 0-d object array with a dict (specs/avca.md §1.4). Arguments
-    and errors as for `read_pickle`; a file that does not begin with numpy's magic string is refused.
+        AvpipeError: the file is absent, too large or malformed, has tensors of a GPU, or names any other global,
+            in the file or in the bytes of a storage (the message has its name). Nothing in the file is run.
     """
     data = read_bounded(path, max_bytes)
-    stream = io.BytesIO(data)
-    try:
-        major, _minor = np.lib.format.read_magic(stream)
-        read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
-        shape, fortran, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
-        raise AvpipeError(
-            f"{path} is not an .npy file of version 1 or 2 ({error}); save it again with numpy.save."
-        ) from error
-    body = data[stream.tell() :]
-    if dtype.hasobject:
-        array = _load(body, path, encoding, max_bytes)
-        if not isinstance(array, np.ndarray) or array.shape != shape:
-            raise AvpipeError(f"{path}: the pickled part is not an array of shape {shape} as the header says.")
-    else:
-        expected = math.prod(shape) * dtype.itemsize
-        if len(body) != expected or min(shape, default=0) < 0:
-            raise AvpipeError(
-                f"{path}: {len(body)} bytes of data, expected {expected} for {dtype} {shape}; "
-                "the file is damaged, fetch it again."
-            )
-        flat = np.frombuffer(body, dtype) if body else np.empty(0, dtype)
-        array = flat.reshape(shape, order="F" if fortran else "C").copy()
-    return array.item() if shape == () else array
+    with reading(path, _EXPECTED, "If you trust the file, convert it to such a pickle where it was made."):
+        value = _unpickle(data, Budget(max_bytes))
+        del data  # before the tensors are made, or there would be a third copy of their numbers
+        return resolve(value, {})
 
 
-def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        AvpipeError: it does not exist or has more than `max_bytes`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise AvpipeError(f"{path} does not exist; check the path or fetch the file first.")
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise AvpipeError(f"{path} has {size} bytes, more than the {max_bytes} accepted; raise max_bytes if meant.")
-    return path.read_bytes()
+def _unpickle(data: bytes, budget: Budget) -> Any:
+    """The object with stand-ins for its arrays."""
+    if data.startswith(ZIP_START):
+        return _read_zip(data, budget, _TensorUnpickler)
+    if data.startswith(LEGACY_START):
+        return _read_legacy(data, budget, _TensorUnpickler)
+    unpickler = _TensorUnpickler(io.BytesIO(data), budget)
+    value = unpickler.load()
+    unpickler.memo.clear()  # it refers to the unpickler, and would keep the file's bytes until the next collection
+    return value
 
 
-@contextmanager
-def malformed_refused(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
-    """What a malformed or hostile pickle raises becomes an AvpipeError that names the file and what was `expected`."""
-    try:
-        yield
-    except _MALFORMED as error:
-        raise AvpipeError(
-            f"{path} was not read: {error}. Expected {expected}. If you trust the file, convert it to such a "
-            "pickle where it was made."
-        ) from error
+class _StorageType(Part):
+    """The class of a storage, such as torch.FloatStorage."""
 
+    __slots__ = ("name",)
 
-def check_opcodes(stream: io.BytesIO, size: int, allowed: frozenset[str] = frozenset()) -> None:
-    """Refuse what allocates before it is checked: memo indices and lengths that exceed the file.
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    Args:
-        stream: at the start of a pickle, left at its start.
-        size: of the stream in bytes.
-        allowed: names of opcodes that the caller's unpickler handles, although they are refused in general.
-    """
-    start = stream.tell()
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in _REFUSED_OPCODES - allowed:
-            raise pickle.UnpicklingError(f"opcode {opcode.name} is refused")
-        if opcode.name in _MEMO_OPCODES and not 0 <= (argument or 0) <= size:
-            raise pickle.UnpicklingError(f"memo index {argument} exceeds the {size} bytes of the pickle")
-    stream.seek(start)
-
-
-def _load(data: bytes, path: str | os.PathLike[str], encoding: str, max_bytes: int) -> Any:
-    with malformed_refused(path, _EXPECTED):
-        stream = io.BytesIO(data)
-        check_opcodes(stream, len(data))
-        return resolve(RestrictedUnpickler(stream, Budget(max_bytes), encoding=encoding).load(), {})
-
-
-class Budget:
-    """What the contents of a file may still allocate, in bytes; shared by the unpicklers of its parts."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-
-    def charge(self, size: int) -> None:
-        """Take `size` bytes from the budget; refuses the pickle when nothing is left."""
-        self._left -= size
-        if self._left < 0:
-            raise pickle.UnpicklingError("its contents exceed max_bytes")
-
-
-class Part:
-    """What makes sense only inside another object: refused as a value, as a key and as the target of BUILD."""
-
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("the pickle sets the state of a function or type")
-
-
-class Stand(Part):
-    """What a permitted global unpickles to: callable, and immune to BUILD, which sets attributes."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-    def __call__(self, *args: Any) -> Any:
-        """What REDUCE does with the global."""
-        return self.call(*args)
-
-
-class _Dtype(Part):
-    """A dtype by its published spelling; a state may only set the byte order."""
-
-    __slots__ = ("_name", "_order")
-
-    def __init__(self, name: str, *_align_and_copy: object) -> None:
-        if not isinstance(name, str) or not _PLAIN_DTYPE.fullmatch(name):
-            raise pickle.UnpicklingError(f"dtype {name!r} is not a plain number, string or object type")
-        self._name = name
-        self._order: Literal["<", ">", "|", "="] = "="
-
-    def __setstate__(self, state: Any) -> None:
-        order, subarray, names, fields = state[1:5]
-        if order not in ("<", ">", "|", "=") or (subarray, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("structured dtypes are refused")
-        self._order = order
-
+    @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._name).newbyteorder(self._order)
+        return np.dtype(STORAGES[self.name])
 
 
-class Unfinished:
-    """An array that `resolve` makes once the whole pickle was read; BUILD is refused unless a subclass takes it."""
+class _Storage(Part):
+    """The numbers under one or more tensors; `data` of a legacy file comes after the tensors that use it."""
 
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __slots__ = ("data", "kind", "length")
 
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("the pickle sets the state of an array a second time")
+    def __init__(self, kind: _StorageType, length: int, data: bytes | memoryview | None = None) -> None:
+        self.kind = kind
+        self.length = length
+        self.data = data
 
-    def finish(self) -> np.ndarray[Any, Any]:
-        """The array."""
-        raise NotImplementedError
-
-    def items(self) -> list[Any]:
-        """What an array of objects holds, in C order; nothing for an array of numbers or text."""
-        return []
+    @property
+    def size(self) -> int:
+        return self.length * self.kind.dtype.itemsize
 
 
-class _Array(Unfinished):
-    """A numpy array between the two steps in which numpy pickles it."""
+class _Tensor(Unfinished):
+    """A view of a storage, checked to lie inside of it."""
 
-    __slots__ = ("_budget", "_items", "_shape", "_values")
+    __slots__ = ("_offset", "_sizes", "_storage", "_strides")
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._values: np.ndarray[Any, Any] | None = None
-        self._items: list[Any] | None = None
-        self._shape: tuple[int, ...] = ()
+    def __init__(self, storage: _Storage, offset: Any, sizes: Any, strides: Any, budget: Budget) -> None:
+        if not isinstance(storage, _Storage) or not isinstance(sizes, tuple) or not isinstance(strides, tuple):
+            raise pickle.UnpicklingError("a tensor that is not made of a storage, sizes and strides")
+        numbers = (offset, *sizes, *strides)
+        plain = all(type(number) is int and number >= 0 for number in numbers)
+        if not plain or len(sizes) != len(strides) or len(sizes) > _MAX_DIMENSIONS:
+            raise pickle.UnpicklingError(f"a tensor with offset {offset!r}, sizes {sizes} and strides {strides}")
+        count = math.prod(sizes)
+        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+        if count and last >= storage.length:
+            raise pickle.UnpicklingError(f"a tensor that ends at {last} in a storage of {storage.length} numbers")
+        budget.charge(count * storage.kind.dtype.itemsize)
+        self._storage, self._offset, self._sizes, self._strides = storage, offset, sizes, strides
 
-    def __setstate__(self, state: Any) -> None:
-        shape, dtype, fortran, data = state[-4:]
-        if not isinstance(dtype, _Dtype):
-            raise pickle.UnpicklingError("an array without a dtype")
-        if dtype.dtype().hasobject:
-            if not isinstance(data, list) or len(data) != math.prod(shape) or fortran:
-                raise pickle.UnpicklingError("an object array whose items do not fit its shape")
-            self._items, self._shape = data, tuple(shape)
+    def finish(self) -> npt.NDArray[Any]:
+        dtype, data = self._storage.kind.dtype, self._storage.data
+        if data is None or len(data) != self._storage.size:
+            raise pickle.UnpicklingError("a tensor whose storage has no data")
+        if not math.prod(self._sizes):
+            values = np.empty(self._sizes, dtype)
         else:
-            self._values = _array_from_bytes(self._budget, data, dtype, shape, "F" if fortran else "C")
-
-    def finish(self) -> np.ndarray[Any, Any]:
-        if self._items is not None:
-            return np.empty(self._shape, object)
-        if self._values is None:
-            raise pickle.UnpicklingError("an array without contents")
-        return self._values
-
-    def items(self) -> list[Any]:
-        return self._items or []
+            steps = [
+                stride * dtype.itemsize if size > 1 else 0
+                for size, stride in zip(self._sizes, self._strides, strict=True)
+            ]
+            # The bounds were checked; the constructor checks them again.
+            values = np.ndarray(self._sizes, dtype, data, self._offset * dtype.itemsize, steps).copy()
+        return values != 0 if self._storage.kind.name == "BoolStorage" else values
 
 
-def _array_from_bytes(budget: Budget, data: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray[Any, Any]:
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or dtype.dtype().hasobject:
-        raise pickle.UnpicklingError("an array whose data are not plain bytes")
-    budget.charge(len(data))
-    values = np.frombuffer(bytes(data), dtype.dtype()) if data else np.empty(0, dtype.dtype())
-    return values.reshape(tuple(shape), order="F" if order == "F" else "C").copy(order="K")
+class _StorageUnpickler(RestrictedUnpickler):
+    """For the bytes of one storage: nothing but the class of a storage may be named in them."""
+
+    def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
+        super().__init__(stream, budget, _PERSISTENT if find else frozenset())
+        self._find = find
+        self._storages: dict[str, _Storage] = {}
+
+    def stands(self) -> dict[tuple[str, str], Any]:
+        """The classes of storages."""
+        return {("torch", name): _StorageType(name) for name in STORAGES}
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The storage that a torch.save file refers to by its key."""
+        if self._find is None or not isinstance(pid, tuple) or len(pid) not in (5, 6):
+            raise pickle.UnpicklingError("a persistent id that is not that of a storage")
+        word, kind, key, location, length, *view = pid
+        if word != "storage" or not isinstance(kind, _StorageType) or type(key) is not str or type(length) is not int:
+            raise pickle.UnpicklingError("a persistent id that is not that of a storage")
+        if location != "cpu":
+            raise pickle.UnpicklingError(f"a tensor on the device {location!r}; move it to the CPU before it is saved")
+        if view not in ([], [None]) or length < 0:
+            raise pickle.UnpicklingError(f"a storage of length {length} that is a view of another: {view}")
+        storage = self._storages.get(key)
+        if storage is None:
+            storage = self._storages[key] = _Storage(kind, length)
+            self._find(key, storage)
+        if (storage.kind.name, storage.length) != (kind.name, length):
+            raise pickle.UnpicklingError(f"storage {key!r} is said to have two types or lengths")
+        return storage
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles with stand-ins for the globals it permits and refuses all others by name.
+class _TensorUnpickler(_StorageUnpickler):
+    """For a whole file: plain values, arrays and tensors."""
 
-    Args:
-        stream: of a pickle that `check_opcodes` has passed.
-        budget: what may be allocated.
-        encoding: of Python 2 strings.
-    """
+    def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
+        super().__init__(stream, budget, find)
+        self._known: dict[int, tuple[object, _Storage]] = {}
 
-    def __init__(self, stream: io.BytesIO, budget: Budget, *, encoding: str = "ASCII") -> None:
-        super().__init__(stream, encoding=encoding)
-        self.budget = budget
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of a global, never the global itself."""
-        numpy_core = module.removeprefix("numpy._core.") if module.startswith("numpy._core.") else None
-        if module.startswith("numpy.core."):
-            numpy_core = module.removeprefix("numpy.core.")
-        key = ("numpy core " + numpy_core if numpy_core else module.replace("__builtin__", "builtins"), name)
-        stand = self.stands().get(key)
-        if stand is None:
-            raise pickle.UnpicklingError(f"it names the global {module}.{name}, which is refused")
-        return stand if isinstance(stand, Part) else Stand(stand)
-
-    def stands(self) -> dict[tuple[str, str], Callable[..., Any] | Part]:
-        """(module, name) -> what is called or used in its place; both spellings of numpy's core are "numpy core"."""
+    def stands(self) -> dict[tuple[str, str], Any]:
+        """Those of plain pickles and what tensors are pickled with."""
         return {
-            ("numpy", "ndarray"): self._refuse_call,
-            ("numpy", "dtype"): _Dtype,
-            ("numpy core multiarray", "_reconstruct"): self._reconstruct,
-            ("numpy core multiarray", "scalar"): self._scalar,
-            ("numpy core numeric", "_frombuffer"): self._frombuffer,
-            ("_codecs", "encode"): self._encode,
-            ("builtins", "set"): self._charged(set),
-            ("builtins", "frozenset"): self._charged(frozenset),
-            ("builtins", "bytes"): lambda: b"",  # how protocols 0 to 2 write empty ones
-            ("builtins", "bytearray"): self._encode_bytearray,
-            ("builtins", "complex"): complex,
-            ("collections", "OrderedDict"): self._charged(dict),  # a plain dict keeps the order and has no attributes
+            **RestrictedUnpickler.stands(self),
+            **super().stands(),
+            ("torch._utils", "_rebuild_tensor_v2"): self._rebuild_tensor,
+            ("torch.storage", "_load_from_bytes"): self._load_from_bytes,
         }
 
-    def _refuse_call(self, *args: object) -> Any:
-        raise pickle.UnpicklingError("it calls numpy.ndarray, which allocates without data")
+    def _rebuild_tensor(
+        self, storage: Any, offset: Any, sizes: Any, strides: Any, _needs_grad: Any, _hooks: Any, metadata: Any = None
+    ) -> _Tensor:
+        if metadata:
+            raise pickle.UnpicklingError(f"a tensor with the metadata {metadata!r}; save a plain copy of it")
+        return _Tensor(storage, offset, sizes, strides, self.budget)
 
-    def _reconstruct(self, kind: object, shape: object, typecode: object) -> _Array:
-        if not isinstance(kind, Stand) or kind.call != self._refuse_call or shape != (0,):
-            raise pickle.UnpicklingError("an array that is not a plain numpy.ndarray")
-        return _Array(self.budget)
-
-    def _scalar(self, dtype: object, data: object) -> Any:
-        return _array_from_bytes(self.budget, data, dtype, (1,))[0]
-
-    def _frombuffer(self, data: object, dtype: object, shape: object, order: str, axes: object = None) -> Any:
-        if order not in ("C", "F") or axes is not None:
-            raise pickle.UnpicklingError(f"an array with memory order {order!r}; pickle a contiguous copy instead")
-        return _array_from_bytes(self.budget, data, dtype, shape, order)
-
-    def _encode(self, text: str, encoding: str) -> bytes:
-        """How protocols 0 to 2 write bytes."""
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"_codecs.encode to {encoding!r} is refused")
-        self.budget.charge(len(text))
-        return text.encode("latin-1")
-
-    def _encode_bytearray(self, data: Any = b"", encoding: str = "latin-1") -> bytearray:
-        if not isinstance(data, str | bytes | bytearray):  # bytearray(n) would allocate n bytes
-            raise pickle.UnpicklingError("bytearray of something other than bytes")
-        if isinstance(data, str):
-            data = self._encode(data, encoding)
-        self.budget.charge(len(data))
-        return bytearray(data)
-
-    def _charged(self, kind: Callable[..., Any]) -> Callable[..., Any]:
-        def build(*args: Any) -> Any:
-            items = args[0] if args else []
-            if len(args) > 1 or not isinstance(items, list | tuple):
-                raise pickle.UnpicklingError("a container of something other than a list")
-            self.budget.charge(64 * len(items))
-            return kind(*args)
-
-        return build
+    def _load_from_bytes(self, data: Any) -> _Storage:
+        """The storage in a nested torch.save file; equal ids are parsed once, or a tiny file could ask for many."""
+        if id(data) not in self._known:
+            if not isinstance(data, bytes):
+                raise pickle.UnpicklingError("a storage that is not made of bytes")
+            read = _read_zip if data.startswith(ZIP_START) else _read_legacy
+            storage = read(data, self.budget, _StorageUnpickler)
+            if not isinstance(storage, _Storage):
+                raise pickle.UnpicklingError(f"a {type(storage).__name__} where the numbers of a tensor belong")
+            self._known[id(data)] = data, storage
+        return self._known[id(data)][1]
 
 
-def resolve(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
-    """Replace the array stand-ins in nested containers; each object once, since they may share parts.
+def _read_legacy(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -> Any:
+    """Four pickles (magic number, version, system, the object), then the storages' keys and their numbers."""
+    stream = io.BytesIO(data)
 
-    `done` maps an object's id to the object, which keeps the id from being used again, and its replacement.
-    """
-    if id(value) in done:
-        return done[id(value)][1]
-    if isinstance(value, Part):
-        raise pickle.UnpicklingError("a function or type as a value")
-    if isinstance(value, Unfinished):
-        result = value.finish()
-        done[id(value)] = value, result
-        for index, item in zip(np.ndindex(result.shape), value.items(), strict=False):
-            result[index] = resolve(item, done)
-        return result
-    if isinstance(value, tuple):
-        done[id(value)] = value, tuple(resolve(item, done) for item in value)
-        return done[id(value)][1]
-    if isinstance(value, dict):
-        done[id(value)] = value, value
-        for key in value:
-            value[key] = resolve(value[key], done)
-    elif isinstance(value, list):
-        done[id(value)] = value, value
-        value[:] = [resolve(item, done) for item in value]
+    def load(find: Callable[[str, _Storage], None] | None = None) -> Any:
+        return (unpickler if find else _StorageUnpickler)(stream, budget, find).load()
+
+    if load() != MAGIC_NUMBER or load() != LEGACY_VERSION:
+        raise pickle.UnpicklingError("the bytes of a tensor that are not in a format of torch.save")
+    system = load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise pickle.UnpicklingError("tensors of a big-endian machine")
+    storages: dict[str, _Storage] = {}
+    value = load(storages.__setitem__)
+    keys = load()
+    if not isinstance(keys, list) or sorted(keys) != sorted(storages):
+        raise pickle.UnpicklingError("a list of storages that is not that of the tensors")
+    view = memoryview(data)
+    start = stream.tell()
+    for key in keys:
+        storage = storages[key]
+        (length,) = struct.unpack_from("<q", data, start) if len(data) >= start + 8 else (-1,)
+        start += 8
+        if length != storage.length or start + storage.size > len(data):
+            raise pickle.UnpicklingError(
+                f"a storage of {storage.length} numbers, of which {max(len(data) - start, 0)} bytes are there"
+            )
+        storage.data = view[start : start + storage.size]
+        start += storage.size
     return value
+
+
+def _read_zip(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -> Any:
+    """One folder with data.pkl, the storages as data/<key>, and the byte order; nothing in it is compressed."""
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+    sizes = [info.file_size for info in archive.infolist()]
+    plain = all(info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1 for info in archive.infolist())
+    if not plain or sum(sizes) > len(data):
+        raise pickle.UnpicklingError("a zip archive with compressed, encrypted or overlapping members")
+
+    def find(key: str, storage: _Storage) -> None:
+        storage.data = archive.read(members[f"data/{key}"])
+
+    if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
+        raise pickle.UnpicklingError("tensors of a big-endian machine")
+    return unpickler(io.BytesIO(archive.read(members["data.pkl"])), budget, find).load()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import zipfile
 from typing import BinaryIO
 
-_FIRST_BYTES = b"PK\x03\x04"  # of a member, which comes first where nothing is in front of the archive
+ZIP_START = b"PK\x03\x04"
+"""Of a member, which comes first where nothing is in front of the archive."""
+
 _FOLDER = 0x10  # in a member's external attributes, as in MS-DOS
 
 
 def starts_as_zip(stream: BinaryIO) -> bool:
     """Whether a file begins as an archive does, which is how torch tells; leaves the stream at its start."""
     stream.seek(0)
-    first = stream.read(len(_FIRST_BYTES))
+    first = stream.read(len(ZIP_START))
     stream.seek(0)
-    return first == _FIRST_BYTES
+    return first == ZIP_START
 
 
 def check_archive(stream: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avpipe.errors import AvpipeError, listed
 from avpipe.io.atomic import write_text
+from avpipe.io.reading import reading
 
 FOLDER_NAMES = ("class-split", "class_split", "class_splits")
 """The code that was published reads the first; its README writes the others."""
@@ -86,10 +87,8 @@ def read_clip_list(root: str | os.PathLike[str], split: str, subset: str, names:
     """
     path = _split_folder(root, split) / f"{subset}.csv"
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restkey=_SURPLUS)
-    try:
+    with reading(path, "a table of clips (CSV)", "Look for a quote that is not closed."):
         rows = list(reader)
-    except csv.Error as error:
-        raise AvpipeError(f"{path} was not read: {error}. Look for a quote that is not closed.") from error
     _check_columns(path, [*(reader.fieldnames or []), *({_SURPLUS} if any(_SURPLUS in row for row in rows) else ())])
     clips: dict[str, str] = {}
     twice: list[str] = []
@@ -176,10 +175,8 @@ def _read_text(path: Path) -> str:
             if path.suffix == ".csv"
             else f"{path} does not exist; expected one class name a line, as in the published splits."
         )
-    try:
+    with reading(path, "text in UTF-8", "Save it as UTF-8."):
         return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AvpipeError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

@@ -78,42 +78,49 @@ def evaluate_released(
     for stage in (first, second):
         check_widths(method, stage, _widths(benchmark), Path(features))
     settings, chosen = _settings(method, sizes, flags or {}, benchmark)
-    with deterministic(where, threads):
-        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
-        model = models.make(method, settings, validation).to(where)
-        _load(model, first)
-        modes = (*model.calibration_modes, *model.extra_modes)
-        results = evaluate(model, validation, beta_grid(), modes=modes)
-        _load(model, second)
-    beta = combined_beta(results, model.calibration_modes)
+    model, beta, validated, untested = _validate(method, settings, benchmark, first, where, threads)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
-    report["fingerprint"] = {"stage A": first.sha256, "stage B": second.sha256}
-    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
         _text_notice(benchmark, text, read_class_vectors(class_split, features, split)),
         *chosen,
         *_kept_for(first),
         *_clip_notices(benchmark, class_split, split),
-        *_without_clips("validation", without),
+        *_without_clips("validation", untested),
         *_without_clips("test", report["classes_without_clips"]),
     ]
-    return report | {
-        "released": {
-            "stage_a": first.path.name,
-            "stage_a_sha256": first.sha256,
-            "stage_b": second.path.name,
-            "stage_b_sha256": second.sha256,
-            "epoch": first.epoch,
-            "split": split,
-            "features": Path(features).name,
-            "text": text,
-            "settings": {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
-            "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
-            "validation": {mode: stacking.figures() for mode, stacking in results.items()},
-            "notices": notices,
-        }
+    chosen_settings = {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))}
+    asked = {"split": split, "features": Path(features).name, "text": text, "settings": chosen_settings}
+    released = {**_files(first, second), **asked, **validated, "notices": notices}
+    return report | {"fingerprint": {"stage A": first.sha256, "stage B": second.sha256}, "released": released}
+
+
+def _validate(
+    method: str, settings: MethodSettings, benchmark: Benchmark, stage: Released, device: torch.device, threads: int
+) -> tuple[Method, float, dict[str, Any], list[str]]:
+    """The model with stage A's weights, its beta, its best betas and figures for the record, and classes without clips.
+
+    The last are the validation classes that no clip of the features belongs to.
+    """
+    with deterministic(device, threads):
+        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, device)
+        model = models.make(method, settings, validation).to(device)
+        _load(model, stage)
+        results = evaluate(model, validation, beta_grid(), modes=(*model.calibration_modes, *model.extra_modes))
+    validated = {
+        "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
+        "validation": {mode: stacking.figures() for mode, stacking in results.items()},
     }
+    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
+    return model, combined_beta(results, model.calibration_modes), validated, without
+
+
+def _files(first: Released, second: Released) -> dict[str, Any]:
+    """Which two files a result is of."""
+    record: dict[str, Any] = {}
+    for name, stage in (("stage_a", first), ("stage_b", second)):
+        record |= {name: stage.path.name, f"{name}_sha256": stage.sha256}
+    return {**record, "epoch": first.epoch}
 
 
 def describe(report: Mapping[str, Any]) -> str:
@@ -191,7 +198,8 @@ def _test(
     device: str,
     threads: int,
 ) -> dict[str, Any]:
-    """The test of our own checkpoints, on the model in their form."""
+    """The test of our own checkpoints, on stage B's model in their form."""
+    _load(model, stage)
     with tempfile.TemporaryDirectory() as folder:
         content = {
             "stage": 2,

@@ -15,8 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats.fasttext_files import subword_vectors
-from avpipe.formats.word_files import ModelKind, Vector, model_kind, read_entries, select_vectors
+from avpipe.formats.word_vectors import (
+    ModelKind,
+    Vector,
+    model_kind,
+    read_entries,
+    select_vectors,
+    subword_vectors,
+)
 from avpipe.gzsl.words import read_names, write_words
 from avpipe.io.atomic import write_json
 
@@ -27,7 +33,7 @@ _MISSPELT_SHOWN = 10
 
 def class_vectors_from_model(
     path: str | os.PathLike[str], names: Mapping[str, str], *, kind: ModelKind = "auto"
-) -> dict[str, Vector]:
+) -> tuple[dict[str, Vector], dict[str, Any]]:
     """A vector for each class from a word-vector model, keyed and normalised as `avpipe.gzsl.words.write_words` wants.
 
     fastText's .bin with subwords gives the whole name as one token, unknown or not, as the published vectors were
@@ -40,32 +46,12 @@ def class_vectors_from_model(
         kind: the file's format; auto: by its first bytes.
 
     Returns:
-        name as words -> float32 [d] of length 1, d as the model has it.
+        name as words -> float32 [d] of length 1, d as the model has it; and an account of how each was made, as JSON.
 
     Raises:
         AvpipeError: the file is no such model or incomplete, or has no vector for a name.
     """
-    return _make(Path(path), names, kind)[0]
-
-
-def write_class_vectors(
-    model: str | os.PathLike[str],
-    names_csv: str | os.PathLike[str],
-    target_npy: str | os.PathLike[str],
-    kind: ModelKind = "auto",
-) -> None:
-    """Write a vector for each class of a table original,manual, and beside it how each was made, as <stem>.json.
-
-    Raises:
-        AvpipeError: as `class_vectors_from_model` and `avpipe.gzsl.words.read_names`.
-    """
-    vectors, account = _make(Path(model), read_names(names_csv), kind)
-    write_words(target_npy, vectors)
-    write_json(Path(target_npy).with_suffix(".json"), account)
-
-
-def _make(path: Path, names: Mapping[str, str], kind: ModelKind) -> tuple[dict[str, Vector], dict[str, Any]]:
-    """The vectors and the account of how each was made."""
+    path = Path(path)
     found_kind = model_kind(path)
     if kind == "auto":
         kind = found_kind
@@ -86,6 +72,22 @@ def _make(path: Path, names: Mapping[str, str], kind: ModelKind) -> tuple[dict[s
     }
     dimension = len(next(iter(vectors.values()))) if vectors else 0
     return vectors, {"model": path.name, "kind": kind, "dimension": dimension, "classes": classes}
+
+
+def write_class_vectors(
+    model: str | os.PathLike[str],
+    names_csv: str | os.PathLike[str],
+    target_npy: str | os.PathLike[str],
+    kind: ModelKind = "auto",
+) -> None:
+    """Write a vector for each class of a table original,manual, and beside it how each was made, as <stem>.json.
+
+    Raises:
+        AvpipeError: as `class_vectors_from_model` and `avpipe.gzsl.words.read_names`.
+    """
+    vectors, account = class_vectors_from_model(model, read_names(names_csv), kind=kind)
+    write_words(target_npy, vectors)
+    write_json(Path(target_npy).with_suffix(".json"), account)
 
 
 @dataclass(frozen=True)

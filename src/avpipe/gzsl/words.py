@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats.pickles import read_pickled_npy
+from avpipe.formats.npy import read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.io.atomic import write_bytes, write_text
+from avpipe.io.reading import reading
 
 
 def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:
@@ -25,7 +26,7 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
     Raises:
         AvpipeError: the file is no such dict, or holds anything but plain data (nothing in it is run).
     """
-    contents = read_pickled_npy(path)
+    contents = read_npy(path)
     if not isinstance(contents, dict) or not contents:
         raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
     words = {str(name): np.asarray(vector) for name, vector in contents.items()}
@@ -56,14 +57,12 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise AvpipeError(f"{path} does not exist; expected a table with the columns original,manual.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AvpipeError(
-            f"{path} was not read: {error}. Expected a table with the columns original,manual."
-        ) from error
+    with (
+        reading(path, "a table with the columns original,manual"),
+        path.open(encoding="utf-8-sig", newline="") as stream,
+    ):
+        reader = csv.DictReader(stream)
+        rows = list(reader)
     if not {"original", "manual"} <= set(reader.fieldnames or []):
         raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected original and manual.")
     short = [f"line {number}" for number, row in enumerate(rows, 2) if not row["original"] or not row["manual"]]

@@ -100,7 +100,7 @@ class ProbedClip:
     status: str
 
     def source_key(self) -> str:
-        """A digest of the file's content and the stretch of it that is used."""
+        """A digest of the file's content and the segment of it that is used."""
         text = f"{self.source_sha256} {self.start_seconds} {self.end_seconds}"
         return hashlib.sha256(text.encode()).hexdigest()
 

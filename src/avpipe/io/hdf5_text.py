@@ -8,17 +8,16 @@ libver="latest", and chunks with fletcher32; HDF5 compares both when it reads.
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-READ_ERRORS = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
-"""What h5py and the parsing of JSON raise on files that are damaged or are laid out otherwise."""
-
-MAKE_AGAIN = "Delete it and run the command again that made it."
-"""What to do with a damaged file that avpipe wrote, to end a message with."""
+from avpipe.errors import AvpipeError
+from avpipe.io.reading import MAKE_AGAIN, reading
 
 _CHUNK_BYTES = 1 << 20
 
@@ -27,6 +26,39 @@ def write_format(file: h5py.File, name: str, version: int) -> None:
     """Say of a file what it is: attributes `format` and `version`."""
     write_text_attribute(file, "format", name)
     file.attrs["version"] = version
+
+
+def open_format(source: str | os.PathLike[str], name: str, version: int, advice: str = MAKE_AGAIN) -> h5py.File:
+    """Open a file that `write_format` marked; read it inside of `avpipe.io.reading.reading`.
+
+    Args:
+        source: the file.
+        name, version: what it should be.
+        advice: what to do if it is something else, a sentence.
+
+    Raises:
+        AvpipeError: there is no such file, it is no HDF5, or of another kind or version.
+    """
+    if not Path(source).is_file():
+        raise AvpipeError(f"{source} does not exist; expected an {name}. Check the path, or make it first.")
+    with reading(source, f"an {name} (HDF5)", advice):
+        file = h5py.File(source, "r")
+        found = read_format(file)
+    if found != (name, version):
+        file.close()
+        raise AvpipeError(
+            f"{source} is {found[0]!r} of version {found[1]}; expected {name!r} of version {version}. {advice}"
+        )
+    return file
+
+
+def check_digest(source: str | os.PathLike[str], found: str, stored: str | None) -> None:
+    """Raise AvpipeError if the contents that were read do not have the digest that was stored with them."""
+    if found != stored:
+        raise AvpipeError(
+            f"{source} is damaged: the digest of its contents is {found}, and {stored} was stored when it was written. "
+            f"{MAKE_AGAIN}"
+        )
 
 
 def read_format(file: h5py.File) -> tuple[str | None, int | None]:
@@ -56,7 +88,7 @@ def read_json_dataset(file: h5py.File, name: str) -> Any:
     """A value that `write_json_dataset` wrote.
 
     Raises:
-        One of READ_ERRORS: it is not there, is something else, or was damaged.
+        One of `avpipe.io.reading.READ_ERRORS`: it is not there, is something else, or was damaged.
     """
     data = read_array(file, name)
     if data.dtype != np.uint8:
@@ -68,7 +100,8 @@ def read_array(file: h5py.File, name: str) -> npt.NDArray[Any]:
     """A dataset of at least one axis, whole.
 
     Raises:
-        One of READ_ERRORS: it is not there, cannot be read, or has elements of variable length, which are not read.
+        One of `avpipe.io.reading.READ_ERRORS`: it is not there, cannot be read, or has elements of variable length,
+            which are not read.
     """
     dataset = file[name]
     if dataset.dtype.hasobject:

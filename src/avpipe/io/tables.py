@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_path
+from avpipe.io.reading import MAKE_AGAIN, reading
 
 
 def write_rows(
@@ -39,12 +39,7 @@ def read_metadata(source: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _read(source: str | os.PathLike[str]) -> pa.Table:
-    try:
+    if not Path(source).exists():
+        raise FileNotFoundError(source)
+    with reading(source, "a table (Parquet)", MAKE_AGAIN):
         return pq.read_table(source)
-    except (pa.ArrowInvalid, OSError) as error:
-        if not Path(source).exists():
-            raise
-        raise AvpipeError(
-            f"{source} is not a readable table: {error}. It was damaged after it was written; "
-            "delete it and run the same command again."
-        ) from None

@@ -16,12 +16,13 @@ import numpy as np
 
 from avpipe.devices import leased_device
 from avpipe.features.store import read_pooled
+from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import FOLDER_NAMES
 from avpipe.gzsl.data import SUBSETS, Benchmark, join
 from avpipe.gzsl.generated_split import generate_split, spoken_names
 from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
-from avpipe.gzsl.published_files import NamedFeatures, write_caches, write_feature_pickle
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import Split, read_split, write_class_split

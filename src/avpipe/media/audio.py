@@ -5,9 +5,9 @@ by zeros. `ffmpeg -i file out.wav` writes no such zeros (its file begins with th
 neither do the published scripts that use it; the two differ only for files whose sound begins late or pauses.
 
 A pause is a jump of the time stamps by more than 0.1 s and 1.5 times the length of what comes after it, in a container
-that has time stamps of its own (`damage.keeps_time`). Zeros are put there, so that what follows keeps its place; where
-the file shows that something was lost there, it is a failure instead (`damage`). Smaller jumps, and jumps back, are
-joined as the program joins them: clocks that tick in milliseconds or drift are whole.
+that has time stamps of its own (`wholeness.keeps_time`). Zeros are put there, so that what follows keeps its place;
+where the file shows that something was lost there, it is a failure instead (`wholeness`). Smaller jumps, and jumps
+back, are joined as the program joins them: clocks that tick in milliseconds or drift are whole.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
-from av.stream import Discard
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
-from avpipe.media.damage import HoleWatch, is_hole, keeps_time
 from avpipe.media.source import (
     announced_seconds,
     check_gap,
     check_packet,
     find_audio,
+    later_end,
     open_media,
     origin_seconds,
+    read_only,
     read_packets,
-    require_decoder,
 )
-from avpipe.media.truncation import find_missing_sound
+from avpipe.media.wholeness import HoleWatch, find_missing_sound, is_hole, keeps_time
 
 Samples = npt.NDArray[np.int16]
 
@@ -55,7 +54,7 @@ class _Format:
 
 
 class AudioReader:
-    """The sound of a file or of a stretch of it; every iteration reads it anew from the file.
+    """The sound of a file or of a segment of it; every iteration reads it anew from the file.
 
     Attributes:
         rate_hz: samples a second: those asked for, or the file's own.
@@ -64,16 +63,16 @@ class AudioReader:
             file.
 
     Iteration yields int16 [n, channels] with n = block_seconds * rate_hz, the last block shorter; nothing
-    when the sound ends before the stretch begins. Floating-point codecs are converted by libswresample
+    when the sound ends before the segment begins. Floating-point codecs are converted by libswresample
     without dither, as ffmpeg's pcm_s16le gives them. Another rate and the mixture of all channels are made by
     libswresample in the same step, from the codec's own samples: the result is that of
-    `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A stretch is cut out before, as samples of 16 bit, so that it
+    `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A segment is cut out before, as samples of 16 bit, so that it
     sounds as the file does that `trim` makes of it. The file is always decoded from its beginning, since
     seeking is not exact to the sample in most containers; memory holds one block.
 
     Raises:
         ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time; also
-            when the file was cut off before the end of the stretch, or something is missing before it).
+            when the file was cut off before the end of the segment, or something is missing before it).
     """
 
     def __init__(
@@ -116,11 +115,11 @@ class AudioReader:
 
     @property
     def sample_range(self) -> tuple[int, int | None]:
-        """First sample of the stretch and the one after its last (None: the file's end), from the origin."""
+        """First sample of the segment and the one after its last (None: the file's end), from the origin."""
         return self._range(self.rate_hz)
 
     def pauses(self) -> list[tuple[int, int]]:
-        """Decode up to the end of the stretch and find the pauses before it, of which programs know nothing.
+        """Decode up to the end of the segment and find the pauses before it, of which programs know nothing.
 
         Returns:
             for each, how many samples at the file's own rate were decoded before, and how many of silence follow.
@@ -166,18 +165,18 @@ def audio_blocks(
     rate_hz: int | None = None,
     mono: bool = False,
 ) -> AudioReader:
-    """Open the sound of a file or of a stretch of it, to be read block by block.
+    """Open the sound of a file or of a segment of it, to be read block by block.
 
     Args:
         path: the media file.
-        start_seconds, end_seconds: the stretch, from the container's first time stamp, to the millisecond as
+        start_seconds, end_seconds: the segment, from the container's first time stamp, to the millisecond as
             for `decode.decode_video`; None: from its start, to its end.
         block_seconds: length of a block.
         rate_hz: sample rate wanted; None: the file's own.
         mono: mix all channels into one, as `ffmpeg -ac 1` does.
 
     Raises:
-        ValueError: a stretch that makes no sense.
+        ValueError: a segment that makes no sense.
         ClipFailure: see `AudioReader`.
     """
     cut = make_cut(start_seconds, end_seconds)
@@ -187,7 +186,7 @@ def audio_blocks(
 def read_audio(
     path: str | os.PathLike[str], *, start_seconds: float | None = None, end_seconds: float | None = None
 ) -> tuple[Samples, int]:
-    """Read the whole sound of a file or of a stretch of it: int16 [n, channels] and its rate in Hz.
+    """Read the whole sound of a file or of a segment of it: int16 [n, channels] and its rate in Hz.
 
     Raises:
         As `audio_blocks`.
@@ -207,17 +206,13 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
         stream = find_audio(container)
         if stream is None:
             raise ClipFailure(Reason.NO_AUDIO, f"{path}: no audio stream")
-        require_decoder(stream, path)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        read_only(container, stream, path)
         origin, due, packets_end = origin_seconds(container), None, Fraction(0)
         holes = HoleWatch(path, container, stream)
         try:
             for packet in read_packets(container, stream):
                 check_packet(packet, path)
-                if packet.pts is not None:
-                    packets_end = max(packets_end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+                packets_end = later_end(packets_end, packet, origin)
                 for frame in stream.decode(packet):
                     time = due or Fraction(0)
                     if frame.pts is not None and frame.time_base is not None and (due is None or keeps_time(container)):
@@ -269,10 +264,13 @@ def _silence(like: AudioFrame, samples: int) -> AudioFrame:
     values: npt.NDArray[Any] = like.to_ndarray()
     columns = samples if like.format.is_planar else samples * like.layout.nb_channels
     middle = 128 if values.dtype == np.uint8 else 0
-    zeros = np.full((len(values), columns), middle, values.dtype)
-    silent = AudioFrame.from_ndarray(zeros, format=like.format.name, layout=like.layout.name)
-    silent.sample_rate = like.sample_rate
-    return silent
+    return _frame_of(np.full((len(values), columns), middle, values.dtype), like)
+
+
+def _frame_of(values: npt.NDArray[Any], like: AudioFrame) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(values, format=like.format.name, layout=like.layout.name)
+    frame.sample_rate = like.sample_rate
+    return frame
 
 
 def _after_silence(sound: Iterable[Samples], lead: int, form: _Format) -> Iterator[Samples]:
@@ -340,9 +338,8 @@ def _shortened(frame: AudioFrame, samples: int) -> AudioFrame:
     """The first samples of a frame, as a frame."""
     values: npt.NDArray[Any] = frame.to_ndarray()
     columns = samples if frame.format.is_planar else samples * frame.layout.nb_channels
-    kept = np.ascontiguousarray(values[:, :columns])
-    short = AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
-    short.sample_rate, short.pts, short.time_base = frame.sample_rate, frame.pts, frame.time_base
+    short = _frame_of(np.ascontiguousarray(values[:, :columns]), frame)
+    short.pts, short.time_base = frame.pts, frame.time_base
     return short
 
 

@@ -1,4 +1,4 @@
-"""A clip: a stretch of a media file."""
+"""A clip: a segment of a media file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of a media file.
+    """A segment of a media file.
 
     Attributes:
         clip_id: unique name in its dataset.
         path: the media file.
-        start_seconds, end_seconds: the stretch, from the file's first time stamp; None: from its start, to its end.
+        start_seconds, end_seconds: the segment, from the file's first time stamp; None: from its start, to its end.
     """
 
     clip_id: str

@@ -1,4 +1,4 @@
-"""A stretch of a file on exact clocks: what trimming a file and streaming a part of it must agree on."""
+"""A segment of a file on exact clocks: what trimming a file and streaming a part of it must agree on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST_CLOCK = 2**31 - 1  # QuickTime and MP4 store the clock in 32 bits
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch of a file, in seconds from the container's first time stamp.
+    """A segment of a file, in seconds from the container's first time stamp.
 
     Attributes:
         start: where it begins.
@@ -28,7 +28,7 @@ class Cut:
     def is_whole(self) -> bool:
         """Whether this is the whole file.
 
-        Then a video that begins late keeps its place on the file's clock; the first frame of a stretch always
+        Then a video that begins late keeps its place on the file's clock; the first frame of a segment always
         stands at 0, since a file that was trimmed to it could not say otherwise.
         """
         return self.start == 0 and self.end is None
@@ -39,23 +39,23 @@ class Cut:
         return None if self.end is None else self.end - self.start
 
     def shift(self, time: Fraction) -> Fraction:
-        """Move a time stamp onto the stretch's clock; what began before it is shown from its start."""
+        """Move a time stamp onto the segment's clock; what began before it is shown from its start."""
         return max(time - self.start, Fraction(0))
 
 
 def make_cut(start_seconds: float | None, end_seconds: float | None) -> Cut:
-    """Take a stretch to the millisecond.
+    """Take a segment to the millisecond.
 
     Raises:
         ValueError: not finite, the start is negative, or the end is not after the start.
     """
     if not all(math.isfinite(seconds) for seconds in (start_seconds, end_seconds) if seconds is not None):
-        raise ValueError(f"a stretch from {start_seconds} s to {end_seconds} s: expected finite numbers of seconds")
+        raise ValueError(f"a segment from {start_seconds} s to {end_seconds} s: expected finite numbers of seconds")
     start = _to_clock(start_seconds or 0.0)
     end = None if end_seconds is None else _to_clock(end_seconds)
     if start < 0 or (end is not None and end <= start):
         raise ValueError(
-            f"a stretch from {start_seconds} s to {end_seconds} s: expected 0 <= start < end in seconds from "
+            f"a segment from {start_seconds} s to {end_seconds} s: expected 0 <= start < end in seconds from "
             "the start of the file, at least 1 ms apart"
         )
     return Cut(start, end)

@@ -41,20 +41,20 @@ def decode_video(
     orientation: Orientation = "coded",
     threads: int = 1,
 ) -> Iterator[RgbFrame]:
-    """Decode a file, or a stretch of it, to RGB frames at a fixed rate, holding a few frames at a time.
+    """Decode a file, or a segment of it, to RGB frames at a fixed rate, holding a few frames at a time.
 
     Frame k shows the time k / rate_hz from `start_seconds`; which input frame that is follows ffmpeg's `fps`
     filter (`framerate`, specs/extractors.md 1.1). Frame choice and pixels are those of
     `ffmpeg -i path -vf fps=R,scale=W:H -f rawvideo -pix_fmt rgb24`, except that a rotation tag is followed
     only if asked for: by default a portrait video of a telephone comes out as coded.
 
-    A stretch begins with the frame that is on the screen at its start. Start and end are taken to the
+    A segment begins with the frame that is on the screen at its start. Start and end are taken to the
     millisecond (`cut`). `trim.trim_clip` followed by `convert.convert_to_rate` gives the same frames, upright.
 
     Args:
         path: the media file.
         rate_hz: output frames a second; None gives every frame once, at the file's own times.
-        start_seconds, end_seconds: the stretch, from the container's first time stamp, which may be before
+        start_seconds, end_seconds: the segment, from the container's first time stamp, which may be before
             the first frame; None: from its start, to its end.
         size: from a picture's width and height to those of the frames, resized bicubically in the same step;
             None: the picture's own.
@@ -63,13 +63,13 @@ def decode_video(
 
     Yields:
         uint8 [H, W, 3], RGB. A frame that is shown several times is the same array object
-        each time: copy it before writing to it. Nothing when the stretch is shorter than half an output
+        each time: copy it before writing to it. Nothing when the segment is shorter than half an output
             frame.
 
     Raises:
-        ValueError: a stretch or rate that makes no sense.
+        ValueError: a segment or rate that makes no sense.
         ClipFailure: while iterating; MISSING, NO_VIDEO (no video stream or no frame), DECODE_ERROR (with the
-            time of the fault; truncated), TOO_SHORT (the video ends before the stretch begins).
+            time of the fault; truncated), TOO_SHORT (the video ends before the segment begins).
     """
     cut = make_cut(start_seconds, end_seconds)
     if rate_hz is not None:
@@ -96,7 +96,7 @@ def _decode(
 
 
 def _once_each(frames: Iterator[TimedFrame], cut: Cut) -> Iterator[tuple[TimedFrame, int]]:
-    """Show every frame once, but of those up to the start of the stretch only the last."""
+    """Show every frame once, but of those up to the start of the segment only the last."""
     held: TimedFrame | None = None
     for shown in frames:
         if held is not None:
@@ -110,7 +110,7 @@ def _at_rate(frames: Iterator[TimedFrame], cut: Cut, rate_hz: Seconds) -> Iterat
     converter = FrameRateConverter(rate_hz)
     held: TimedFrame | None = None
     for shown in frames:
-        is_first = held is None and not cut.is_whole  # a stretch begins with a picture, see `cut`
+        is_first = held is None and not cut.is_whole  # a segment begins with a picture, see `cut`
         copies = converter.push(Fraction(0) if is_first else cut.shift(shown.time))
         if held is not None:
             yield held, copies
@@ -127,7 +127,7 @@ def check_frame(shown: TimedFrame, path: Path) -> None:
 
 
 def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame]:
-    """Decode the frames of a stretch, with some before it; the last one ends where the stretch does.
+    """Decode the frames of a segment, with some before it; the last one ends where the segment does.
 
     Raises:
         ClipFailure: while iterating, as `decode_video`.
@@ -180,7 +180,7 @@ def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fr
 
 
 def _check_whole(path: Path, tally: Tally, last: TimedFrame | None, cut: Cut) -> None:
-    """Raise when the file ended before it should have, or before the stretch began."""
+    """Raise when the file ended before it should have, or before the segment began."""
     missing = tally.find_missing(last.end if last else Fraction(0))
     if missing is not None:
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}; fetch it again")
@@ -189,5 +189,5 @@ def _check_whole(path: Path, tally: Tally, last: TimedFrame | None, cut: Cut) ->
     if last.end <= cut.start:
         raise ClipFailure(
             Reason.TOO_SHORT,
-            f"{path}: the stretch begins at {float(cut.start):.3f} s, the video ends at {float(last.end):.3f} s",
+            f"{path}: the segment begins at {float(cut.start):.3f} s, the video ends at {float(last.end):.3f} s",
         )

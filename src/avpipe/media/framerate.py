@@ -14,11 +14,7 @@ always holds, so that output k stands for the time k / R in every file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
-
-import numpy as np
-import numpy.typing as npt
 
 Seconds = Fraction | float
 
@@ -50,33 +46,8 @@ def expected_frame_count(last_time_seconds: Seconds, last_duration_seconds: Seco
     return max(0, slot_of(last_time_seconds + last_duration_seconds, rate_hz))
 
 
-def select_frames(
-    times_seconds: Iterable[Seconds], last_duration_seconds: Seconds, rate_hz: Seconds
-) -> npt.NDArray[np.int64]:
-    """Choose the input frame of every output frame.
-
-    Args:
-        times_seconds: when each input frame is shown, in presentation order, from the start of the container.
-        last_duration_seconds: how long the last one is shown.
-        rate_hz: output frames a second.
-
-    Returns:
-        int64 [E], indices into `times_seconds`; empty when the video is too short for one output frame.
-    """
-    times = list(times_seconds)
-    if not times:
-        return np.zeros(0, dtype=np.int64)
-    # A time stamp that goes backwards changes nothing: the filter shows the frame that came last.
-    slots = np.maximum.accumulate([slot_of(time, rate_hz) for time in times])
-    count = expected_frame_count(times[-1], last_duration_seconds, rate_hz)
-    if count <= slots[0]:  # the filter itself gives nothing, so there is nothing to repeat
-        return np.zeros(0, dtype=np.int64)
-    outputs = np.maximum(np.arange(count), slots[0])
-    return np.searchsorted(slots, outputs, side="right").astype(np.int64) - 1
-
-
 class FrameRateConverter:
-    """The same rule for a stream: how often each frame is shown, known once its successor's time is.
+    """The rule for a stream: how often each frame is shown, known once its successor's time is.
 
     The caller keeps one frame, the one pushed last. `push` tells how often the frame before the one just
     pushed is to be emitted, `finish` how often the last one is.

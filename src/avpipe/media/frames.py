@@ -19,16 +19,16 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpipe.media.damage import HoleWatch
-from avpipe.media.slack import has_too_few, is_short
 from avpipe.media.source import (
     announced_file_seconds,
     announced_seconds,
     check_packet,
+    later_end,
     origin_seconds,
     origin_ticks,
     read_packets,
 )
+from avpipe.media.wholeness import HoleWatch, has_too_few, is_short
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 
@@ -73,6 +73,7 @@ class Tally:
         self._path = path
         self._container = container
         self._stream = stream
+        self._origin = origin_seconds(container)
         self._holes = HoleWatch(path, container, stream)
         self.restart(from_start=True)
 
@@ -95,9 +96,7 @@ class Tally:
             check_packet(packet, self._path)
             self._holes.add(packet.dts, packet.duration)
             self.packets += packet.size > 0 and not packet.is_discard
-        if packet.pts is not None:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_seconds(self._container)
-            self._end = max(self._end, end)
+        self._end = later_end(self._end, packet, self._origin)
 
     def find_missing(self, last_end: Fraction) -> str | None:
         """Say what is missing after the file was read to its end, `last_end` seconds; or None."""
@@ -107,7 +106,7 @@ class Tally:
             announced = announced_file_seconds(container) or 0.0
         else:
             assert stream.time_base is not None
-            start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)
+            start = (stream.start_time or 0) * stream.time_base - self._origin
             found = float(last_end - start)
         if is_short(announced, found):
             return f"truncated: the header announces {announced:.2f} s, the file holds {found:.2f} s"

@@ -13,8 +13,6 @@ from av.packet import Packet
 from av.stream import Stream
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.damage import HoleWatch
-from avpipe.media.slack import has_too_few, is_short
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     announced_file_seconds,
@@ -22,12 +20,14 @@ from avpipe.media.source import (
     check_packet,
     find_audio,
     find_video,
+    first_picture,
+    later_end,
     open_media,
     origin_seconds,
     read_packets,
     require_decoder,
 )
-from avpipe.media.truncation import find_missing_sound
+from avpipe.media.wholeness import HoleWatch, find_missing_sound, has_too_few, is_short
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class MediaInfo:
         duration_seconds: end of the last packet of either stream, from the container's first time stamp.
         end_seconds: the same of all streams, subtitles and other tracks included.
         announced_seconds: the same by the header, None when it says nothing.
-        missing_sound: what is missing of the sound, in a line (`truncation`); None: nothing.
+        missing_sound: what is missing of the sound, in a line (`wholeness`); None: nothing.
         video, audio: the streams that avpipe uses; None when there is none.
     """
 
@@ -141,11 +141,11 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
         spans, file_end = _read_spans(path, container, streams)
         video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
         audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
-        end = max((span.end_seconds(container) for span in spans.values()), default=0.0)
+        end = max((span.end_seconds for span in spans.values()), default=0.0)
         announced = announced_file_seconds(container)
         missing_sound = None
         if audio is not None and spans[audio.index].packets:
-            sound_end = Fraction(spans[audio.index].end_seconds(container))
+            sound_end = Fraction(spans[audio.index].end_seconds)
             missing_sound = find_missing_sound(path, container, audio, sound_end)
     return MediaInfo(end, float(file_end), announced, missing_sound, video_info, audio_info)
 
@@ -187,9 +187,10 @@ def find_missing_video(video: VideoStream, announced_file_seconds: float | None,
 
 @dataclass
 class _Span:
-    """What the packets of one stream cover, in ticks of its time base."""
+    """What the packets of one stream cover, in ticks of its time base; the container's first time stamp in seconds."""
 
     time_base: Fraction
+    origin: Fraction
     packets: int = 0
     first: int | None = None
     last: int | None = None
@@ -206,25 +207,28 @@ class _Span:
         self.last = time if self.last is None else max(self.last, time)
         self.end = max(time + (packet.duration or 0), time if self.end is None else self.end)
 
-    def start_seconds(self, container: InputContainer) -> float:
-        if self.first is None:
-            return 0.0
-        return float(self.first * self.time_base - origin_seconds(container))
+    @property
+    def start_seconds(self) -> float:
+        return 0.0 if self.first is None else float(self.first * self.time_base - self.origin)
 
-    def end_seconds(self, container: InputContainer) -> float:
-        return 0.0 if self.end is None else float(self.end * self.time_base - origin_seconds(container))
+    @property
+    def end_seconds(self) -> float:
+        return 0.0 if self.end is None else float(self.end * self.time_base - self.origin)
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.end_seconds - self.start_seconds if self.packets else 0.0
 
 
 def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) -> tuple[dict[int, _Span], Fraction]:
     """Read all packets: what those of the streams cover, and the end of the last one of any, in seconds."""
-    spans = {stream.index: _Span(_time_base(stream)) for stream in streams}
     origin = origin_seconds(container)
+    spans = {stream.index: _Span(_time_base(stream), origin) for stream in streams}
     holes = {stream.index: HoleWatch(path, container, stream) for stream in streams}
     end = Fraction(0)
     for packet in read_packets(container) if streams else ():
         index = packet.stream.index
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+        end = later_end(end, packet, origin)
         if index not in spans:
             continue
         check_packet(packet, path)
@@ -240,44 +244,33 @@ def _time_base(stream: Stream) -> Fraction:
 
 
 def _describe_video(path: Path, container: InputContainer, stream: av.VideoStream, span: _Span) -> VideoStream:
-    start = span.start_seconds(container)
-    duration = span.end_seconds(container) - start if span.packets else 0.0
     rate = stream.average_rate or stream.guessed_rate
     context = stream.codec_context
+    picture = first_picture(path) if span.packets else None
     return VideoStream(
         index=stream.index,
         codec=context.name,
         width=context.width,
         height=context.height,
-        rate_hz=float(rate) if rate else (span.packets / duration if duration else 0.0),
+        rate_hz=float(rate) if rate else (span.packets / span.duration_seconds if span.duration_seconds else 0.0),
         announced_frames=stream.frames or None,
         packets=span.packets,
-        start_seconds=start,
-        duration_seconds=duration,
+        start_seconds=span.start_seconds,
+        duration_seconds=span.duration_seconds,
         announced_seconds=announced_seconds(container, stream),
-        rotation_degrees=_rotation_degrees(path) if span.packets else 0,
+        rotation_degrees=0 if picture is None else -picture.rotation % 360,
         pixel_format=context.pix_fmt or "unknown",
     )
 
 
 def _describe_audio(container: InputContainer, stream: av.AudioStream, span: _Span) -> AudioStream:
-    start = span.start_seconds(container)
     return AudioStream(
         index=stream.index,
         codec=stream.codec_context.name,
         rate_hz=stream.codec_context.sample_rate,
         channels=stream.codec_context.channels,
         packets=span.packets,
-        start_seconds=start,
-        duration_seconds=span.end_seconds(container) - start if span.packets else 0.0,
+        start_seconds=span.start_seconds,
+        duration_seconds=span.duration_seconds,
         announced_seconds=announced_seconds(container, stream),
     )
-
-
-def _rotation_degrees(path: Path) -> int:
-    """Read the display matrix, which PyAV shows on decoded frames only; 0 when no frame can be decoded."""
-    with open_media(path) as container:
-        video = find_video(container)
-        assert video is not None
-        frame = next(container.decode(video), None)
-        return 0 if frame is None else -frame.rotation % 360

@@ -13,7 +13,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
@@ -124,6 +125,13 @@ def origin_ticks(container: InputContainer, stream: Stream) -> int:
     return int((origin_seconds(container) / stream.time_base + Fraction(1, 2)) // 1)
 
 
+def later_end(end: Fraction, packet: Packet, origin: Fraction) -> Fraction:
+    """Give the later of `end` and the packet's own end, in seconds from the container's first time stamp `origin`."""
+    if packet.pts is None:
+        return end
+    return max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+
+
 def find_video(container: InputContainer) -> VideoStream | None:
     """Give the first video stream that is not a picture (cover art, a photograph), or None."""
     if container.format.name.endswith(("_pipe", "image2")):  # FFmpeg's names for files that hold one picture
@@ -138,6 +146,26 @@ def find_audio(container: InputContainer) -> AudioStream | None:
         if context is None or (context.sample_rate and context.channels):
             return stream
     return None
+
+
+def read_only(container: InputContainer, stream: Stream, path: Path) -> None:
+    """Let FFmpeg pass over the other streams of a container.
+
+    Raises:
+        ClipFailure: DECODE_ERROR when this FFmpeg knows no decoder for the stream.
+    """
+    require_decoder(stream, path)
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+
+
+def first_picture(path: Path) -> VideoFrame | None:
+    """Decode the first frame of a file's video, since PyAV shows rotation tags on decoded frames only; None: none."""
+    with open_media(path) as container:
+        video = find_video(container)
+        frame = None if video is None else next(container.decode(video), None)
+        return frame if isinstance(frame, VideoFrame) else None
 
 
 def announced_seconds(container: InputContainer, stream: Stream) -> float | None:

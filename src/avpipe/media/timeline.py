@@ -1,4 +1,4 @@
-"""When the frames of a file are shown and how a stretch is cut: what ffmpeg jobs are planned from."""
+"""When the frames of a file are shown and how a segment is cut: what ffmpeg jobs are planned from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import ClipFailure, Reason
@@ -26,11 +24,12 @@ from avpipe.media.source import (
     check_gap,
     find_audio,
     find_video,
+    first_picture,
     has_exact_index,
     open_media,
     origin_ticks,
+    read_only,
     read_packets,
-    require_decoder,
 )
 
 _SOME_PIXELS = 64  # any number that subsampling divides evenly
@@ -72,12 +71,12 @@ class Timeline:
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """The frames of a stretch, on its own clock.
+    """The frames of a segment, on its own clock.
 
     Attributes:
-        first: time in the file of the first frame: the one on the screen when the stretch begins.
-        times: in seconds from the start of the stretch.
-        end: when the last one ends, in seconds from the start of the stretch.
+        first: time in the file of the first frame: the one on the screen when the segment begins.
+        times: in seconds from the start of the segment.
+        end: when the last one ends, in seconds from the start of the segment.
     """
 
     first: Fraction
@@ -87,7 +86,7 @@ class VideoPlan:
 
 @dataclass(frozen=True)
 class AudioPlan:
-    """The samples of a stretch.
+    """The samples of a segment.
 
     Attributes:
         silence: samples of silence to put first.
@@ -117,11 +116,8 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
         video, audio = find_video(container), find_audio(container)
         if video is None:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: {NO_VIDEO_STREAM}")
-        require_decoder(video, path)
+        read_only(container, video, path)
         assert video.time_base is not None
-        for other in container.streams:
-            if other.index != video.index:
-                other.discard = Discard.all
         exact = has_exact_index(container)
         if decode and not exact:
             times, last_duration, keys = _decoded_times(path, container, video)
@@ -131,7 +127,8 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         for before, after in pairwise([Fraction(0), *times]):
             check_gap(path, "the video", before, after)
-        steps = _read_steps(path)
+        picture = first_picture(path)
+        steps = () if picture is None else upright_steps(picture)
         width, height = video.codec_context.width, video.codec_context.height
         pixel_format = video.codec_context.pix_fmt or "yuv420p"
         if turns_sideways(steps):
@@ -166,21 +163,21 @@ def turned_format(pixel_format: str) -> str:
 
 
 def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool) -> VideoPlan:
-    """Decide which frames of a file a stretch shows, and when.
+    """Decide which frames of a file a segment shows, and when.
 
     Args:
         timeline: the file's.
-        cut: the stretch.
+        cut: the segment.
         path: the file to name in messages.
-        begins_at_zero: whether the first frame is moved to 0 where the video begins after the stretch does.
+        begins_at_zero: whether the first frame is moved to 0 where the video begins after the segment does.
 
     Raises:
-        ClipFailure: TOO_SHORT when the video ends before the stretch begins, NO_VIDEO when it begins after
+        ClipFailure: TOO_SHORT when the video ends before the segment begins, NO_VIDEO when it begins after
             its end.
     """
     times = timeline.times
     if timeline.end <= cut.start:
-        found = f"the stretch begins at {float(cut.start):.3f} s, the video ends at {float(timeline.end):.3f} s"
+        found = f"the segment begins at {float(cut.start):.3f} s, the video ends at {float(timeline.end):.3f} s"
         raise ClipFailure(Reason.TOO_SHORT, f"{path}: {found}")
     begin = max(0, bisect.bisect_right(times, cut.start) - 1)
     stop = len(times) if cut.end is None else bisect.bisect_left(times, cut.end)
@@ -196,12 +193,12 @@ def plan_video(timeline: Timeline, cut: Cut, path: Path, *, begins_at_zero: bool
 
 
 def plan_frame_count(plan: VideoPlan, rate_hz: Seconds) -> int:
-    """Give the number of frames of a stretch at a fixed rate."""
+    """Give the number of frames of a segment at a fixed rate."""
     return expected_frame_count(plan.end, 0, rate_hz)
 
 
 def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
-    """Decide which samples of a file a stretch sounds; None: none.
+    """Decide which samples of a file a segment sounds; None: none.
 
     Raises:
         ClipFailure: DECODE_ERROR.
@@ -220,15 +217,6 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
         return None
     silence = max(0, lead - first)
     return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels, pauses)
-
-
-def _read_steps(path: Path) -> Steps:
-    """Read the rotation tag, which PyAV shows on decoded frames only; none when no frame can be decoded."""
-    with open_media(path) as container:
-        video = find_video(container)
-        assert video is not None, "the caller has found one"
-        frame = next(container.decode(video), None)
-        return () if not isinstance(frame, VideoFrame) else upright_steps(frame)
 
 
 def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, list[Fraction]]:

@@ -223,7 +223,7 @@ def _check_extracted(settings: Dataset, name: str, split_name: str, clips: Mappi
 
 def _check_vector_length(gzsl: Gzsl) -> None:
     """Methods are made for class vectors of one length; another would be refused only after all extraction."""
-    from avpipe.formats.word_files import vector_length
+    from avpipe.formats.word_vectors import vector_length
     from avpipe.gzsl.words import read_words
 
     path = gzsl.word_model or gzsl.word_vectors

@@ -1,7 +1,6 @@
 """Captions with times of many videos, as HowTo100M has them: caption.json or caption.pickle (specs/avlnet.md §1.4).
 
-Both files map a video id to {"start": [...], "end": [...], "text": [...]}, in seconds. HowTo100M has 136 million
-captions, so they are kept as arrays and one block of text, not as Python objects.
+HowTo100M has 136 million captions, so they are kept as arrays and one block of text, not as Python objects.
 """
 
 from __future__ import annotations
@@ -12,20 +11,15 @@ import logging
 import math
 import os
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.pickles import read_pickle
+from avpipe.formats.howto100m import read_caption_columns
 from avpipe.retrieval.windows import VideoCaptions
 
 log = logging.getLogger(__name__)
-
-KEYS = ("start", "end", "text")
-CHUNK_CHARACTERS = 1 << 22
-_STRUCTURE = '{video id: {"start": [...], "end": [...], "text": [...]}} with lists of one length'
 
 
 class Captions:
@@ -131,9 +125,8 @@ class Captions:
 def read_captions(path: str | os.PathLike[str], video_ids: Collection[str] | None = None) -> Captions:
     """Read HowTo100M's caption.json or caption.pickle.
 
-    JSON is read as a stream and costs no memory beyond the result. A pickle is unpickled whole, without running it
-    (`avpipe.formats.pickles`); that takes several times the file's size, so the JSON is the one to use for all of
-    HowTo100M.
+    JSON costs no memory beyond the result, a pickle several times its size: see
+    `avpipe.formats.howto100m.read_caption_columns`.
 
     Args:
         path: the file; .json is JSON, anything else a pickle.
@@ -142,111 +135,18 @@ def read_captions(path: str | os.PathLike[str], video_ids: Collection[str] | Non
     Raises:
         AvpipeError: the file is absent, cut short, or of another structure.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise AvpipeError(f"{path} does not exist; expected HowTo100M's caption.json or caption.pickle.")
     wanted = None if video_ids is None else frozenset(video_ids)
     captions = Captions()
-    for video_id, found in _json_videos(path) if path.suffix == ".json" else _pickle_videos(path):
+    for video_id, columns in read_caption_columns(path):
         if wanted is None or video_id in wanted:
-            _add(captions, path, video_id, found)
+            try:
+                captions.add(video_id, *columns)
+            except ValueError as error:
+                raise AvpipeError(f"{path}: video {video_id!r}: {error}. Fetch it again.") from error
     if captions.changes:
         changes = "; ".join(f"{change}: {n:,}" for change, n in sorted(captions.changes.items()))
         log.warning("%s: %s captions of %s videos; %s", path, f"{captions.n_captions:,}", f"{len(captions):,}", changes)
     return captions
-
-
-def _add(captions: Captions, path: Path, video_id: str, found: Any) -> None:
-    if not isinstance(found, Mapping) or not set(KEYS) <= set(found):
-        held = f"keys {sorted(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        raise AvpipeError(f"{path}: video {video_id!r} has {held}, expected {_STRUCTURE}.")
-    columns = [found[key] for key in KEYS]
-    if not all(isinstance(column, list | tuple) or getattr(column, "ndim", 0) == 1 for column in columns):
-        kinds = ", ".join(f"{key} {type(column).__name__}" for key, column in zip(KEYS, columns, strict=True))
-        raise AvpipeError(f"{path}: video {video_id!r} has {kinds}, expected {_STRUCTURE}.")
-    try:
-        captions.add(video_id, *columns)
-    except ValueError as error:
-        raise AvpipeError(f"{path}: video {video_id!r}: {error}; expected {_STRUCTURE}.") from error
-
-
-def _pickle_videos(path: Path) -> Iterator[tuple[str, Any]]:
-    found = read_pickle(path, max_bytes=max(1 << 30, path.stat().st_size))
-    if not isinstance(found, dict):
-        raise AvpipeError(f"{path} holds a {type(found).__name__}, expected {_STRUCTURE}.")
-    for video_id in list(found):
-        yield str(video_id), found.pop(video_id)  # what was copied need not be kept
-
-
-def _json_videos(path: Path) -> Iterator[tuple[str, Any]]:
-    """The entries of the object that a JSON file holds, one at a time."""
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            yield from _Entries(file)
-        except (ValueError, RecursionError) as error:
-            raise AvpipeError(
-                f"{path} is not a whole JSON file ({error}); expected {_STRUCTURE}. Fetch it again."
-            ) from error
-
-
-class _Entries:
-    """Iterates over the entries of a JSON object in a text file; holds a chunk of text and one entry."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self._text = ""
-        self._position = 0
-        self._decode = json.JSONDecoder().raw_decode
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        self._expect("{")
-        if self._peek() == "}":
-            self._position += 1
-        else:
-            while True:
-                key = self._value()
-                if not isinstance(key, str):
-                    raise ValueError(f"a key that is {key!r}")
-                self._expect(":")
-                yield key, self._value()
-                if self._expect(",}") == "}":
-                    break
-        if self._peek():
-            raise ValueError("text follows the object's end")
-
-    def _peek(self) -> str:
-        """The next character that is no white space; "" at the end."""
-        while True:
-            while self._position < len(self._text) and self._text[self._position] in " \t\r\n":
-                self._position += 1
-            if self._position < len(self._text) or not self._fill():
-                return self._text[self._position : self._position + 1]
-
-    def _expect(self, characters: str) -> str:
-        found = self._peek()
-        if not found or found not in characters:
-            raise ValueError(f"found {found or 'the end'!r} where one of {characters!r} belongs")
-        self._position += 1
-        return found
-
-    def _value(self) -> Any:
-        self._peek()
-        while True:
-            try:
-                value, end = self._decode(self._text, self._position)
-            except ValueError:
-                if not self._fill():
-                    raise
-                continue
-            self._position = end
-            return value
-
-    def _fill(self) -> bool:
-        """Drop what was read and append more text, the more the longer the entry is; whether there was any."""
-        rest = self._text[self._position :]
-        more = self._file.read(max(CHUNK_CHARACTERS, len(rest)))
-        self._text, self._position = rest + more, 0
-        return bool(more)
 
 
 def _seconds(value: Any) -> float:

@@ -22,7 +22,8 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.formats.weights import random_seed
 from avpipe.io.atomic import atomic_path
-from avpipe.io.hdf5_text import READ_ERRORS, read_format, read_json_dataset, write_format, write_json_dataset
+from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, write_json_dataset
+from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.embedding import evaluation_caption
 from avpipe.retrieval.models import implementation
@@ -98,10 +99,9 @@ class Index:
             AvpipeError: rows that were damaged.
         """
         for begin in range(0, len(self), _ROWS_AT_ONCE):
-            try:
-                yield self._embeddings[begin : begin + _ROWS_AT_ONCE]
-            except READ_ERRORS as error:
-                raise AvpipeError(f"{self.path} is a damaged index: {error}. {_MAKE_AGAIN}") from error
+            with reading(self.path, f"an {_FORMAT}", _MAKE_AGAIN):
+                rows = self._embeddings[begin : begin + _ROWS_AT_ONCE]
+            yield rows
 
 
 def build_index(
@@ -198,27 +198,14 @@ def open_index(source: str | os.PathLike[str]) -> Iterator[Index]:
     Raises:
         AvpipeError: there is no such file, it is no index, or of another version, or damaged.
     """
-    if not Path(source).is_file():
-        raise AvpipeError(f"{source} does not exist; expected an index, made with: avpipe index PACK {source}")
-    try:
-        file = h5py.File(source, "r")
-    except OSError as error:
-        raise AvpipeError(f"{source} is no index: {error}. {_MAKE_AGAIN}") from None
-    with file:
-        try:
+    with open_format(source, _FORMAT, _VERSION, _MAKE_AGAIN) as file:
+        with reading(source, f"an {_FORMAT}", _MAKE_AGAIN):
             index = _read_tables(file, str(source))
-        except READ_ERRORS as error:
-            raise AvpipeError(f"{source} is a damaged index: {error}. {_MAKE_AGAIN}") from error
         yield index
 
 
 def _read_tables(file: h5py.File, source: str) -> Index:
     """All but the embeddings, which are looked at from outside."""
-    found = read_format(file)
-    if found != (_FORMAT, _VERSION):
-        raise AvpipeError(
-            f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. {_MAKE_AGAIN}"
-        )
     info = IndexInfo(**read_json_dataset(file, "info"))
     odd = [each.name for each in fields(info) if type(getattr(info, each.name)).__name__ != each.type]
     if odd:

@@ -17,20 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.fasttext_files import subword_vectors
-from avpipe.formats.word_files import model_kind, select_vectors
+from avpipe.formats.word_vectors import model_kind, select_vectors, subword_vectors
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
-    MAKE_AGAIN,
-    READ_ERRORS,
+    check_digest,
+    open_format,
     read_array,
-    read_format,
     read_json_dataset,
     read_text_attribute,
     write_format,
     write_json_dataset,
     write_text_attribute,
 )
+from avpipe.io.reading import MAKE_AGAIN, reading
 
 MAX_WORDS = 20
 
@@ -170,28 +169,13 @@ def read_word_table(source: str | os.PathLike[str]) -> WordTable:
     Raises:
         AvpipeError: there is no such file, it is no word table, of another version, or damaged.
     """
-    if not Path(source).is_file():
-        raise AvpipeError(f"{source} does not exist; check the path or make the word table first.")
-    try:
-        with h5py.File(source, "r") as file:
-            found = read_format(file)
-            if found != (_FORMAT, _VERSION):
-                raise AvpipeError(
-                    f"{source} is {found[0]!r} of version {found[1]}; expected {_FORMAT!r} of version {_VERSION}. Make "
-                    "the word table again."
-                )
-            table = WordTable(
-                read_json_dataset(file, "words"), read_array(file, "vectors"), read_json_dataset(file, "source")
-            )
-            expected = read_text_attribute(file, "digest")
-    except READ_ERRORS as error:
-        raise AvpipeError(f"{source} is not a readable word table: {error}. {MAKE_AGAIN}") from error
-    _check(table, str(source))
-    if _digest(table) != expected:
-        raise AvpipeError(
-            f"{source} is a damaged word table: the digest of its words and vectors is {_digest(table)}, and "
-            f"{expected} was stored when it was written. {MAKE_AGAIN}"
+    with open_format(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
+        table = WordTable(
+            read_json_dataset(file, "words"), read_array(file, "vectors"), read_json_dataset(file, "source")
         )
+        stored = read_text_attribute(file, "digest")
+    _check(table, str(source))
+    check_digest(source, _digest(table), stored)
     return table
 
 

@@ -16,12 +16,13 @@ import torch
 from avpipe import versions
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
+from avpipe.formats.howto100m import read_list
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
-from avpipe.retrieval.howto100m import HowTo100MCorpus, read_list
+from avpipe.retrieval.howto100m import HowTo100MCorpus
 from avpipe.retrieval.loop import Outcome, Settings, Task, fit, steps_per_epoch
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.seed_files import RESUME, SUMMARY, finished, seed_folder, write_seed

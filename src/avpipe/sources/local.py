@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.io.reading import reading
 
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
@@ -29,7 +30,7 @@ class SourceClip:
         clip_id: unique in the dataset; for class folders the file's name without suffix.
         class_name: the folder's name, or the table's `class`; empty where a table has none.
         path: the file.
-        start_seconds, end_seconds: the stretch wanted; None: the whole file.
+        start_seconds, end_seconds: the segment wanted; None: the whole file.
         size_bytes, modified_ns: of the file, -1 where it is missing; they tell a replaced file.
     """
 
@@ -112,13 +113,11 @@ def describe_table(path: Path) -> list[Described]:
 
 def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
     """The rows of a table and where each stands, for messages."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            _check_columns(path, reader.fieldnames or [])
-            rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AvpipeError(f"{path} was not read: {error}. Expected a table of clips, CSV in UTF-8.") from error
+    expected = "a table of clips, CSV in UTF-8"
+    with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        _check_columns(path, reader.fieldnames or [])
+        rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:
         raise AvpipeError(f"{path} has a header but no clip.")
     return rows
@@ -170,7 +169,7 @@ def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
 
 
 def _id_of(path: str, start: float | None, end: float | None) -> str:
-    """The id of a clip whose table gives none: the file's name without suffix, and the stretch if there is one."""
+    """The id of a clip whose table gives none: the file's name without suffix, and the segment if there is one."""
     if start is None and end is None:
         return Path(path).stem
     return f"{Path(path).stem}_{start or 0.0:.10g}_{'end' if end is None else f'{end:.10g}'}"

@@ -25,7 +25,7 @@ class ClipTable(Settings):
     kind: Literal["table"] = Field("table", description="A CSV table of clips.")
     path: str | None = Field(
         None,
-        description="CSV with the column path and optionally clip_id (unset: the file's name and the stretch), "
+        description="CSV with the column path and optionally clip_id (unset: the file's name and the segment), "
         "start_seconds, end_seconds, class (for zero-shot learning), subset and caption (for retrieval; further "
         "captions in columns caption2, caption3, …). Relative paths start at the table's folder.",
     )

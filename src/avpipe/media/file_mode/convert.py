@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import ffmpeg
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.io.atomic import atomic_path
 from avpipe.media.clip import Clip
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.file_mode.ffmpeg_graph import as_ratio, cut_audio, h264_format, on_cut_clock, open_inputs
+from avpipe.media.file_mode.ffmpeg_graph import as_ratio, h264_format, job, on_cut_clock, open_inputs
 from avpipe.media.framerate import Seconds, frame_rate, slot_of
-from avpipe.media.source import media_url
 from avpipe.media.timeline import (
     AudioPlan,
     Timeline,
@@ -29,19 +25,6 @@ from avpipe.media.timeline import (
 _FLAC_CHANNELS = 2  # FLAC knows few layouts beyond stereo; those are rare and stay PCM
 
 
-@dataclass(frozen=True)
-class ConvertedClip:
-    """A converted clip.
-
-    Attributes:
-        frames: number of frames in the file written.
-        expected_frames: the number that follows from the source's time stamps (`framerate`); the same.
-    """
-
-    frames: int
-    expected_frames: int
-
-
 def convert_to_rate(
     source: Clip,
     target: Path,
@@ -50,7 +33,7 @@ def convert_to_rate(
     crf: int,
     timeout_seconds: float | None,
     threads: int = 1,
-) -> ConvertedClip:
+) -> int:
     """Write a clip as H.264 at a fixed frame rate with lossless sound at its own rate, in Matroska.
 
     Frame k is the frame that `decode.decode_video` gives as its k-th with `orientation="upright"`, but for the
@@ -58,15 +41,18 @@ def convert_to_rate(
     or not at all.
 
     Args:
-        source: the clip; its stretch is cut as `decode.decode_video` cuts it.
+        source: the clip; its segment is cut as `decode.decode_video` cuts it.
         target: a path ending in .mkv.
         rate_hz: frames a second.
         crf: libx264's constant rate factor, 0 (lossless) to 51; below 18 the loss is hard to see.
         timeout_seconds: after which ffmpeg is killed; None: never.
         threads: decoder and encoder threads.
 
+    Returns:
+        number of frames in the file written, which is the one that follows from the source's time stamps (`framerate`).
+
     Raises:
-        ValueError: the target does not end in .mkv, or the stretch makes no sense.
+        ValueError: the target does not end in .mkv, or the segment makes no sense.
         ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (less than half an output frame), DECODE_ERROR
             (also when the file written does not hold the frames expected).
         AvpipeError: the disk is full.
@@ -81,13 +67,13 @@ def convert_to_rate(
         raise ClipFailure(Reason.TOO_SHORT, f"{source.path}: no frame at {float(rate_hz):g} frames a second")
     audio = plan_audio(source.path, timeline, cut)
     with atomic_path(target) as temporary:
-        job = _build_job(source.path, temporary, timeline, cut, plan, audio, rate_hz, crf, threads)
-        run_ffmpeg(job, source.path, timeout_seconds=timeout_seconds, threads=threads)
+        output = _build_job(source.path, temporary, timeline, cut, plan, audio, rate_hz, crf, threads)
+        run_ffmpeg(output, source.path, timeout_seconds=timeout_seconds, threads=threads)
         frames = len(read_timeline(temporary).times)
         if frames != expected:
             found = f"ffmpeg wrote {frames} frames, its time stamps ask for {expected}"
             raise ClipFailure(Reason.DECODE_ERROR, f"{source.path}: {found}; fetch it again")
-    return ConvertedClip(frames, expected)
+    return frames
 
 
 def _build_job(
@@ -116,11 +102,7 @@ def _build_job(
         "preset": "veryfast",
         "pix_fmt": h264_format(timeline.pixel_format, timeline.width, timeline.height),
         "threads": threads,
-        "fflags": "+bitexact",
-        "map_metadata": -1,
     }
-    streams = [video]
     if audio is not None:
-        streams.append(cut_audio(sound, audio))
         options["c:a"] = "flac" if audio.channels <= _FLAC_CHANNELS else "pcm_s16le"
-    return ffmpeg.output(*streams, media_url(target), f="matroska", **options).global_args("-copyts")
+    return job(target, "matroska", video, sound, audio, options)

@@ -47,7 +47,7 @@ def open_inputs(
 ) -> tuple[Any, Any | None]:
     """Give ffmpeg-python's video and audio streams of the source, to be run with `-copyts`.
 
-    The video is read from the last key frame before the stretch where the container's index is exact; the
+    The video is read from the last key frame before the segment where the container's index is exact; the
     sound always from the beginning, so that its samples can be counted. A rotation tag is followed and left out
     of what is written, so that the pictures are those of `decode` upright, whoever shows them.
     """
@@ -65,15 +65,15 @@ def open_inputs(
 
 
 def on_cut_clock(video: Any, timeline: Timeline, cut: Cut, *, begins_at_zero: bool) -> tuple[Any, int]:
-    """Put a video stream on a clock on which the stretch's start is 0 and every time stamp exact.
+    """Put a video stream on a clock on which the segment's start is 0 and every time stamp exact.
 
     Args:
         video: ffmpeg-python's video stream.
-        timeline, cut: the file's and the stretch.
-        begins_at_zero: whether the first frame is moved to 0 where the video begins after the stretch does.
+        timeline, cut: the file's and the segment.
+        begins_at_zero: whether the first frame is moved to 0 where the video begins after the segment does.
 
     Returns:
-        the stream, and its clock's ticks per second. Frames from before the stretch have time stamp 0.
+        the stream, and its clock's ticks per second. Frames from before the segment have time stamp 0.
     """
     clock = exact_clock(timeline.time_base)
     zero = zero_ticks(timeline, cut, clock)
@@ -84,12 +84,12 @@ def on_cut_clock(video: Any, timeline: Timeline, cut: Cut, *, begins_at_zero: bo
 
 
 def zero_ticks(timeline: Timeline, cut: Cut, clock: int) -> int:
-    """Give the start of a stretch in ticks of `clock`, counted as the file's own time stamps are."""
+    """Give the start of a segment in ticks of `clock`, counted as the file's own time stamps are."""
     return round((timeline.origin * timeline.time_base + cut.start) * clock)
 
 
 def cut_audio(audio: Any, plan: AudioPlan) -> Any:
-    """Cut a sound stream at the sample, as 16-bit samples that begin with the stretch."""
+    """Cut a sound stream at the sample, as 16-bit samples that begin with the segment."""
     bounds = {"start_sample": plan.first} | ({} if plan.end is None else {"end_sample": plan.end})
     audio = _with_pauses(audio.filter("aformat", sample_fmts="s16"), plan.pauses).filter("atrim", **bounds)
     if plan.silence:
@@ -109,6 +109,21 @@ def _with_pauses(audio: Any, pauses: list[tuple[int, int]]) -> Any:
         begin = end
     parts.append(branches[len(pauses)].filter("atrim", start_sample=begin).filter("asetpts", "N/SR/TB"))
     return ffmpeg.concat(*parts, v=0, a=1)
+
+
+def job(target: Path, form: str, video: Any, sound: Any, audio: AudioPlan | None, options: dict[str, Any]) -> Any:
+    """Give ffmpeg-python's output of the two streams to a file, which has the same bytes every time.
+
+    Args:
+        target: the file.
+        form: FFmpeg's name of its container.
+        video, sound: streams of `open_inputs`; the sound is cut here.
+        audio: how; None: no sound.
+        options: codecs and their settings.
+    """
+    streams = [video] if audio is None else [video, cut_audio(sound, audio)]
+    options = options | {"fflags": "+bitexact", "map_metadata": -1}
+    return ffmpeg.output(*streams, media_url(target), f=form, **options).global_args("-copyts")
 
 
 def as_ratio(rate: Fraction) -> str:

@@ -1,21 +1,18 @@
-"""A stretch of a file cut out without loss, at any frame and any sample."""
+"""A segment of a file cut out without loss, at any frame and any sample."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-import ffmpeg
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.io.atomic import atomic_path
 from avpipe.media.clip import Clip
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.file_mode.ffmpeg_graph import cut_audio, keeps_in_h264, on_cut_clock, open_inputs
-from avpipe.media.source import media_url
+from avpipe.media.file_mode.ffmpeg_graph import job, keeps_in_h264, on_cut_clock, open_inputs
 from avpipe.media.timeline import AudioPlan, Timeline, VideoPlan, plan_audio, plan_video, read_timeline
 
 # libx264 is lossless at quantiser 0 for 8-bit pictures only; FFV1 is for all, but larger and slower.
@@ -23,28 +20,15 @@ _EIGHT_BIT = 8
 _FFV1_SUBSTITUTES = {"rgb24": "bgr0", "bgr24": "bgr0", "pal8": "bgra", "rgb0": "bgr0", "rgba": "bgra"}
 
 
-@dataclass(frozen=True)
-class TrimmedClip:
-    """A trimmed clip.
-
-    Attributes:
-        frames: number of frames in the file written.
-        duration_seconds: from the start of the stretch to the end of its last frame.
-    """
-
-    frames: int
-    duration_seconds: float
-
-
-def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, threads: int = 1) -> TrimmedClip:
-    """Cut a stretch out of a file: same pixels, same spacing of time stamps, sound as 16-bit samples.
+def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, threads: int = 1) -> int:
+    """Cut a segment out of a file: same pixels, same spacing of time stamps, sound as 16-bit samples.
 
     A picture with a rotation tag is written turned upright, without the tag: the pixels are those of
     `decode.decode_video` with `orientation="upright"`.
 
-    The first frame is the one on the screen when the stretch begins; it gets time stamp 0, and the others
-    keep their distance from the stretch's start to the tick, which QuickTime can store and Matroska (1 ms)
-    cannot. Sample 0 of the sound is the start of the stretch. The file appears whole or not at all.
+    The first frame is the one on the screen when the segment begins; it gets time stamp 0, and the others
+    keep their distance from the segment's start to the tick, which QuickTime can store and Matroska (1 ms)
+    cannot. Sample 0 of the sound is the start of the segment. The file appears whole or not at all.
 
     Args:
         source: the clip.
@@ -52,9 +36,12 @@ def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, thre
         timeout_seconds: after which ffmpeg is killed; None: never.
         threads: decoder and encoder threads.
 
+    Returns:
+        number of frames in the file written.
+
     Raises:
-        ValueError: the target does not end in .mov, or the stretch makes no sense.
-        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (the video ends before the stretch begins),
+        ValueError: the target does not end in .mov, or the segment makes no sense.
+        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (the video ends before the segment begins),
             DECODE_ERROR (also when the file written does not hold the frames and times expected).
         AvpipeError: the disk is full.
     """
@@ -66,10 +53,10 @@ def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, thre
     # Without sound from 0 on, a file cannot say that its video begins late.
     plan = plan_video(timeline, cut, source.path, begins_at_zero=audio is None or not cut.is_whole)
     with atomic_path(target) as temporary:
-        job = _build_job(source.path, temporary, timeline, cut, plan, audio, threads)
-        run_ffmpeg(job, source.path, timeout_seconds=timeout_seconds, threads=threads)
+        output = _build_job(source.path, temporary, timeline, cut, plan, audio, threads)
+        run_ffmpeg(output, source.path, timeout_seconds=timeout_seconds, threads=threads)
         _check_written(source.path, read_timeline(temporary), plan)
-    return TrimmedClip(len(plan.times), float(plan.end))
+    return len(plan.times)
 
 
 def _check_written(path: Path, written: Timeline, plan: VideoPlan) -> None:
@@ -101,14 +88,10 @@ def _build_job(
         "enc_time_base:v": f"1:{clock}",
         "video_track_timescale": clock,
         "threads": threads,
-        "fflags": "+bitexact",
-        "map_metadata": -1,
     }
-    streams = [video]
     if audio is not None:
-        streams.append(cut_audio(sound, audio))
         options["c:a"] = "pcm_s16le"
-    return ffmpeg.output(*streams, media_url(target), f="mov", **options).global_args("-copyts")
+    return job(target, "mov", video, sound, audio, options)
 
 
 def _select_frames(video: Any, timeline: Timeline, plan: VideoPlan) -> Any:

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, Reason
 from avpipe.features.store import read_clips, read_pooled, read_provenance, read_source_keys
+from avpipe.formats.clip_pickles import MEL_BANDS
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.io.atomic import write_json
-from avpipe.retrieval.packs.checks import EXTRACTED, MEL_BANDS
+from avpipe.retrieval.packs.checks import EXTRACTED
 from avpipe.retrieval.packs.files import pack_writer, read_pack, write_pack
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.published import read_clip_pickle

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIM
 
 if TYPE_CHECKING:
     from avpipe.retrieval.packs.pack import Pack
 
-MEL_BANDS = 40
-VISUAL_DIM = 2048
 PUBLISHED_PICKLE = "published pickle"
 EXTRACTED = "extracted"
 
@@ -146,29 +145,3 @@ def check_numbers(rows: npt.NDArray[np.floating], part: str, name: str, ids: lis
             f"{name}: {part} of clip {ids[wrong[0]]!r} (number {wrong[0]}) has {rows[wrong[0], at]} at {at}, and "
             f"{len(wrong)} clips are like it; expected finite numbers. Compute these features again."
         )
-
-
-def check_spectrogram(values: npt.NDArray[np.floating], name: str, n_frames: int) -> tuple[float, float]:
-    """Check one clip's spectrogram.
-
-    Args:
-        values: [T, 40].
-        name: file and clip, for messages.
-        n_frames: expected T.
-
-    Returns:
-        Its lowest and highest value.
-
-    Raises:
-        AvpipeError: another shape, or values that are NaN or infinite.
-    """
-    if values.shape != (n_frames, MEL_BANDS):
-        raise AvpipeError(f"{name}: a spectrogram of shape {list(values.shape)}; expected [{n_frames}, {MEL_BANDS}].")
-    lowest, highest = float(values.min()), float(values.max())
-    if not np.isfinite([lowest, highest]).all():
-        frame, band = np.argwhere(~np.isfinite(values))[0]
-        raise AvpipeError(
-            f"{name}: its spectrogram has {values[frame, band]} in frame {frame}, band {band}; expected decibels. "
-            "Compute it again."
-        )
-    return lowest, highest

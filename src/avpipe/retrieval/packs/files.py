@@ -3,7 +3,7 @@
 Layout: `ids` [n], `video_2d` and `video_3d` [n, 2048] float32, `audio` [sum of T, 40] float32 or float16, clip i
 owning the rows audio_offsets[i]:audio_offsets[i + 1], `audio_frames` [n], and JSON as UTF-8 bytes in `captions`,
 `eval_captions` and `sources`, each a list of n, and in `info`, where they are from. Attributes: `format`, `version`,
-and `digest` of the contents, which is compared when a pack is read. `audio` is one uncompressed stretch of the file,
+and `digest` of the contents, which is compared when a pack is read. `audio` is one uncompressed block of the file,
 so that all processes share one copy of it in the page cache. Equal packs give equal bytes.
 """
 
@@ -20,20 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.clip_pickles import MEL_BANDS, check_spectrogram
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
-    MAKE_AGAIN,
-    READ_ERRORS,
+    check_digest,
+    open_format,
     read_array,
-    read_format,
     read_json_dataset,
     read_text_attribute,
     write_format,
     write_json_dataset,
     write_text_attribute,
 )
+from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
-from avpipe.retrieval.packs.checks import MEL_BANDS, check_spectrogram, check_structure, check_visual
+from avpipe.retrieval.packs.checks import check_structure, check_visual
 from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo, digest_of_contents, sha256_of
 
 _FORMAT, _VERSION = "avpipe pack", 2
@@ -106,31 +107,28 @@ def read_pack(source: str | os.PathLike[str]) -> Pack:
     Raises:
         AvpipeError: there is no such file, it is no pack, of another version, or damaged.
     """
-    try:
-        with _open(source) as file:
-            mapped = _map(source, file["audio"])
-            pack = Pack(
-                ids=read_json_dataset(file, "ids"),
-                video_2d=read_array(file, "video_2d"),
-                video_3d=read_array(file, "video_3d"),
-                audio=mapped,
-                offsets=read_array(file, "audio_offsets"),
-                n_frames=read_array(file, "audio_frames"),
-                captions=[tuple(captions) for captions in read_json_dataset(file, "captions")],
-                eval_captions=read_json_dataset(file, "eval_captions"),
-                sources=[ClipSource(*each) for each in read_json_dataset(file, "sources")],
-                info=PackInfo(**read_json_dataset(file, "info")),
-            )
-            expected = read_text_attribute(file, "digest")
-    except READ_ERRORS as error:
-        raise AvpipeError(f"{source} is a damaged pack: {error}. {MAKE_AGAIN}") from error
-    check_structure(pack, str(source), mapped.shape, mapped.dtype)
-    if pack.digest != expected:
+    if Path(source).is_file() and not h5py.is_hdf5(source):
         raise AvpipeError(
-            f"{source} is a damaged pack: the digest of its contents is {pack.digest}, and {expected} was stored when "
-            f"it was written. {MAKE_AGAIN}"
+            f"{source} is no pack: it does not start as HDF5 files do. Expected a pack of avpipe (.h5); published clip "
+            "pickles are read by avpipe.retrieval.packs.published.read_clip_pickle."
         )
-    return replace(pack, stored_digest=expected)
+    with open_format(source, _FORMAT, _VERSION) as file, reading(source, f"an {_FORMAT}", MAKE_AGAIN):
+        pack = Pack(
+            ids=read_json_dataset(file, "ids"),
+            video_2d=read_array(file, "video_2d"),
+            video_3d=read_array(file, "video_3d"),
+            audio=_map(source, file["audio"]),
+            offsets=read_array(file, "audio_offsets"),
+            n_frames=read_array(file, "audio_frames"),
+            captions=[tuple(captions) for captions in read_json_dataset(file, "captions")],
+            eval_captions=read_json_dataset(file, "eval_captions"),
+            sources=[ClipSource(*each) for each in read_json_dataset(file, "sources")],
+            info=PackInfo(**read_json_dataset(file, "info")),
+        )
+        stored = read_text_attribute(file, "digest")
+    check_structure(pack, str(source), pack.audio.shape, pack.audio.dtype)
+    check_digest(source, pack.digest, stored)
+    return replace(pack, stored_digest=pack.digest)
 
 
 def _create(path: Path) -> h5py.File:
@@ -153,35 +151,12 @@ def _write_tables(file: h5py.File, pack: Pack, digest: str) -> None:
     write_json_dataset(file, "info", asdict(pack.info))
 
 
-@contextmanager
-def _open(source: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    if not Path(source).is_file():
-        raise AvpipeError(f"{source} does not exist; check the path or make the pack first.")
-    if not h5py.is_hdf5(source):
-        raise AvpipeError(
-            f"{source} is no pack: it does not start as HDF5 files do. Expected a pack of avpipe (.h5); published clip "
-            "pickles are read by avpipe.retrieval.packs.published.read_clip_pickle."
-        )
-    with h5py.File(source, "r") as file:
-        name, version = read_format(file)
-        if name != _FORMAT:
-            raise AvpipeError(
-                f"{source} is an HDF5 file, but no pack of avpipe of version {_VERSION}; check the path, or make the "
-                "pack again."
-            )
-        if version != _VERSION:
-            raise AvpipeError(
-                f"{source} is a pack of version {version}; this avpipe reads version {_VERSION}. Make the pack again."
-            )
-        yield file
-
-
 def _map(source: str | os.PathLike[str], audio: h5py.Dataset) -> npt.NDArray[np.floating]:
     """The spectrograms where they lie in the file."""
     offset = audio.id.get_offset()
     if audio.chunks is not None or offset is None:
         raise AvpipeError(
-            f"{source}: its spectrograms are not one uncompressed stretch of the file, so they cannot be mapped; was "
+            f"{source}: its spectrograms are not one uncompressed block of the file, so they cannot be mapped; was "
             "it repacked? Make the pack again."
         )
     return np.memmap(source, audio.dtype, "r", offset, audio.shape)

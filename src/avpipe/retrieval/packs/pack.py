@@ -21,7 +21,7 @@ class ClipSource(NamedTuple):
 
     Attributes:
         path: the media file; "" if unknown.
-        start_seconds, end_seconds: the stretch of it; None: from its start, to its end.
+        start_seconds, end_seconds: the segment of it; None: from its start, to its end.
     """
 
     path: str = ""

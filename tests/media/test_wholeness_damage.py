@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media import damage
+from avpipe.media import wholeness
 from avpipe.media.clip import Clip
-from avpipe.media.damage import is_hole
 from avpipe.media.decode import audio_blocks, decode_video, read_audio
 from avpipe.media.file_mode.convert import convert_to_rate
 from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media, read_media_info
+from avpipe.media.wholeness import is_hole
 
 pytestmark = pytest.mark.slow
 
@@ -156,12 +156,12 @@ def test_a_short_jump_is_joined(tmp_path):
     assert len(read_audio(tmp_path / "a.mkv")[0]) == 6 * RATE
 
 
-@pytest.mark.parametrize("stretch", [(None, None), (1.0, 3.0), (2.5, 5.25), (3.0, None)])
-def test_trimmed_and_converted_files_pause_as_well(tmp_path, stretch):
+@pytest.mark.parametrize("segment", [(None, None), (1.0, 3.0), (2.5, 5.25), (3.0, None)])
+def test_trimmed_and_converted_files_pause_as_well(tmp_path, segment):
     source = tmp_path / "a.mkv"
     write_paused(source, [(2, 0.7), (4, 1.5)], "pcm_s16le")
-    clip = Clip("clip", source, *stretch)
-    expected, _ = read_audio(source, start_seconds=stretch[0], end_seconds=stretch[1])
+    clip = Clip("clip", source, *segment)
+    expected, _ = read_audio(source, start_seconds=segment[0], end_seconds=segment[1])
     trim_clip(clip, tmp_path / "t.mov", timeout_seconds=60)
     convert_to_rate(clip, tmp_path / "c.mkv", rate_hz=25, crf=18, timeout_seconds=60)
     for written in ("t.mov", "c.mkv"):
@@ -178,9 +178,9 @@ def test_uneven_pictures_are_no_damage(make_vfr):
 def test_the_file_is_looked_at_once(make_vfr, monkeypatch):
     path = make_vfr("slides.mkv", range(0, 20_000, 1000), 1000, codec="libx264", keyframe_every=3)
     looks = []
-    look = damage.check_hole
-    monkeypatch.setattr(damage, "check_hole", lambda *given: looks.append(given) or look(*given))
-    monkeypatch.setattr(damage, "is_hole", lambda jump, length: True)
+    look = wholeness.check_hole
+    monkeypatch.setattr(wholeness, "check_hole", lambda *given: looks.append(given) or look(*given))
+    monkeypatch.setattr(wholeness, "is_hole", lambda jump, length: True)
     list(decode_video(path, rate_hz=None))
     assert len(looks) == 1
 
@@ -188,8 +188,8 @@ def test_the_file_is_looked_at_once(make_vfr, monkeypatch):
 @pytest.mark.parametrize("live", [0, 1])
 def test_matroska_in_order(make, live):
     path = make("order.mkv", video=PICTURE, audio=TONE, live=live, **X264)
-    assert damage._found_at(path, damage._damage_in_matroska) is None
-    assert damage.announces_duration(path) == (not live)
+    assert wholeness.damaged_from(path, {"matroska", "webm"}, stream_id=1) is None
+    assert wholeness.announces_duration(path) == (not live)
 
 
 def test_holes():

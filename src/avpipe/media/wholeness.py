@@ -1,7 +1,21 @@
-"""Holes in the time of a stream: whether something was lost there, or there never was anything.
+"""Whether a file is whole: what its header announces and FFmpeg's time stamps say, against what was found.
 
-Demuxers pass over damage in silence: the time stamps jump. They jump as well where a recording paused, which is no
-damage. What the file itself looks like tells the two apart, in the containers where that can be seen:
+**Cut off at the end.** What announces the length of the sound, where that can be relied on:
+
+| container | what announces the length of the sound |
+| --- | --- |
+| MP4, QuickTime, FLAC, AIFF, AU, CAF, TTA, WavPack, Monkey's Audio | the sound's own duration or number of samples |
+| AVI | the sound's own number of frames, unless it lasts longer than the pictures by it |
+| MP3 | the number of frames in its first one (Xing, Info, VBRI), else nothing |
+| WAV | the size of the file, unless it was written as a stream |
+| Matroska with a duration, FLV | the length of the file; other streams may last longer than the sound |
+| Ogg | nothing, but a file that ends inside a page was cut off |
+
+Elsewhere (MPEG streams, raw ADTS, AC-3, AMR, ASF) FFmpeg guesses from the bit rate or looks for the last time stamp;
+a file cut between two packets is then a shorter file.
+
+**Damaged inside.** Demuxers pass over damage in silence: the time stamps jump. They jump as well where a recording
+paused, which is no damage. What the file itself looks like tells the two apart, where that can be seen:
 
 - Matroska, WebM: something that is no element stands between the blocks;
 - FLV: something that is no tag stands between the tags;
@@ -15,17 +29,42 @@ AVI, WAV, MP3 and raw streams FFmpeg counts time by what it has read: a loss the
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.source import origin_seconds
+from avpipe.media.source import (
+    announced_file_seconds,
+    announced_seconds,
+    find_video,
+    later_end,
+    open_media,
+    origin_seconds,
+    read_packets,
+    wav_bytes,
+)
+
+# An XviD AVI announces a frame more for each frame its encoder held back (82 announced, 81 there:
+# specs/extractors.md 3.4), and containers round their durations.
+_FRAMES_THAT_MAY_LACK = 2
+_SECONDS_THAT_MAY_LACK = 0.5
+_SHARE_THAT_MAY_LACK = 0.02
+
+_STREAM_ANNOUNCES = {"mov", "flac", "aiff", "au", "caf", "tta", "wv", "ape"}
+_FILE_ANNOUNCES = {"matroska", "flv"}
+_ID3_HEADER = 10
+_LONGEST_PAGE = 65_307
+_PAGE_HEADER = 27
 
 # Jitter of clocks, an encoder's delay and a lone packet of most codecs are less.
 _SMALLEST_HOLE_SECONDS = Fraction(1, 10)
@@ -45,6 +84,105 @@ _SYNC, _TS_PACKET, _TS_PACKETS_AT_ONCE = 0x47, 188, 100_000
 _FLV_TAGS = {8, 9, 18}
 
 
+def is_short(announced_seconds: float, found_seconds: float) -> bool:
+    """Tell whether so much is missing that the file must have been cut off."""
+    return announced_seconds - found_seconds > max(_SECONDS_THAT_MAY_LACK, _SHARE_THAT_MAY_LACK * announced_seconds)
+
+
+def has_too_few(expected_frames: int, found_frames: int) -> bool:
+    """Tell whether more frames are missing than a whole file may lack."""
+    return expected_frames - found_frames > _FRAMES_THAT_MAY_LACK + _SHARE_THAT_MAY_LACK * expected_frames
+
+
+def find_missing_sound(path: Path, container: InputContainer, stream: AudioStream, end: Fraction) -> str | None:
+    """Say in one line what is missing of a sound that was read to its end, or None when it is whole.
+
+    Args:
+        path: the file.
+        container: the same, open.
+        stream: its sound.
+        end: of the last packet or sample found, in seconds from the container's first time stamp.
+    """
+    assert stream.time_base is not None, "a demuxed stream has a time base"
+    start = (stream.start_time or 0) * stream.time_base - origin_seconds(container)
+    announced, found = _announced_seconds(path, container, stream, float(end - start)), float(end - start)
+    if announced is None and _kinds(container) & _FILE_ANNOUNCES:
+        is_said = "matroska" not in _kinds(container) or announces_duration(path)
+        announced, found = announced_file_seconds(container) if is_said else None, float(end)
+        if announced is not None and is_short(announced, found):
+            found = max(found, float(file_end(path)))
+    if announced is not None and is_short(announced, found):
+        ends = f"the header announces {announced:.2f} s, the sound ends at {float(end):.2f} s"
+        return f"truncated: {ends}; fetch it again"
+    if "ogg" in _kinds(container) and _ends_inside_page(path):
+        return f"truncated: the file ends inside a page of Ogg after {float(end):.2f} s of sound; fetch it again"
+    return None
+
+
+def file_end(path: Path) -> Fraction:
+    """Give the end of the last packet of any stream, in seconds from the container's first time stamp."""
+    end = Fraction(0)
+    with open_media(path) as container:
+        origin = origin_seconds(container)
+        for packet in read_packets(container):
+            end = later_end(end, packet, origin)
+    return end
+
+
+def _kinds(container: InputContainer) -> set[str]:
+    return set(container.format.name.split(","))
+
+
+def _announced_seconds(path: Path, container: InputContainer, stream: AudioStream, found: float) -> float | None:
+    """What the header says of this stream alone, where it can be relied on."""
+    assert stream.time_base is not None
+    kinds = _kinds(container)
+    if "avi" in kinds:  # FFmpeg shortens the durations of an AVI to what the file's size allows
+        announced = float(stream.frames * stream.time_base)
+        video = find_video(container)
+        shown = None if video is None else announced_seconds(container, video)
+        # Careless writers put a number of another unit there.
+        return announced if stream.frames and (shown is None or not is_short(announced, shown)) else None
+    if "wav" in kinds:
+        missing, bits_per_second = (wav_bytes(path) or 0) - path.stat().st_size, stream.codec_context.bit_rate
+        return found + missing * 8 / bits_per_second if missing > 0 and bits_per_second else None
+    if kinds & _STREAM_ANNOUNCES or ("mp3" in kinds and _counts_frames(path)):
+        return float(stream.duration * stream.time_base) if stream.duration else None
+    return None
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether the first frame of an MP3 says how many there are."""
+    with path.open("rb") as file:
+        head = file.read(_ID3_HEADER)
+        if head[:3] == b"ID3":
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            file.seek(_ID3_HEADER + size)
+        else:
+            file.seek(0)
+        first = file.read(4096)
+    at = max(first.find(b"Xing"), first.find(b"Info"))
+    if at >= 0 and len(first) >= at + 8:
+        return bool(first[at + 7] & 1)
+    return b"VBRI" in first
+
+
+def _ends_inside_page(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 2 * _LONGEST_PAGE), os.SEEK_SET)
+        tail = file.read()
+    at = tail.rfind(b"OggS\0")
+    if at < 0:
+        return False
+    page = tail[at:]
+    if len(page) < _PAGE_HEADER:
+        return True
+    (segments,) = struct.unpack_from("B", page, _PAGE_HEADER - 1)
+    lengths = page[_PAGE_HEADER : _PAGE_HEADER + segments]
+    return len(lengths) < segments or len(page) < _PAGE_HEADER + segments + sum(lengths)
+
+
 def is_hole(jump: Fraction, packet_seconds: Fraction) -> bool:
     """Tell whether time stamps jump by more than a whole file's may for no reason.
 
@@ -57,7 +195,7 @@ def is_hole(jump: Fraction, packet_seconds: Fraction) -> bool:
 
 def keeps_time(container: InputContainer) -> bool:
     """Tell whether a container has time stamps of its own, so that they show a hole."""
-    return bool(_KEEP_TIME & set(container.format.name.split(",")))
+    return bool(_KEEP_TIME & _kinds(container))
 
 
 def check_hole(path: Path, container: InputContainer, stream: Stream, before: Fraction, after: Fraction) -> None:
@@ -69,19 +207,31 @@ def check_hole(path: Path, container: InputContainer, stream: Stream, before: Fr
         stream: which has the hole.
         before, after: end and start of what is there, in seconds from the container's first time stamp.
     """
-    kinds = set(container.format.name.split(","))
-    damage: str | None = None
-    if kinds & _WITHOUT_HOLES and stream.type == "audio":
+    if _kinds(container) & _WITHOUT_HOLES and stream.type == "audio":
         damage = "whole files of this kind have no holes"
-    elif "matroska" in kinds:
-        damage = _found_at(path, _damage_in_matroska)
-    elif "flv" in kinds:
-        damage = _found_at(path, _damage_in_flv)
-    elif "mpegts" in kinds:
-        damage = _found_at(path, lambda data: _damage_in_ts(data, stream.id))
-    if damage is not None:
-        hole = f"{stream.type} is missing from {float(before):.3f} s to {float(after):.3f} s"
-        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {hole} ({damage}); fetch it again")
+    else:
+        position = damaged_from(path, _kinds(container), stream.id)
+        if position is None:
+            return
+        damage = f"the file is damaged from byte {position:,}"
+    hole = f"{stream.type} is missing from {float(before):.3f} s to {float(after):.3f} s"
+    raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {hole} ({damage}); fetch it again")
+
+
+def damaged_from(path: Path, kinds: set[str], stream_id: int) -> int | None:
+    """The byte from which a file is damaged, as far as a container of these kinds shows it; None: nowhere.
+
+    Args:
+        path: the file.
+        kinds: what FFmpeg calls its container, such as {"matroska", "webm"}.
+        stream_id: in a transport stream, the number on the packets of the stream that is looked at.
+    """
+    with _mapped(path) as data:
+        if "matroska" in kinds:
+            return _damage_in_matroska(data)
+        if "flv" in kinds:
+            return _damage_in_flv(data)
+        return _damage_in_ts(data, stream_id) if "mpegts" in kinds else None
 
 
 class HoleWatch:
@@ -131,7 +281,7 @@ class HoleWatch:
 
 def announces_duration(path: Path) -> bool:
     """Whether the header of a Matroska file says how long it is; that of a stream that was written live does not."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _mapped(path) as data:
         for element in _elements(data, 0, len(data), {_SEGMENT}):
             if element.id == _INFO:
                 return any(child.id == _DURATION for child in _elements(data, element.body, element.end, set()))
@@ -140,10 +290,10 @@ def announces_duration(path: Path) -> bool:
     return False
 
 
-def _found_at(path: Path, find: Callable[[mmap.mmap], int | None]) -> str | None:
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        position = find(data)
-    return None if position is None else f"the file is damaged from byte {position:,}"
+        yield data
 
 
 class _Element(NamedTuple):

@@ -79,7 +79,7 @@ def test_the_message_has_both_lengths(whole, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["aac.mkv", "mp3.avi", "cbr.mp3", "aac.flv"])
-def test_a_stretch_of_what_is_there(whole, tmp_path, name):
+def test_a_segment_of_what_is_there(whole, tmp_path, name):
     path = whole(name)
     short = cut_off(path, tmp_path, 0.8)
     expected, _ = read_audio(path, start_seconds=0.5, end_seconds=1.5)

@@ -1,6 +1,6 @@
 """Writing pickles with torch tensors in them, without torch, so that `pickle.load` gives tensors.
 
-The few opcodes are those that `avpipe.formats.tensor_pickles` reads, written item by item. torch itself would write the
+The few opcodes are those that `avpipe.formats.pickles` reads, written item by item. torch itself would write the
 address of a tensor's storage into the file, so that equal tensors give different bytes; here equal values give equal
 bytes.
 """
@@ -46,12 +46,12 @@ _SYSTEM = {
 
 @dataclass(frozen=True)
 class PlainArray:
-    """Floats that `write_tensor_pickle` is to write as a numpy array, not as a tensor."""
+    """Floats that `write_pickle` is to write as a numpy array, not as a tensor."""
 
     values: npt.NDArray[Any]
 
 
-def write_tensor_pickle(path: str | os.PathLike[str], value: Any) -> None:
+def write_pickle(path: str | os.PathLike[str], value: Any) -> None:
     """Write dicts, lists, str and int, with numpy arrays of numbers as CPU tensors; equal values, equal bytes.
 
     The file is a pickle of protocol 4 that `pickle.load` reads where torch 1.6 or later is installed. Arrays

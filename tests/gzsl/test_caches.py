@@ -11,16 +11,9 @@ import torch
 from test_tree import CLASSES, small_split, write_small
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.avca_pickles import NamedFeatures, read_feature_pickle, write_feature_pickle
+from avpipe.gzsl.caches import CACHE_PARTS, cached_words, read_caches, write_caches
 from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
-from avpipe.gzsl.published_files import (
-    CACHE_PARTS,
-    NamedFeatures,
-    cached_words,
-    read_caches,
-    read_feature_pickle,
-    write_caches,
-    write_feature_pickle,
-)
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.tree_reading import read_tree
 from avpipe.gzsl.words import read_names, read_words
@@ -151,15 +144,18 @@ def rename_clip(old: str, new: str):
 BAD_CACHES = {
     "other url": (
         replace("val", "audio", "url", np.array(list("abcd"))),
-        r"valmain_split\.pkl: audio and video differ",
+        r"valmain_split\.pkl was not read: audio and video differ",
     ),
-    "other target": (spoil("test", "video", "target"), r"testmain_split\.pkl: audio and video differ"),
+    "other target": (spoil("test", "video", "target"), r"testmain_split\.pkl was not read: audio and video differ"),
     "too few rows": (
         replace("val", "audio", "data", torch.ones(3, 4)),
         r"valmain.*\(3, 4\); expected numbers \[4, d\]",
     ),
-    "no url": (lambda caches: caches["val"]["audio"].pop("url"), r"valmain_split\.pkl has no audio with data"),
-    "no text": (lambda caches: caches["val"].pop("text"), r"valmain_split\.pkl has no text with data"),
+    "no url": (
+        lambda caches: caches["val"]["audio"].pop("url"),
+        r"valmain_split\.pkl.* it has no audio with data",
+    ),
+    "no text": (lambda caches: caches["val"].pop("text"), r"valmain_split\.pkl.* it has no text with data"),
     "other width": (
         replace("test", "audio", "data", torch.ones(5, 3)),
         r"testmain.*widths \(3, 6\).*training.*\(4, 6\)",
@@ -168,7 +164,7 @@ BAD_CACHES = {
     "train_val with other features": (spoil("train_val", "video", "data"), r"train_valmain_split\.pkl has 8 clips"),
     "training renewed alone": (spoil("training", "audio", "data"), r"train_valmain_split\.pkl has 8 clips"),
     "half a class id": (replace("val", "audio", "target", torch.full((4,), 0.5)), "expected 4 whole numbers"),
-    "a list": (lambda caches: caches.__setitem__("val", [1]), r"valmain_split\.pkl has no audio"),
+    "a list": (lambda caches: caches.__setitem__("val", [1]), r"valmain_split\.pkl was not read: it has no audio"),
 }
 
 
@@ -301,7 +297,7 @@ BAD_PICKLES = {
     "too few features": (FORMS["dict"] | {"video": VIDEO[:2]}, r"video is float32 \(2, 4\); expected numbers \[3, d\]"),
     "names that are numbers": (FORMS["dict"] | {"filenames": [1, 2, 3]}, "not a list of names"),
     "no features": (FORMS["dict"] | {"audio": torch.empty(3, 0)}, "audio is float32"),
-    "rows of different lengths": ([[[1.0], 0, [2.0], "a"], [[1.0, 2.0], 0, [2.0], "b"]], "rows of different lengths"),
+    "rows of different lengths": ([[[1.0], 0, [2.0], "a"], [[1.0, 2.0], 0, [2.0], "b"]], "inhomogeneous shape"),
     "another dict": ({"video": VIDEO}, "holds a dict of another form"),
     "a tensor": (VIDEO, "holds a ndarray of another form"),
     "nothing": ([], "holds a list of another form"),
