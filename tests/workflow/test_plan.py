@@ -5,7 +5,8 @@ import pytest
 from project import ROOT, jobs_in, new_project, small_settings, write_split, write_words
 
 from avpipe.errors import AvpipeError
-from avpipe.plan import Plan
+from avpipe.plan import Project, features, inventory
+from avpipe.plan.requirements import require
 from avpipe.registry import METHODS
 
 ROLES = {"a": "train", "b": "val_unseen", "c": "test_unseen"}
@@ -27,7 +28,7 @@ def project(tmp_path, monkeypatch):
 
 def refusal(project) -> str:
     with pytest.raises(AvpipeError) as error:
-        Plan(project.settings(), project.folder).require("small")
+        require(Project.read(project.settings(), project.folder), "small")
     return str(error.value)
 
 
@@ -46,7 +47,7 @@ def replace_class(project, old, new):
 
 
 def test_all_is_in_order(project):
-    Plan(project.settings(), project.folder).require("small")
+    require(Project.read(project.settings(), project.folder), "small")
 
 
 def test_a_class_without_a_vector(project):
@@ -64,7 +65,7 @@ def test_a_class_without_a_row_in_the_table_of_names(project):
 def test_a_class_that_cannot_name_a_file(project):
     settings = replace_class(project, "b", "b/d")
     with pytest.raises(AvpipeError, match="'b/d' cannot be the name of a file"):
-        Plan(settings, project.folder).require("small")
+        require(Project.read(settings, project.folder), "small")
 
 
 def test_no_method(project):
@@ -78,8 +79,8 @@ def test_a_path_that_no_file_system_takes(project):
 
 
 def test_the_demo_is_small():
-    plan = Plan({}, ROOT)
-    assert plan.extractors("demo") == ["c3d", "vggish"] and plan.shards("demo") == ["0000"]
+    plan = Project.read({}, ROOT)
+    assert features.extractors(plan, "demo") == ["c3d", "vggish"] and inventory.shards(plan, "demo") == ["0000"]
     assert [experiment[1:] for experiment in plan.dataset("demo").gzsl.experiments()] == [
         ("cls_features", "avca", "corrected"),
         ("cls_features", "avca", "permuted"),
@@ -114,9 +115,9 @@ def test_every_job_of_the_demo_which_is_what_runs_unasked(project):
 
 def test_a_dataset_that_does_not_exist(project):
     with pytest.raises(AvpipeError, match=r"no dataset 'nope'; the configuration has .*small"):
-        Plan(project.settings(), project.folder).dataset("nope")
+        Project.read(project.settings(), project.folder).dataset("nope")
 
 
 def test_a_project_in_a_folder_with_braces(project, tmp_path):
     with pytest.raises(AvpipeError, match="rename the folder"):
-        Plan(project.settings(), tmp_path / "{x}")
+        Project.read(project.settings(), tmp_path / "{x}")
