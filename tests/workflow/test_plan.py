@@ -1,8 +1,12 @@
 """What is told while Snakemake plans, before any job; the videos are not even opened."""
 
+import re
+
 import numpy as np
 import pytest
+import yaml
 from project import ROOT, jobs_in, new_project, small_settings, write_split, write_words
+from published_source import published_project
 
 from avpipe.errors import AvpipeError
 from avpipe.plan import Project, features, inventory
@@ -121,3 +125,32 @@ def test_a_dataset_that_does_not_exist(project):
 def test_a_project_in_a_folder_with_braces(project, tmp_path):
     with pytest.raises(AvpipeError, match="rename the folder"):
         Project.read(project.settings(), tmp_path / "{x}")
+
+
+def test_pathvars_move_every_file(project):
+    """The same jobs make what was asked for elsewhere, and none reads or makes a file where they usually lie."""
+    targets = [
+        *(f"{name}/eval.json" for name in ("demo", "demo_gzsl", "demo_retrieval", "demo_pretraining", "small")),
+        "gzsl_table.md",
+        "demo/gzsl/main_split/published/cls_features",
+        "demo_retrieval/retrieval/index/text_tri/test.h5",
+        "demo_retrieval/retrieval/published/test.pkl",
+    ]
+    pathvars = {"results": "made/here", "resources": "given"}
+    usual = project.snakemake(*(f"results/{each}" for each in targets), "-n")
+    moved = project.snakemake(*(f"made/here/{each}" for each in targets), "-n", "--config", f"pathvars={pathvars}")
+    output = moved.stdout + moved.stderr
+    assert len(jobs_in(output)) > 100 and not re.findall(r"results/|resources/", output)
+    assert jobs_in(output.replace("made/here/", "results/")) == jobs_in(usual.stdout + usual.stderr)
+
+
+def test_a_run_elsewhere_leaves_nothing_in_the_usual_folders(tmp_path):
+    project = published_project(tmp_path / "project", methods={"avca": None})
+    pathvars = {"pathvars": {"results": "made/here", "resources": "given"}}
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(project.settings() | pathvars))
+    before = {path.name for path in project.folder.iterdir()}
+    project.run(target="made/here/small/eval.json")
+    assert {path.name for path in project.folder.iterdir()} - before == {".snakemake", "made"}
+    for kind, suffix in (("logs", "log"), ("benchmarks", "tsv")):
+        assert (project.folder / f"made/here/{kind}/write_eval/small.{suffix}").exists()
+    assert project.planned(target="made/here/small/eval.json") == set()
