@@ -45,14 +45,20 @@ def ask(function, check=None, **given):
     return answer
 
 
-def files(function, **keywords):
-    """The same as input: no file where the answer is None."""
-    return branch(ask(function, **keywords), then=ask(function, **keywords))
+def setting(place=""):
+    """One of the dataset's settings by its dotted keys, which may be wildcards; a section becomes plain values."""
+
+    def value(wildcards):
+        keys = [key.format(**wildcards) for key in place.split(".") if key]
+        found = told(PROJECT.setting, wildcards.dataset, *keys)
+        return found.model_dump() if hasattr(found, "model_dump") else found
+
+    return value
 
 
-def setting(keys):
-    """One of the dataset's settings by its dotted keys; a section becomes plain values."""
-    return ask(Project.setting, keys=keys)
+def files(answer):
+    """An answer as input: no file where it is None."""
+    return branch(answer, then=answer)
 
 
 def not_compared(value):

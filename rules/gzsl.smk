@@ -53,7 +53,7 @@ rule check_failure_rate:
 rule write_class_split:
     input:
         files=ask(gzsl.split_files, check=require_gzsl),
-        names=files(gzsl.names_file),
+        names=files(ask(gzsl.names_file)),
         probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.split_shards)),
     output:
         directory("<results>/{dataset}/gzsl/{split}/class-split"),
@@ -104,8 +104,8 @@ rule make_word_vectors:
 rule build_gzsl_tree:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
-        words=files(gzsl.class_vectors, check=require_gzsl),
-        published=files(gzsl.published_features),
+        words=files(ask(gzsl.class_vectors, check=require_gzsl)),
+        published=files(ask(gzsl.published_features)),
         inventories=all_of("<results>/{dataset}/inventory/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
         probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
         statuses=all_of(
@@ -115,12 +115,12 @@ rule build_gzsl_tree:
         ),
         video=all_of(
             "<results>/{dataset}/features/{extractor}/{shard}.h5",
-            extractor=ask(gzsl.extractor_of, stream="video"),
+            extractor=setting("gzsl.feature_sets.{features}.video"),
             shard=ask(gzsl.extracted_shards),
         ),
         audio=all_of(
             "<results>/{dataset}/features/{extractor}/{shard}.h5",
-            extractor=ask(gzsl.extractor_of, stream="audio"),
+            extractor=setting("gzsl.feature_sets.{features}.audio"),
             shard=ask(gzsl.extracted_shards),
         ),
     output:
@@ -254,7 +254,7 @@ rule write_eval:
         runtime="10m",
     params:
         stage=versions.WRITE_EVAL,
-        settings=setting(""),
+        settings=setting(),
         fidelity=PROJECT.config.fidelity,
     message:
         "Writing {output.eval}"

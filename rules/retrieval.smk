@@ -3,7 +3,7 @@
 
 rule build_pack:
     input:
-        given=files(retrieval.given_pack),
+        given=files(setting("retrieval.subsets.{subset}.path")),
         made=branch(ask(retrieval.is_made), then=EMBEDDED),
         probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(retrieval.pack_shards)),
         statuses=all_of(
@@ -33,7 +33,7 @@ rule build_pack:
         made_folder=ask(Project.made_folder),
         min_audio_frames=setting("retrieval.min_audio_frames"),
         audio_frames=setting("retrieval.audio_frames"),
-        expected=ask(retrieval.expected_clips),
+        expected=setting("retrieval.subsets.{subset}.expected"),
     message:
         "Packing the clips of {wildcards.dataset}, {wildcards.subset}"
     script:
@@ -115,7 +115,7 @@ rule select_window_words:
 
 rule train_retrieval:
     input:
-        pack=files(retrieval.training_pack),
+        pack=files(ask(retrieval.training_pack)),
         video_2d=all_of("<results>/{dataset}/features/resnet152/{shard}.h5", shard=ask(retrieval.window_shards)),
         video_3d=all_of("<results>/{dataset}/features/resnext101/{shard}.h5", shard=ask(retrieval.window_shards)),
         audio=all_of("<results>/{dataset}/features/spectrogram/{shard}.h5", shard=ask(retrieval.window_shards)),
@@ -125,10 +125,10 @@ rule train_retrieval:
             extractor=RETRIEVAL_EXTRACTORS,
             shard=ask(retrieval.window_shards),
         ),
-        videos=files(retrieval.video_list),
+        videos=files(ask(retrieval.video_list)),
         captions=branch(ask(Project.is_synthetic), otherwise=ask(retrieval.window_captions)),
-        words=files(retrieval.training_words),
-        start=files(retrieval.start_file),
+        words=files(ask(retrieval.training_words)),
+        start=files(ask(retrieval.start_file)),
         made=EMBEDDED,
     output:
         # It lists the seeds' checkpoints beside it, which a job that stops must leave for the next: no outputs.
@@ -159,12 +159,18 @@ rule train_retrieval:
 
 rule evaluate_retrieval:
     input:
-        packs=ask(retrieval.test_packs),
-        words=ask(retrieval.test_words),
-        training=branch(
-            ask(retrieval.is_trained), then="<results>/{dataset}/retrieval/runs/{run}/{variant}/training.json"
+        packs=all_of("<results>/{test.dataset}/retrieval/packs/{test.subset}.h5", test=ask(retrieval.test_subsets)),
+        words=branch(
+            setting("retrieval.runs.{run}.uses_text"),
+            then=all_of(
+                "<results>/{dataset}/retrieval/words/{test.dataset}/{test.subset}.h5", test=ask(retrieval.test_subsets)
+            ),
         ),
-        start=branch(ask(retrieval.is_trained), otherwise=files(retrieval.start_file)),
+        training=branch(
+            setting("retrieval.runs.{run}.epochs"),
+            then="<results>/{dataset}/retrieval/runs/{run}/{variant}/training.json",
+        ),
+        start=branch(setting("retrieval.runs.{run}.epochs"), otherwise=files(ask(retrieval.start_file))),
     output:
         "<results>/{dataset}/retrieval/runs/{run}/{variant}/evaluation.json",
     log:
@@ -193,9 +199,13 @@ rule evaluate_retrieval:
 rule index_pack:
     input:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
-        words=files(retrieval.index_words),
-        training=branch(ask(retrieval.is_trained), then="<results>/{dataset}/retrieval/runs/{run}/main/training.json"),
-        start=branch(ask(retrieval.is_trained), otherwise=files(retrieval.start_file)),
+        words=branch(
+            setting("retrieval.runs.{run}.uses_text"), then="<results>/{dataset}/retrieval/words/{dataset}/{subset}.h5"
+        ),
+        training=branch(
+            setting("retrieval.runs.{run}.epochs"), then="<results>/{dataset}/retrieval/runs/{run}/main/training.json"
+        ),
+        start=branch(setting("retrieval.runs.{run}.epochs"), otherwise=files(ask(retrieval.start_file))),
     output:
         "<results>/{dataset}/retrieval/index/{run}/{subset}.h5",
     log:
@@ -225,7 +235,7 @@ rule write_retrieval_eval:
         evaluations=all_of(
             "<results>/{dataset}/retrieval/runs/{run}/evaluation.json", run=ask(retrieval.runs, check=require)
         ),
-        packs=ask(retrieval.pack_summaries),
+        packs=all_of("<results>/{used.dataset}/retrieval/packs/{used.subset}.json", used=ask(retrieval.used_subsets)),
         accounting=branch(ask(features.uses_videos), then="<results>/{dataset}/accounting.json"),
         failure_rate=branch(ask(features.uses_videos), then="<results>/{dataset}/failure_rate.json"),
         weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(features.extractors)),
@@ -248,7 +258,7 @@ rule write_retrieval_eval:
         runtime="10m",
     params:
         stage=versions.WRITE_RETRIEVAL_EVAL,
-        settings=setting(""),
+        settings=setting(),
         fidelity=PROJECT.config.fidelity,
     message:
         "Writing {output.eval}"

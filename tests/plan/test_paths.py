@@ -19,10 +19,10 @@ def test_what_the_plan_chooses_lies_below_the_roots():
     stores = media.consumers(project, "demo", "0000").values()
     assert [each["store"] for each in stores] == [f"made/demo/features/{name}/0000.h5" for name in ("c3d", "vggish")]
     assert retrieval.start(project, "mine", "two") == "made/mine/retrieval/runs/one/main/training.json"
-    assert retrieval.test_packs(project, "mine", "two") == ["made/mine/retrieval/packs/test.h5"]
+    assert retrieval.training_pack(project, "mine", "one") == "made/mine/retrieval/packs/train.h5"
     assert project.made_folder("demo") == "given/demo/videos"
     assert gzsl.class_vectors(project, "demo", "main_split") == "given/demo/word_embeddings_demo_normed.npy"
-    assert project.setting("demo_retrieval", "retrieval.word_vectors") == "given/demo_retrieval/words.vec"
+    assert project.setting("demo_retrieval", "retrieval", "word_vectors") == "given/demo_retrieval/words.vec"
     assert features.weights(project, "ucf_gzsl", "c3d") == "given/weights/c3d.pickle"
 
 

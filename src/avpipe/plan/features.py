@@ -9,6 +9,7 @@ from avpipe.config.models import Dataset, ExtractorName
 from avpipe.devices import wants_gpu
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
+from avpipe.settings import Settings
 from avpipe.sources.settings import HowTo100M, Packs, PublishedFeatures
 
 RETRIEVAL_EXTRACTORS: tuple[ExtractorName, ...] = ("resnet152", "resnext101", "spectrogram")
@@ -44,14 +45,13 @@ def uses_videos(project: Project, dataset: str) -> bool:
 
 def extractor_settings(project: Project, dataset: str, extractor: str) -> dict[str, Any]:
     """What the rows of an extractor depend on, quirks decided: its settings but for the batch size."""
-    values: dict[str, Any] = project.setting(dataset, f"features.{extractor}")
-    return {key: value for key, value in values.items() if key != "batch_size"}
+    settings: Settings = project.setting(dataset, "features", extractor)
+    return settings.model_dump(exclude={"batch_size"})
 
 
 def batch_size(project: Project, dataset: str, extractor: str) -> int | None:
     """Windows per forward pass; None for an extractor without a network."""
-    size: int | None = project.setting(dataset, f"features.{extractor}").get("batch_size")
-    return size
+    return getattr(project.setting(dataset, "features", extractor), "batch_size", None)
 
 
 def weights(project: Project, dataset: str, extractor: str) -> str | None:
@@ -61,7 +61,7 @@ def weights(project: Project, dataset: str, extractor: str) -> str | None:
 
 def pca(project: Project, dataset: str, extractor: str) -> str | None:
     """VGGish's PCA file where its settings use one."""
-    uses_pca = EXTRACTORS[extractor].uses_pca and project.setting(dataset, f"features.{extractor}.postprocess")
+    uses_pca = EXTRACTORS[extractor].uses_pca and project.setting(dataset, "features", extractor).postprocess
     return project.weights_file(dataset, f"{extractor}_pca") if uses_pca else None
 
 

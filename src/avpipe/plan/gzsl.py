@@ -124,15 +124,10 @@ def listing_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def extractor_of(project: Project, dataset: str, features: str, stream: str) -> str:
-    """The extractor of a feature set's "video" or "audio"."""
-    name: str = getattr(project.dataset(dataset).gzsl.feature_sets[features], stream)
-    return name
-
-
 def extractors_of(project: Project, dataset: str, features: str) -> list[str]:
     """The extractors of a feature set, each once."""
-    return list(dict.fromkeys(extractor_of(project, dataset, features, stream) for stream in ("video", "audio")))
+    chosen = project.dataset(dataset).gzsl.feature_sets[features]
+    return list(dict.fromkeys([chosen.video, chosen.audio]))
 
 
 def extracted_shards(project: Project, dataset: str, features: str) -> list[str]:

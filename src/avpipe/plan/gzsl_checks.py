@@ -27,43 +27,45 @@ WORDS_FILES = "word_embeddings_*_normed.npy"
 
 def missing(project: Project, dataset: str) -> list[str]:
     """All that a dataset's benchmarks need and that is not there, one problem each."""
-    settings = project.dataset(dataset)
-    wanted, key = settings.gzsl, f"datasets.{dataset}.gzsl"
+    configured = project.dataset(dataset)
+    settings, key = configured.gzsl, f"datasets.{dataset}.gzsl"
     problems = []
-    is_read = any(benchmark.split not in wanted.own_splits for benchmark in wanted.benchmarks) or not wanted.benchmarks
+    is_read = (
+        any(benchmark.split not in settings.own_splits for benchmark in settings.benchmarks) or not settings.benchmarks
+    )
     # Where a published source brings it, it is asked for with the source.
-    if is_read and (wanted.class_split or not isinstance(settings.source, PublishedFeatures)):
+    if is_read and (settings.class_split or not isinstance(configured.source, PublishedFeatures)):
         folder = gzsl.class_split_folder(project, dataset)
-        problems += missing_path("the class-split folder", folder, f"{key}.class_split", wanted.obtain)
-    if wanted.word_vectors and wanted.word_model:
+        problems += missing_path("the class-split folder", folder, f"{key}.class_split", settings.obtain)
+    if settings.word_vectors and settings.word_model:
         problems.append(f"one source of class vectors: {key}.word_vectors and {key}.word_model are both set")
-    if wanted.word_model:
-        problems += missing_path("the word model", wanted.word_model, f"{key}.word_model", wanted.obtain)
-    elif wanted.word_vectors or not _brings_words(settings):
-        hint = wanted.obtain + (f"; or {key}.word_model" if wanted.obtain else "")
-        if not isinstance(settings.source, Synthetic):
-            problems += missing_path("the class vectors", wanted.word_vectors, f"{key}.word_vectors", hint)
-    if wanted.word_names:
+    if settings.word_model:
+        problems += missing_path("the word model", settings.word_model, f"{key}.word_model", settings.obtain)
+    elif settings.word_vectors or not _brings_words(configured):
+        hint = settings.obtain + (f"; or {key}.word_model" if settings.obtain else "")
+        if not isinstance(configured.source, Synthetic):
+            problems += missing_path("the class vectors", settings.word_vectors, f"{key}.word_vectors", hint)
+    if settings.word_names:
         problems += missing_path(
-            "the names of the class vectors", wanted.word_names, f"{key}.word_names", wanted.obtain
+            "the names of the class vectors", settings.word_names, f"{key}.word_names", settings.obtain
         )
-    if not wanted.methods.enabled():
+    if not settings.methods.enabled():
         problems.append(f"a method: {key}.methods switches every one off")
-    if not wanted.benchmarks:
+    if not settings.benchmarks:
         problems.append(
             f"a benchmark: set {key}.benchmarks to a list such as [{{split: main_split, features: main_features}}]"
         )
-    for benchmark in wanted.benchmarks:
-        if wanted.feature_sets[benchmark.features].path is not None:
-            path = wanted.feature_sets[benchmark.features].path
+    for benchmark in settings.benchmarks:
+        if settings.feature_sets[benchmark.features].path is not None:
+            path = settings.feature_sets[benchmark.features].path
             problems += missing_path("published features", path, f"{key}.feature_sets.{benchmark.features}.path", "")
     return problems
 
 
-def _brings_words(settings: Dataset) -> bool:
+def _brings_words(configured: Dataset) -> bool:
     """Whether every benchmark's features are published ones, which come with class vectors."""
-    paths = [settings.gzsl.feature_sets[benchmark.features].path for benchmark in settings.gzsl.benchmarks]
-    published = isinstance(settings.source, PublishedFeatures)
+    paths = [configured.gzsl.feature_sets[benchmark.features].path for benchmark in configured.gzsl.benchmarks]
+    published = isinstance(configured.source, PublishedFeatures)
     # A feature pickle has none, unlike a tree and caches, which are folders.
     brings = [published if path is None else not os.path.isfile(path) for path in paths]  # noqa: PTH113
     return all(brings) if brings else published
@@ -79,7 +81,7 @@ def listed_clips(project: Project, dataset: str) -> dict[str, SourceClip] | None
         return None
     clips = {clip.clip_id: clip for shard in shard_listings(project, dataset) for clip in shard}
     if any(not clip.class_name for clip in clips.values()):
-        path = project.setting(dataset, "source.path")
+        path = project.setting(dataset, "source", "path")
         raise AvpipeError(f"{path} lacks the column class, which zero-shot learning needs. Add it.")
     return clips
 
@@ -95,13 +97,13 @@ def check_splits(project: Project, dataset: str, clips: Mapping[str, SourceClip]
     Raises:
         AvpipeError: a split is not in order, has no clip at all of a class, or a class has no vector.
     """
-    wanted = project.dataset(dataset).gzsl
-    _check_vector_length(wanted)
-    for benchmark in wanted.benchmarks:
+    settings = project.dataset(dataset).gzsl
+    _check_vector_length(settings)
+    for benchmark in settings.benchmarks:
         if gzsl.published_features(project, dataset, benchmark.features) is not None:
             _check_published(project, dataset, benchmark.split, benchmark.features)
-        elif benchmark.split in wanted.own_splits:
-            _check_own(wanted, benchmark.split, clips)
+        elif benchmark.split in settings.own_splits:
+            _check_own(settings, benchmark.split, clips)
         else:
             _check_extracted(project, dataset, benchmark.split, clips)
 
@@ -128,7 +130,7 @@ def _check_published(project: Project, dataset: str, split: str, features: str) 
     gzsl.names_file(project, dataset, split)
 
 
-def _check_own(wanted: Gzsl, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
+def _check_own(settings: Gzsl, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
     from avpipe.gzsl.generated_split import generate_split, spoken_names
     from avpipe.gzsl.source_videos import source_videos
     from avpipe.gzsl.words import read_names
@@ -137,9 +139,9 @@ def _check_own(wanted: Gzsl, split_name: str, clips: Mapping[str, SourceClip] | 
         return
     sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
     labels = {clip: each.class_name for clip, each in clips.items()}
-    split = generate_split(labels, sources, wanted.own_splits[split_name], split_name)
-    names = read_names(wanted.word_names) if wanted.word_names else spoken_names(split.all_classes)
-    _check_classes(wanted, split, names)
+    split = generate_split(labels, sources, settings.own_splits[split_name], split_name)
+    names = read_names(settings.word_names) if settings.word_names else spoken_names(split.all_classes)
+    _check_classes(settings, split, names)
 
 
 def _check_extracted(project: Project, dataset: str, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
@@ -150,22 +152,22 @@ def _check_extracted(project: Project, dataset: str, split_name: str, clips: Map
     split = read_split(gzsl.class_split_folder(project, dataset) or ".", split_name)
     if clips is None:
         return
-    wanted = project.dataset(dataset).gzsl
-    if not wanted.allow_classes_without_clips:
+    settings = project.dataset(dataset).gzsl
+    if not settings.allow_classes_without_clips:
         compare_with_clips(split, clips)
-    _check_classes(wanted, split, names)
+    _check_classes(settings, split, names)
 
 
-def _check_vector_length(wanted: Gzsl) -> None:
+def _check_vector_length(settings: Gzsl) -> None:
     """Methods are made for class vectors of one length; another would be refused only after all extraction."""
     from avpipe.formats.word_files import vector_length
     from avpipe.gzsl.words import read_words
 
-    path = wanted.word_model or wanted.word_vectors
+    path = settings.word_model or settings.word_vectors
     if path is None or not Path(path).exists():  # the embedded dataset's are made by a job
         return
-    length = vector_length(path) if wanted.word_model else len(next(iter(read_words(path).values())))
-    unfit = [name for name in wanted.methods.enabled() if METHODS[name].word_dim != length]
+    length = vector_length(path) if settings.word_model else len(next(iter(read_words(path).values())))
+    unfit = [name for name in settings.methods.enabled() if METHODS[name].word_dim != length]
     if unfit:
         raise AvpipeError(
             f"{path} has vectors of {length} numbers; {', '.join(unfit)} need {METHODS[unfit[0]].word_dim}. Take "
@@ -173,19 +175,19 @@ def _check_vector_length(wanted: Gzsl) -> None:
         )
 
 
-def _check_classes(wanted: Gzsl, split: Split, names: Mapping[str, str]) -> None:
+def _check_classes(settings: Gzsl, split: Split, names: Mapping[str, str]) -> None:
     """Every class can name a file and has a vector, in each form that is run; vectors to be made are not known yet."""
     from avpipe.gzsl.tree_files import safe_name
     from avpipe.gzsl.words import class_vectors, read_words
 
     for used in split.used_classes:
         safe_name(used, ".h5")
-    if wanted.word_model:
+    if settings.word_model:
         return
-    words = read_words(wanted.word_vectors or "")
+    words = read_words(settings.word_vectors or "")
     texts = {
-        wanted.choice(method, features, form).text
-        for split_of, features, method, form in wanted.experiments()
+        settings.choice(method, features, form).text
+        for split_of, features, method, form in settings.experiments()
         if split_of == split.name
     }
     for text in sorted(texts):

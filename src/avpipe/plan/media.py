@@ -41,7 +41,7 @@ def consumers(project: Project, dataset: str, shard: str) -> dict[str, dict[str,
     return {
         extractor: {
             "store": project.paths.store(dataset, extractor, shard),
-            "settings": project.setting(dataset, f"features.{extractor}"),
+            "settings": project.setting(dataset, "features", extractor).model_dump(),
             "media": preparation(project, dataset, extractor),
         }
         for extractor in converted_extractors(project, dataset)

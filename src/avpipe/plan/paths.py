@@ -35,10 +35,6 @@ class Paths:
         """The clips of a subset."""
         return f"{self.results}/{dataset}/retrieval/packs/{subset}.h5"
 
-    def pack_summary(self, dataset: str, subset: str) -> str:
-        """What a pack rests on."""
-        return f"{self.results}/{dataset}/retrieval/packs/{subset}.json"
-
     def caption_words(self, dataset: str, source: str, subset: str) -> str:
         """Word vectors of a subset of `source`, from the word model of the dataset whose runs read them."""
         return f"{self.results}/{dataset}/retrieval/words/{source}/{subset}.h5"

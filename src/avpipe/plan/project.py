@@ -63,10 +63,19 @@ class Project:
             raise AvpipeError(f"there is no dataset {dataset!r}; the configuration has {known}.")
         return self.config.dataset(dataset)
 
-    def setting(self, dataset: str, keys: str) -> Any:
-        """One of a dataset's settings by its dotted keys, such as gzsl.seeds; "": all. A section is plain values."""
-        value = functools.reduce(getattr, filter(None, keys.split(".")), self.dataset(dataset))
-        return value.model_dump() if hasattr(value, "model_dump") else value
+    def setting(self, dataset: str, *keys: str) -> Any:
+        """One of a dataset's settings by its keys, such as "gzsl", "seeds"; without keys all of them.
+
+        Raises:
+            AvpipeError: there is no such dataset, or nothing of that name in it.
+        """
+        value: Any = self.dataset(dataset)
+        for key in keys:
+            if isinstance(value, Mapping) and key not in value:
+                place, known = ".".join(keys[: keys.index(key)]), ", ".join(value) or "none"
+                raise AvpipeError(f"{dataset} has no {key!r} in {place}; it has {known}.")
+            value = value[key] if isinstance(value, Mapping) else getattr(value, key)
+        return value
 
     def is_synthetic(self, dataset: str) -> bool:
         """Whether the pipeline makes the dataset's videos."""

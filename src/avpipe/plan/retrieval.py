@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from typing import Any, NamedTuple
 
 from avpipe.config.models import Dataset
-from avpipe.errors import AvpipeError
 from avpipe.plan import features, inventory
 from avpipe.plan.project import Project
-from avpipe.retrieval.settings import FROM_RUN, PUBLISHED, Run, Subset
-from avpipe.sources.listing import list_source, source_table
-from avpipe.sources.local import Described, describe_table
-from avpipe.sources.settings import HowTo100M, Source
+from avpipe.retrieval.settings import FROM_RUN, PUBLISHED, Run
+from avpipe.sources.listing import clips_of, digest_of
+from avpipe.sources.settings import HowTo100M
 
 CONTROL = "permuted"
 VARIANTS = ("main", CONTROL)
@@ -37,41 +33,18 @@ def datasets(project: Project) -> list[str]:
     return [name for name in project.config.datasets if is_used(project.dataset(name))]
 
 
-def subset_settings(project: Project, dataset: str, subset: str) -> Subset:
-    """A subset's settings.
-
-    Raises:
-        AvpipeError: there is none of that name.
-    """
-    subsets = project.dataset(dataset).retrieval.subsets
-    if subset not in subsets:
-        raise AvpipeError(f"{dataset} has no retrieval subset {subset!r}; it has {', '.join(subsets) or 'none'}.")
-    return subsets[subset]
-
-
 def run_settings(project: Project, dataset: str, run: str) -> Run:
-    """A run's settings.
-
-    Raises:
-        AvpipeError: there is none of that name.
-    """
-    runs = project.dataset(dataset).retrieval.runs
-    if run not in runs:
-        raise AvpipeError(f"{dataset} has no retrieval run {run!r}; it has {', '.join(runs) or 'none'}.")
-    return runs[run]
+    """A run's settings; raises AvpipeError if there is none of that name."""
+    settings: Run = project.setting(dataset, "retrieval", "runs", run)
+    return settings
 
 
 # Subsets of clips
 
 
-def given_pack(project: Project, dataset: str, subset: str) -> str | None:
-    """The clip pickle or pack that a subset is read from; None where it is made of the source's clips."""
-    return subset_settings(project, dataset, subset).path
-
-
 def is_made(project: Project, dataset: str, subset: str) -> bool:
-    """Whether a subset is made of the source's clips."""
-    return not given_pack(project, dataset, subset)
+    """Whether a subset is made of the source's clips, not read from a clip pickle or pack."""
+    return not project.setting(dataset, "retrieval", "subsets", subset).path
 
 
 def pack_shards(project: Project, dataset: str, subset: str) -> list[str]:
@@ -79,48 +52,12 @@ def pack_shards(project: Project, dataset: str, subset: str) -> list[str]:
     return inventory.shards(project, dataset) if is_made(project, dataset, subset) else []
 
 
-def expected_clips(project: Project, dataset: str, subset: str) -> int | None:
-    """How many clips the benchmark has."""
-    return subset_settings(project, dataset, subset).expected
-
-
 @functools.cache
 def subset_digest(project: Project, dataset: str, subset: str) -> str | None:
     """`digest_of` a subset's clips as the table lists them now; None where it is given or not made yet."""
-    if given_pack(project, dataset, subset) is not None or project.is_synthetic(dataset):
+    if not is_made(project, dataset, subset) or project.is_synthetic(dataset):
         return None
     return digest_of(clips_of(project.dataset(dataset).source, subset, project.made_folder(dataset)))
-
-
-def describe_clips(source: Source, made_folder: str) -> list[Described]:
-    """Subset and captions of every clip of a source; a source that is no table has neither."""
-    table = source_table(source, made_folder)
-    if table is not None:
-        return describe_table(table)
-    return [Described(clip.clip_id, None, ()) for clip in list_source(source, made_folder)]
-
-
-def clips_of(source: Source, subset: str, made_folder: str) -> list[Described]:
-    """The clips of a subset that is made of the source's clips.
-
-    Raises:
-        AvpipeError: there are none.
-    """
-    described = describe_clips(source, made_folder)
-    chosen = [clip for clip in described if clip.subset in (None, subset)]
-    if not chosen:
-        names = sorted({str(clip.subset) for clip in described})
-        raise AvpipeError(
-            f"No clip of the table is in the subset {subset!r}; its column `subset` has {', '.join(names)}. "
-            f"Correct the table, or set retrieval.subsets.{subset}.path."
-        )
-    return chosen
-
-
-def digest_of(clips: list[Described]) -> str:
-    """A digest of a subset: changes when a clip comes, goes or gets another caption."""
-    text = json.dumps([(clip.clip_id, clip.captions) for clip in clips], ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # What runs are trained on
@@ -170,11 +107,6 @@ def training_words(project: Project, dataset: str, run: str) -> str | None:
         return None
     subset = training_subset(project, dataset, run)
     return project.paths.caption_words(dataset, *subset) if subset else project.paths.window_words(dataset)
-
-
-def is_trained(project: Project, dataset: str, run: str) -> bool:
-    """Whether a run trains anything; if not, its weights are tested as they are."""
-    return run_settings(project, dataset, run).epochs > 0
 
 
 def start(project: Project, dataset: str, run: str) -> str:
@@ -233,15 +165,9 @@ def tests(project: Project, dataset: str, run: str) -> dict[str, SubsetName]:
     return names
 
 
-def test_packs(project: Project, dataset: str, run: str) -> list[str]:
-    """The packs of those."""
-    return [project.paths.pack(*subset) for subset in tests(project, dataset, run).values()]
-
-
-def test_words(project: Project, dataset: str, run: str) -> list[str]:
-    """Word vectors of their captions; none for a model that reads none."""
-    subsets = tests(project, dataset, run).values() if run_settings(project, dataset, run).uses_text else []
-    return [project.paths.caption_words(dataset, *subset) for subset in subsets]
+def test_subsets(project: Project, dataset: str, run: str) -> list[SubsetName]:
+    """The subsets of those."""
+    return list(tests(project, dataset, run).values())
 
 
 def test_settings(project: Project, dataset: str, run: str) -> dict[str, dict[str, Any]]:
@@ -249,22 +175,16 @@ def test_settings(project: Project, dataset: str, run: str) -> dict[str, dict[st
     return {
         test: {
             "audio_frames": project.dataset(name.dataset).retrieval.audio_frames,
-            "expected": subset_settings(project, *name).expected,
-            "diagnostic": subset_settings(project, *name).diagnostic,
+            "expected": project.setting(name.dataset, "retrieval", "subsets", name.subset).expected,
+            "diagnostic": project.setting(name.dataset, "retrieval", "subsets", name.subset).diagnostic,
         }
         for test, name in tests(project, dataset, run).items()
     }
 
 
-def index_words(project: Project, dataset: str, run: str, subset: str) -> str | None:
-    """Word vectors of an indexed subset's captions; None for a model that reads none."""
-    uses_text = run_settings(project, dataset, run).uses_text
-    return project.paths.caption_words(dataset, dataset, subset) if uses_text else None
-
-
 def subsets_of(project: Project, dataset: str, run: str) -> list[SubsetName]:
     """Every subset that a run is trained or tested on."""
-    trained = training_subset(project, dataset, run) if is_trained(project, dataset, run) else None
+    trained = training_subset(project, dataset, run) if run_settings(project, dataset, run).epochs else None
     return [*([trained] if trained else []), *tests(project, dataset, run).values()]
 
 
@@ -280,7 +200,7 @@ def _has_control(run: Run) -> bool:
     return run.permuted_control and run.epochs > 0
 
 
-def pack_summaries(project: Project, dataset: str) -> list[str]:
-    """The summaries of every subset that a run is trained or tested on."""
-    subsets = [each for run in project.dataset(dataset).retrieval.runs for each in subsets_of(project, dataset, run)]
-    return [project.paths.pack_summary(*subset) for subset in dict.fromkeys(subsets)]
+def used_subsets(project: Project, dataset: str) -> list[SubsetName]:
+    """Every subset that a run is trained or tested on, each once."""
+    names = project.dataset(dataset).retrieval.runs
+    return list(dict.fromkeys(subset for run in names for subset in subsets_of(project, dataset, run)))

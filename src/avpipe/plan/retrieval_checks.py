@@ -6,8 +6,9 @@ from avpipe.errors import AvpipeError
 from avpipe.plan.features import retrieval_reads_videos
 from avpipe.plan.missing import missing_path
 from avpipe.plan.project import Project
-from avpipe.plan.retrieval import SubsetName, clips_of, describe_clips, named_run, subsets_of, tests
+from avpipe.plan.retrieval import SubsetName, named_run, subsets_of, tests
 from avpipe.retrieval.settings import FROM_RUN, PUBLISHED, Run
+from avpipe.sources.listing import clips_of, describe_clips
 from avpipe.sources.local import Described
 from avpipe.sources.settings import ClipTable, HowTo100M, Packs, PublishedFeatures, Source, Synthetic
 
