@@ -1,4 +1,4 @@
-# How the rules ask avpipe.plan, which has a module for each file here and is tested on its own.
+# How the rules ask avpipe.plan, which has a module for each file here and is tested on its own (docs/workflow.md).
 import inspect
 import os
 import re
@@ -17,8 +17,8 @@ from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
 
-def told(function, *arguments, **keywords):
-    """Call a function; what it has to say to the user becomes Snakemake's message, without a traceback."""
+def without_traceback(function, *arguments, **keywords):
+    """Call a function; its error for the user becomes Snakemake's, which is shown without a traceback."""
     try:
         return function(*arguments, **keywords)
     except AvpipeError as error:
@@ -27,7 +27,7 @@ def told(function, *arguments, **keywords):
 
 BASE = Path(workflow.basedir)
 PATHS = Paths(workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<resources>"))
-PROJECT = told(Project.read, config, BASE, PATHS)
+PROJECT = without_traceback(Project.read, config, BASE, PATHS)
 
 
 def ask(function, check=None, **given):
@@ -39,8 +39,8 @@ def ask(function, check=None, **given):
 
     def answer(wildcards):
         if check is not None:
-            told(check, PROJECT, wildcards.dataset)
-        return told(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
+            without_traceback(check, PROJECT, wildcards.dataset)
+        return without_traceback(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
 
     return answer
 
@@ -50,7 +50,7 @@ def setting(place=""):
 
     def value(wildcards):
         keys = [key.format(**wildcards) for key in place.split(".") if key]
-        found = told(PROJECT.setting, wildcards.dataset, *keys)
+        found = without_traceback(PROJECT.setting, wildcards.dataset, *keys)
         return found.model_dump() if hasattr(found, "model_dump") else found
 
     return value
@@ -80,7 +80,7 @@ GZSL_DATASET = f"(?!(?:{RETRIEVAL_DATASET})/){NAME}"
 
 
 wildcard_constraints:
-    # A name that the configuration lacks is told by Project.dataset.
+    # A name that the configuration lacks is refused by Project.dataset.
     dataset=NAME,
     demo="|".join(ZERO_SHOT),
     shard=r"\d{4}",

@@ -136,3 +136,11 @@ def test_zero_shot_learning_and_retrieval_are_two_datasets(table):
     settings = own(table) | {"gzsl": {"benchmarks": [{"split": "s", "features": "main_features"}]}}
     with pytest.raises(AvpipeError, match="two datasets"):
         project_of(mine=settings)
+
+
+def test_what_is_not_configured_is_named_with_what_is(table):
+    project = project_of(mine=own(table))
+    with pytest.raises(AvpipeError, match=r"mine has no 'nope' in retrieval\.runs; it has zero_shot"):
+        retrieval.start(project, "mine", "nope")
+    with pytest.raises(AvpipeError, match=r"mine has no 'nope' in retrieval\.subsets; it has train, test"):
+        retrieval.pack_shards(project, "mine", "nope")

@@ -70,9 +70,9 @@ class Project:
             AvpipeError: there is no such dataset, or nothing of that name in it.
         """
         value: Any = self.dataset(dataset)
-        for key in keys:
+        for number, key in enumerate(keys):
             if isinstance(value, Mapping) and key not in value:
-                place, known = ".".join(keys[: keys.index(key)]), ", ".join(value) or "none"
+                place, known = ".".join(keys[:number]), ", ".join(value) or "none"
                 raise AvpipeError(f"{dataset} has no {key!r} in {place}; it has {known}.")
             value = value[key] if isinstance(value, Mapping) else getattr(value, key)
         return value
