@@ -93,7 +93,3 @@ class Project:
         """
         published = self.catalogue.get(key)
         return getattr(self.dataset(dataset).weights, key) or (published.path if published else "")
-
-    def with_url(self, key: str, otherwise: str) -> str:
-        """Where a weights file can be had, as far as the catalogue knows, or what else can be done."""
-        return f"{self.catalogue[key].url}; or {otherwise}" if key in self.catalogue else otherwise

@@ -9,7 +9,7 @@ from typing import Any
 from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
 from avpipe.plan import features, gzsl_checks, retrieval, retrieval_checks
-from avpipe.plan.missing import missing_path
+from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
 from avpipe.sources.settings import ClassFolders, ClipTable, PublishedFeatures
@@ -104,14 +104,12 @@ def _missing_source(project: Project, dataset: str) -> list[str]:
 def _missing_weights(project: Project, dataset: str) -> list[str]:
     problems = []
     for extractor in features.extractors(project, dataset):
-        weights, pca = (find(project, dataset, extractor) for find in (features.weights, features.pca))
-        if weights is not None and not weights.startswith("random:"):
-            hint = project.with_url(extractor, "random:<seed> to try the chain without them")
-            problems += missing_path(f"the weights of {extractor}", weights, f"weights.{extractor}", hint)
-        if pca is not None:
-            key, title = f"{extractor}_pca", EXTRACTORS[extractor].title
-            hint = project.with_url(key, f"set features.{extractor}.postprocess: false")
-            problems += missing_path(f"{title}'s PCA", pca, f"weights.{key}", hint)
+        if features.weights(project, dataset, extractor) is not None:
+            what = f"the weights of {extractor}"
+            problems += missing_weights(project, dataset, extractor, what, WITHOUT_WEIGHTS)
+        if features.pca(project, dataset, extractor) is not None:
+            what, otherwise = f"{EXTRACTORS[extractor].title}'s PCA", f"set features.{extractor}.postprocess: false"
+            problems += missing_weights(project, dataset, f"{extractor}_pca", what, otherwise)
     return problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from avpipe.errors import AvpipeError
 from avpipe.plan.features import retrieval_reads_videos
-from avpipe.plan.missing import missing_path
+from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
 from avpipe.plan.project import Project
 from avpipe.plan.retrieval import SubsetName, named_run, subsets_of, tests
 from avpipe.retrieval.settings import FROM_RUN, PUBLISHED, Run
@@ -73,13 +73,7 @@ def _missing_start(project: Project, dataset: str, name: str, run: Run) -> list[
     if run.is_scratch:
         return []
     if run.weights == PUBLISHED:
-        path = project.weights_file(dataset, run.model)
-        hint = project.with_url(run.model, "random:<seed> to try the chain without them")
-        return (
-            []
-            if path.startswith("random:")
-            else missing_path(f"the weights of {run.model}", path, f"weights.{run.model}", hint)
-        )
+        return missing_weights(project, dataset, run.model, f"the weights of {run.model}", WITHOUT_WEIGHTS)
     if not run.weights.startswith(FROM_RUN):
         return missing_path("the checkpoint", run.weights, key, "")
     return _unfit_run(project, dataset, name, run)
