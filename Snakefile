@@ -4,6 +4,7 @@
 #
 # results/    everything the workflow makes; .snakemake/ beside it knows what made it, so the two move together
 # resources/  what is downloaded or generated before a dataset's videos can be listed
+# Both can lie elsewhere: docs/workflow.md.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -15,12 +16,11 @@ configfile: "config/config.yaml"
 pathvars:
     results="results",
     resources="resources",
-    logs="results/logs",
-    benchmarks="results/benchmarks",
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
 
 
 include: "rules/common.smk"
-include: "rules/common_retrieval.smk"
 include: "rules/inventory.smk"
 include: "rules/media.smk"
 include: "rules/features.smk"

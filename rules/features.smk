@@ -1,10 +1,10 @@
 # From clips to features: one rule for each extractor of the registry, one store per shard.
 
 
-# What the files are, for the provenance of features; that they fit was seen while planning (Plan.require).
+# What the files are, for the provenance of features; that they fit was seen while planning (avpipe.plan.requirements).
 rule check_weights:
     input:
-        files=get_weights_file,
+        files=ask(features.weight_files, check=require),
     output:
         "<results>/{dataset}/weights/{extractor}.json",
     log:
@@ -17,10 +17,10 @@ rule check_weights:
         mem_mb=4000,
         runtime="20m",
     params:
-        weights=lambda wildcards: get_weights(wildcards.extractor)(wildcards),
-        pca=lambda wildcards: get_pca(wildcards.extractor)(wildcards),
-        digests=lambda wildcards: PLAN.digests(wildcards.extractor),
-        state=get_weights_state,
+        weights=ask(features.weights),
+        pca=ask(features.pca),
+        digests=ask(features.digests),
+        state=ask(features.weights_state),
     message:
         "Checking the weights of {wildcards.extractor} for {wildcards.dataset}"
     script:
@@ -35,7 +35,10 @@ for _extractor, _entry in EXTRACTORS.items():
         input:
             probe="<results>/{dataset}/probe/{shard}.parquet",
             weights=f"<results>/{{dataset}}/weights/{_extractor}.json",
-            converted=get_converted(_extractor),
+            converted=branch(
+                ask(media.reads_converted, extractor=_extractor),
+                then=["<results>/{dataset}/converted/{shard}", "<results>/{dataset}/converted/{shard}.parquet"],
+            ),
         output:
             store=update(f"<results>/{{dataset}}/features/{_extractor}/{{shard}}.h5"),
             status=f"<results>/{{dataset}}/features/{_extractor}/{{shard}}.status.parquet",
@@ -47,18 +50,18 @@ for _extractor, _entry in EXTRACTORS.items():
             "../envs/avpipe.yaml"
         threads: _entry.resources.threads
         resources:
-            gpu=get_gpus if _entry.has_weights else 0,
+            gpu=ask(features.gpus) if _entry.has_weights else 0,
             mem_mb=_entry.resources.mem_mb,
             runtime=_entry.resources.runtime,
         params:
             stage=_entry.stage,
-            settings=get_settings(_extractor),
-            batch_size=get_batch_size(_extractor),
-            media=get_media(_extractor),
-            weights=get_weights(_extractor),
-            pca=get_pca(_extractor),
-            device=get_device,
-            timeout=get_timeout,
+            settings=ask(features.extractor_settings, extractor=_extractor),
+            batch_size=not_compared(ask(features.batch_size, extractor=_extractor)),
+            media=ask(media.preparation, extractor=_extractor),
+            weights=ask(features.weights, check=require, extractor=_extractor),
+            pca=ask(features.pca, extractor=_extractor),
+            device=not_compared(PROJECT.config.device),
+            timeout=not_compared(PROJECT.config.clip_timeout_seconds),
         message:
             f"Extracting {_entry.title} features of {{wildcards.dataset}}, shard {{wildcards.shard}}"
         script:

@@ -3,8 +3,12 @@
 
 rule account_clips:
     input:
-        probes=get_shards("results/{dataset}/probe/{shard}.parquet"),
-        statuses=get_statuses,
+        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(inventory.shards)),
+        statuses=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+            extractor=ask(features.extractors),
+            shard=ask(inventory.shards),
+        ),
     output:
         "<results>/{dataset}/accounting.json",
     log:
@@ -39,7 +43,7 @@ rule check_failure_rate:
         mem_mb=1000,
         runtime="10m",
     params:
-        max_failure_rate=get_leaf("max_failure_rate"),
+        max_failure_rate=setting("max_failure_rate"),
     message:
         "Checking how many clips of {wildcards.dataset} are missing or damaged"
     script:
@@ -48,9 +52,9 @@ rule check_failure_rate:
 
 rule write_class_split:
     input:
-        files=get_split_files,
-        names=get_word_names,
-        probes=get_split_probes,
+        files=ask(gzsl.split_files, check=require_gzsl),
+        names=files(ask(gzsl.names_file)),
+        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.split_shards)),
     output:
         directory("<results>/{dataset}/gzsl/{split}/class-split"),
     log:
@@ -65,8 +69,8 @@ rule write_class_split:
         runtime="10m",
     params:
         stage=versions.GZSL_TREE,
-        class_split=get_class_split,
-        own_split=get_own_split,
+        class_split=ask(gzsl.class_split),
+        own_split=ask(gzsl.own_split),
     message:
         "Writing the class split {wildcards.split} of {wildcards.dataset}"
     script:
@@ -75,7 +79,7 @@ rule write_class_split:
 
 rule make_word_vectors:
     input:
-        model=get_word_model,
+        model=setting("gzsl.word_model"),
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
     output:
         "<results>/{dataset}/gzsl/{split}/word_embeddings_{dataset}_normed.npy",
@@ -90,7 +94,7 @@ rule make_word_vectors:
         runtime="1h",
     params:
         stage=versions.WORD_VECTORS,
-        kind=get_leaf("gzsl", "word_model_kind"),
+        kind=setting("gzsl.word_model_kind"),
     message:
         "Making class vectors of {wildcards.dataset}, {wildcards.split}, from {input.model}"
     script:
@@ -100,13 +104,25 @@ rule make_word_vectors:
 rule build_gzsl_tree:
     input:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
-        words=get_words,
-        published=get_published_features,
-        inventories=get_set_shards("results/{dataset}/inventory/{shard}.parquet"),
-        probes=get_set_shards("results/{dataset}/probe/{shard}.parquet"),
-        statuses=get_set_statuses,
-        video=get_stores("video"),
-        audio=get_stores("audio"),
+        words=files(ask(gzsl.class_vectors, check=require_gzsl)),
+        published=files(ask(gzsl.published_features)),
+        inventories=all_of("<results>/{dataset}/inventory/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
+        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
+        statuses=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+            extractor=ask(gzsl.extractors_of),
+            shard=ask(gzsl.extracted_shards),
+        ),
+        video=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.h5",
+            extractor=setting("gzsl.feature_sets.{features}.video"),
+            shard=ask(gzsl.extracted_shards),
+        ),
+        audio=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.h5",
+            extractor=setting("gzsl.feature_sets.{features}.audio"),
+            shard=ask(gzsl.extracted_shards),
+        ),
     output:
         tree=directory("<results>/{dataset}/gzsl/{split}/features/{features}"),
         summary="<results>/{dataset}/gzsl/{split}/{features}.json",
@@ -121,8 +137,8 @@ rule build_gzsl_tree:
         runtime="1h",
     params:
         stage=versions.GZSL_TREE,
-        published_state=get_published_state,
-        max_failure_rate=get_max_failure_rate,
+        published_state=ask(gzsl.published_state),
+        max_failure_rate=not_compared(setting("max_failure_rate")),
     message:
         "Building the folder tree of {wildcards.dataset}, {wildcards.split}, {wildcards.features}"
     script:
@@ -166,13 +182,13 @@ rule train_gzsl:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        gpu=get_gpus,
+        gpu=ask(features.gpus),
         mem_mb=8000,
         runtime="24h",
     params:
         stage=versions.GZSL_TRAIN,
-        experiment=get_experiment,
-        device=get_device,
+        experiment=ask(gzsl.experiment),
+        device=not_compared(PROJECT.config.device),
     message:
         "Training {wildcards.method} ({wildcards.form}) on {wildcards.dataset}, {wildcards.split}, "
         "{wildcards.features}"
@@ -194,13 +210,13 @@ rule evaluate_gzsl:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        gpu=get_gpus,
+        gpu=ask(features.gpus),
         mem_mb=8000,
         runtime="1h",
     params:
         stage=versions.GZSL_EVALUATE,
-        experiment=get_experiment,
-        device=get_device,
+        experiment=ask(gzsl.experiment),
+        device=not_compared(PROJECT.config.device),
     message:
         "Testing {wildcards.method} ({wildcards.form}) on {wildcards.dataset}, {wildcards.split}, "
         "{wildcards.features}"
@@ -210,12 +226,15 @@ rule evaluate_gzsl:
 
 rule write_eval:
     input:
-        evaluations=get_evaluations,
-        trees=get_trees,
-        accounting=get_accounting("accounting.json"),
-        failure_rate=get_accounting("failure_rate.json"),
-        weights=get_weights_checks,
-        published=PUBLISHED,
+        evaluations=all_of(
+            "<results>/{dataset}/runs/{experiment}/evaluation.json",
+            experiment=ask(gzsl.experiments, check=require_gzsl),
+        ),
+        trees=all_of("<results>/{dataset}/gzsl/{benchmark}.json", benchmark=ask(gzsl.benchmarks)),
+        accounting=branch(ask(features.uses_videos), then="<results>/{dataset}/accounting.json"),
+        failure_rate=branch(ask(features.uses_videos), then="<results>/{dataset}/failure_rate.json"),
+        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(features.extractors)),
+        published=PUBLISHED_GZSL,
     output:
         eval="<results>/{dataset}/eval.json",
         table=report("<results>/{dataset}/eval.md", category="Results"),
@@ -235,18 +254,18 @@ rule write_eval:
         runtime="10m",
     params:
         stage=versions.WRITE_EVAL,
-        settings=lambda wildcards: PLAN.dataset(wildcards.dataset).model_dump(),
-        fidelity=PLAN.config.fidelity,
+        settings=setting(),
+        fidelity=PROJECT.config.fidelity,
     message:
-        "Writing results/{wildcards.dataset}/eval.json"
+        "Writing {output.eval}"
     script:
         "../workflow/scripts/write_eval.py"
 
 
 rule write_gzsl_table:
     input:
-        evals=get_table_evals,
-        published=PUBLISHED,
+        evals=all_of("<results>/{dataset}/eval.json", dataset=ask(ready_datasets)),
+        published=PUBLISHED_GZSL,
     output:
         csv=report("<results>/gzsl_table.csv", category="Results"),
         markdown=report("<results>/gzsl_table.md", category="Results"),
@@ -262,8 +281,8 @@ rule write_gzsl_table:
         runtime="10m",
     params:
         stage=versions.GZSL_TABLE,
-        not_run=lambda wildcards: PLAN.table_datasets()[1],
+        not_run=ask(lacking_datasets),
     message:
-        "Writing results/gzsl_table.md"
+        "Writing {output.markdown}"
     script:
         "../workflow/scripts/write_gzsl_table.py"

@@ -3,8 +3,8 @@
 
 rule make_demo:
     output:
-        videos=directory("resources/{demo}/videos"),
-        words="resources/{demo}/word_embeddings_demo_normed.npy",
+        videos=directory("<resources>/{demo}/videos"),
+        words="<resources>/{demo}/word_embeddings_demo_normed.npy",
     log:
         "<logs>/make_demo/{demo}.log",
     benchmark:
@@ -25,7 +25,7 @@ rule make_demo:
 
 rule make_retrieval_demo:
     output:
-        directory(RETRIEVAL_FOLDER),
+        directory("<resources>/demo_retrieval"),
     log:
         "<logs>/make_retrieval_demo.log",
     benchmark:
@@ -46,7 +46,7 @@ rule make_retrieval_demo:
 
 rule index_source:
     input:
-        made=get_made_videos,
+        made=EMBEDDED,
     output:
         "<results>/{dataset}/inventory/{shard}.parquet",
     log:
@@ -60,10 +60,10 @@ rule index_source:
         runtime="30m",
     params:
         stage=versions.INDEX,
-        source=get_source,
-        n_shards=get_leaf("n_shards"),
-        listing=get_listing,
-        made_folder=get_made_folder,
+        source=setting("source"),
+        n_shards=setting("n_shards"),
+        listing=ask(inventory.listing, check=require),
+        made_folder=ask(Project.made_folder),
     message:
         "Listing the clips of {wildcards.dataset}, shard {wildcards.shard}"
     script:
@@ -86,9 +86,9 @@ rule probe_clips:
         runtime="2h",
     params:
         stage=versions.PROBE,
-        require_audio=get_leaf("require_audio"),
-        min_seconds=get_leaf("min_seconds"),
-        max_seconds=get_leaf("max_seconds"),
+        require_audio=setting("require_audio"),
+        min_seconds=setting("min_seconds"),
+        max_seconds=setting("max_seconds"),
     message:
         "Probing the files of {wildcards.dataset}, shard {wildcards.shard}"
     script:

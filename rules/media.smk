@@ -20,7 +20,7 @@ rule trim_clips:
         runtime="4h",
     params:
         stage=versions.TRIM,
-        timeout=PLAN.config.clip_timeout_seconds,
+        timeout=PROJECT.config.clip_timeout_seconds,
     message:
         "Cutting the clips of {wildcards.dataset}, shard {wildcards.shard}, out of their files"
     script:
@@ -30,8 +30,11 @@ rule trim_clips:
 rule convert_fps:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
-        weights=get_consumers_checks,
-        trimmed=get_trimmed,
+        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(media.converted_extractors)),
+        trimmed=branch(
+            ask(media.is_trimmed),
+            then=["<results>/{dataset}/trimmed/{shard}", "<results>/{dataset}/trimmed/{shard}.parquet"],
+        ),
     output:
         clips=temp(directory("<results>/{dataset}/converted/{shard}")),
         status="<results>/{dataset}/converted/{shard}.parquet",
@@ -47,10 +50,10 @@ rule convert_fps:
         runtime="4h",
     params:
         stage=versions.CONVERT_FPS,
-        rate_hz=get_leaf("features", "c3d", "rate_hz"),
-        frame_rate=get_leaf("frame_rate"),
-        consumers=get_consumers,
-        timeout=PLAN.config.clip_timeout_seconds,
+        rate_hz=setting("features.c3d.rate_hz"),
+        frame_rate=setting("frame_rate"),
+        consumers=ask(media.consumers),
+        timeout=PROJECT.config.clip_timeout_seconds,
     message:
         "Converting the clips of {wildcards.dataset}, shard {wildcards.shard}, to {params.rate_hz} fps"
     script:

@@ -3,13 +3,17 @@
 
 rule build_pack:
     input:
-        given=get_given_pack,
-        made=get_made_table,
-        probes=get_pack_probes,
-        statuses=get_pack_statuses,
-        video_2d=get_pack_stores("video_2d"),
-        video_3d=get_pack_stores("video_3d"),
-        audio=get_pack_stores("audio"),
+        given=files(setting("retrieval.subsets.{subset}.path")),
+        made=branch(ask(retrieval.is_made), then=EMBEDDED),
+        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(retrieval.pack_shards)),
+        statuses=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+            extractor=RETRIEVAL_EXTRACTORS,
+            shard=ask(retrieval.pack_shards),
+        ),
+        video_2d=all_of("<results>/{dataset}/features/resnet152/{shard}.h5", shard=ask(retrieval.pack_shards)),
+        video_3d=all_of("<results>/{dataset}/features/resnext101/{shard}.h5", shard=ask(retrieval.pack_shards)),
+        audio=all_of("<results>/{dataset}/features/spectrogram/{shard}.h5", shard=ask(retrieval.pack_shards)),
     output:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
         summary="<results>/{dataset}/retrieval/packs/{subset}.json",
@@ -24,12 +28,12 @@ rule build_pack:
         runtime="2h",
     params:
         stage=versions.PACK,
-        digest=get_subset_digest,
-        source=get_source,
-        made_folder=get_made_folder,
-        min_audio_frames=get_retrieval_leaf("min_audio_frames"),
-        audio_frames=get_retrieval_leaf("audio_frames"),
-        expected=get_expected,
+        digest=ask(retrieval.subset_digest),
+        source=setting("source"),
+        made_folder=ask(Project.made_folder),
+        min_audio_frames=setting("retrieval.min_audio_frames"),
+        audio_frames=setting("retrieval.audio_frames"),
+        expected=setting("retrieval.subsets.{subset}.expected"),
     message:
         "Packing the clips of {wildcards.dataset}, {wildcards.subset}"
     script:
@@ -61,8 +65,8 @@ rule export_clip_pickle:
 rule select_words:
     input:
         pack="<results>/{source}/retrieval/packs/{subset}.h5",
-        model=get_file("word_vectors"),
-        made=get_made_videos,
+        model=branch(ask(Project.is_synthetic), otherwise=setting("retrieval.word_vectors")),
+        made=EMBEDDED,
     output:
         "<results>/{dataset}/retrieval/words/{source}/{subset}.h5",
     log:
@@ -76,7 +80,7 @@ rule select_words:
         runtime="1h",
     params:
         stage=versions.CAPTION_WORDS,
-        model=get_retrieval_leaf("word_vectors"),
+        model=setting("retrieval.word_vectors"),
     message:
         "Selecting word vectors of {wildcards.dataset} for the captions of {wildcards.source}, {wildcards.subset}"
     script:
@@ -85,9 +89,9 @@ rule select_words:
 
 rule select_window_words:
     input:
-        captions=get_file("captions"),
-        model=get_file("word_vectors"),
-        made=get_made_videos,
+        captions=branch(ask(Project.is_synthetic), otherwise=setting("retrieval.captions")),
+        model=branch(ask(Project.is_synthetic), otherwise=setting("retrieval.word_vectors")),
+        made=EMBEDDED,
     output:
         "<results>/{dataset}/retrieval/window_words.h5",
     log:
@@ -101,8 +105,8 @@ rule select_window_words:
         runtime="4h",
     params:
         stage=versions.CAPTION_WORDS,
-        model=get_retrieval_leaf("word_vectors"),
-        captions=get_retrieval_leaf("captions"),
+        model=setting("retrieval.word_vectors"),
+        captions=setting("retrieval.captions"),
     message:
         "Selecting word vectors for the captions of whole videos of {wildcards.dataset}"
     script:
@@ -111,17 +115,21 @@ rule select_window_words:
 
 rule train_retrieval:
     input:
-        pack=get_training_pack,
-        video_2d=get_window_stores("video_2d"),
-        video_3d=get_window_stores("video_3d"),
-        audio=get_window_stores("audio"),
-        probes=get_window_probes,
-        statuses=get_window_statuses,
-        videos=get_video_list,
-        captions=get_window_captions,
-        words=get_training_words,
-        start=get_start_file,
-        made=get_made_videos,
+        pack=files(ask(retrieval.training_pack)),
+        video_2d=all_of("<results>/{dataset}/features/resnet152/{shard}.h5", shard=ask(retrieval.window_shards)),
+        video_3d=all_of("<results>/{dataset}/features/resnext101/{shard}.h5", shard=ask(retrieval.window_shards)),
+        audio=all_of("<results>/{dataset}/features/spectrogram/{shard}.h5", shard=ask(retrieval.window_shards)),
+        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(retrieval.window_shards)),
+        statuses=all_of(
+            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+            extractor=RETRIEVAL_EXTRACTORS,
+            shard=ask(retrieval.window_shards),
+        ),
+        videos=files(ask(retrieval.video_list)),
+        captions=branch(ask(Project.is_synthetic), otherwise=ask(retrieval.window_captions)),
+        words=files(ask(retrieval.training_words)),
+        start=files(ask(retrieval.start_file)),
+        made=EMBEDDED,
     output:
         # It lists the seeds' checkpoints beside it, which a job that stops must leave for the next: no outputs.
         "<results>/{dataset}/retrieval/runs/{run}/{variant}/training.json",
@@ -133,16 +141,16 @@ rule train_retrieval:
         "../envs/avpipe.yaml"
     threads: 16
     resources:
-        gpu=get_run_gpus,
+        gpu=ask(retrieval.run_gpus),
         mem_mb=32000,
         runtime="48h",
     params:
         stage=versions.RETRIEVAL_TRAIN,
-        job=get_training_job,
-        start=get_start,
-        whole_videos=get_whole_videos,
-        captions=get_captions_path,
-        device=get_device,
+        job=ask(retrieval.run_job, training=True),
+        start=ask(retrieval.start),
+        whole_videos=ask(retrieval.whole_videos),
+        captions=ask(retrieval.window_captions),
+        device=not_compared(PROJECT.config.device),
     message:
         "Training {wildcards.run} ({wildcards.variant}) for retrieval on {wildcards.dataset}"
     script:
@@ -151,10 +159,18 @@ rule train_retrieval:
 
 rule evaluate_retrieval:
     input:
-        packs=get_test_packs,
-        words=get_test_words,
-        training=get_training,
-        start=get_untrained_start,
+        packs=all_of("<results>/{test.dataset}/retrieval/packs/{test.subset}.h5", test=ask(retrieval.test_subsets)),
+        words=branch(
+            setting("retrieval.runs.{run}.uses_text"),
+            then=all_of(
+                "<results>/{dataset}/retrieval/words/{test.dataset}/{test.subset}.h5", test=ask(retrieval.test_subsets)
+            ),
+        ),
+        training=branch(
+            setting("retrieval.runs.{run}.epochs"),
+            then="<results>/{dataset}/retrieval/runs/{run}/{variant}/training.json",
+        ),
+        start=branch(setting("retrieval.runs.{run}.epochs"), otherwise=files(ask(retrieval.start_file))),
     output:
         "<results>/{dataset}/retrieval/runs/{run}/{variant}/evaluation.json",
     log:
@@ -165,15 +181,15 @@ rule evaluate_retrieval:
         "../envs/avpipe.yaml"
     threads: 16
     resources:
-        gpu=get_gpus,
+        gpu=ask(features.gpus),
         mem_mb=16000,
         runtime="4h",
     params:
         stage=versions.RETRIEVAL_EVALUATE,
-        job=get_evaluation_job,
-        start=get_start,
-        tests=get_test_settings,
-        device=get_device,
+        job=ask(retrieval.run_job, training=False),
+        start=ask(retrieval.start),
+        tests=ask(retrieval.test_settings),
+        device=not_compared(PROJECT.config.device),
     message:
         "Testing {wildcards.run} ({wildcards.variant}) for retrieval on {wildcards.dataset}"
     script:
@@ -183,9 +199,13 @@ rule evaluate_retrieval:
 rule index_pack:
     input:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
-        words=get_index_words,
-        training=get_index_training,
-        start=get_untrained_start,
+        words=branch(
+            setting("retrieval.runs.{run}.uses_text"), then="<results>/{dataset}/retrieval/words/{dataset}/{subset}.h5"
+        ),
+        training=branch(
+            setting("retrieval.runs.{run}.epochs"), then="<results>/{dataset}/retrieval/runs/{run}/main/training.json"
+        ),
+        start=branch(setting("retrieval.runs.{run}.epochs"), otherwise=files(ask(retrieval.start_file))),
     output:
         "<results>/{dataset}/retrieval/index/{run}/{subset}.h5",
     log:
@@ -196,14 +216,14 @@ rule index_pack:
         "../envs/avpipe.yaml"
     threads: 16
     resources:
-        gpu=get_gpus,
+        gpu=ask(features.gpus),
         mem_mb=16000,
         runtime="4h",
     params:
         stage=versions.RETRIEVAL_INDEX,
-        job=get_index_job,
-        start=get_start,
-        device=get_device,
+        job=ask(retrieval.run_job, variant="main", training=False),
+        start=ask(retrieval.start),
+        device=not_compared(PROJECT.config.device),
     message:
         "Indexing {wildcards.dataset}, {wildcards.subset}, for searches with {wildcards.run}"
     script:
@@ -212,11 +232,13 @@ rule index_pack:
 
 rule write_retrieval_eval:
     input:
-        evaluations=get_retrieval_evaluations,
-        packs=get_pack_summaries,
-        accounting=get_accounting("accounting.json"),
-        failure_rate=get_accounting("failure_rate.json"),
-        weights=get_weights_checks,
+        evaluations=all_of(
+            "<results>/{dataset}/retrieval/runs/{run}/evaluation.json", run=ask(retrieval.runs, check=require)
+        ),
+        packs=all_of("<results>/{used.dataset}/retrieval/packs/{used.subset}.json", used=ask(retrieval.used_subsets)),
+        accounting=branch(ask(features.uses_videos), then="<results>/{dataset}/accounting.json"),
+        failure_rate=branch(ask(features.uses_videos), then="<results>/{dataset}/failure_rate.json"),
+        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(features.extractors)),
         published=PUBLISHED_RETRIEVAL,
     output:
         eval="<results>/{dataset}/eval.json",
@@ -236,9 +258,9 @@ rule write_retrieval_eval:
         runtime="10m",
     params:
         stage=versions.WRITE_RETRIEVAL_EVAL,
-        settings=lambda wildcards: PLAN.dataset(wildcards.dataset).model_dump(),
-        fidelity=PLAN.config.fidelity,
+        settings=setting(),
+        fidelity=PROJECT.config.fidelity,
     message:
-        "Writing results/{wildcards.dataset}/eval.json"
+        "Writing {output.eval}"
     script:
         "../workflow/scripts/write_retrieval_eval.py"

@@ -19,7 +19,7 @@ def test_every_weight_file_says_where_it_is_from_and_under_which_licence():
     assert published <= set(catalogue) <= set(Weights.model_fields)
     for entry in catalogue.values():
         assert entry.url.startswith("http") and entry.trained_on and entry.licence_weights and entry.licence_code
-        assert entry.path == f"resources/weights/{Path(entry.path).name}"
+        assert entry.path == f"<resources>/weights/{Path(entry.path).name}"
         assert all(len(digest) in (8, 64) and int(digest, 16) for digest in entry.sha256)
 
 

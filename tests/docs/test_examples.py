@@ -46,19 +46,20 @@ def extractor(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         import avpipe, extractor_steps
         from avpipe.demo.zero_shot import plan_demo, render_clip
         from avpipe.features import extract, names
-        from avpipe.plan import Plan
+        from avpipe.plan import Project, features
+        from avpipe.plan.requirements import require
 
         root, folder, configuration, name, steps = sys.argv[1:]
-        plan, folder = Plan(yaml.safe_load(configuration), Path(root)), Path(folder)
+        project, folder = Project.read(yaml.safe_load(configuration), Path(root)), Path(folder)
         render_clip(next(spec for spec in plan_demo() if spec.oddity is None), folder / "clip.avi")
         first, again = (extract(folder / "clip.avi", name, "random:0", settings={"rate_hz": 5}) for _ in range(2))
-        plan.require("demo")
+        require(project, "demo")
         exec(steps, vars(extractor_steps))
         print(json.dumps({
             "package": avpipe.__file__,
             "names": names(),
-            "extractors": plan.extractors("demo"),
-            "weights": plan.weights("demo", name),
+            "extractors": features.extractors(project, "demo"),
+            "weights": features.weights(project, "demo", name),
             "shapes": [first.values.shape, first.pooled.shape, first.times.shape],
             "lengths": np.linalg.norm(first.values, axis=1).tolist(),
             "varied": float(first.values.std(axis=0).max()),
@@ -149,7 +150,8 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         import yaml
         import avpipe
         from avpipe.cli import main
-        from avpipe.plan import Plan
+        from avpipe.plan import Project
+        from avpipe.plan.requirements import require
         from avpipe.retrieval import loop, models
         from avpipe.retrieval.data import PackSource
         from avpipe.retrieval.packs import write_pack
@@ -167,9 +169,9 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             return out.getvalue()
 
         root, folder, configuration, name = sys.argv[1:]
-        plan, folder = Plan(yaml.safe_load(configuration), Path(root)), Path(folder)
-        plan.require("demo_retrieval")
-        (run,) = [run for run in plan.dataset("demo_retrieval").retrieval.runs.values() if run.model == name]
+        project, folder = Project.read(yaml.safe_load(configuration), Path(root)), Path(folder)
+        require(project, "demo_retrieval")
+        (run,) = [run for run in project.dataset("demo_retrieval").retrieval.runs.values() if run.model == name]
 
         torch.manual_seed(3)
         cpu = torch.device("cpu")

@@ -10,25 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avpipe.config.models import Config, Dataset
+from avpipe.config.models import Config
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.words import write_names, write_words
-from avpipe.plan import zero_shot
+from avpipe.plan import Project, gzsl, gzsl_checks
 from avpipe.sources.local import SourceClip
 
 CLIPS = {f"v_{label}_g{n:02d}_c01": label for label in "ABCDE" for n in range(4)}
 
 
-def dataset(source: dict | None = None, fidelity="corrected", **gzsl) -> Dataset:
+def extracted(source: dict | None = None, **settings) -> Project:
     values = {
         "source": source or {"kind": "class_folders", "path": "videos"},
-        "gzsl": {"benchmarks": [{"split": "main_split"}], **gzsl},
+        "gzsl": {"benchmarks": [{"split": "main_split"}], **settings},
     }
-    return Config.model_validate({"fidelity": fidelity, "datasets": {"mine": values}}).dataset("mine")
+    return Project(Config.model_validate({"datasets": {"mine": values}}), catalogue={})
 
 
-def published(path: Path | str = "UCF", **gzsl) -> Dataset:
-    return dataset({"kind": "published", "path": str(path)}, **gzsl)
+def published(path: Path | str = "UCF", **settings) -> Project:
+    return extracted({"kind": "published", "path": str(path)}, **settings)
 
 
 def listed(labels=CLIPS) -> dict[str, SourceClip]:
@@ -36,19 +36,19 @@ def listed(labels=CLIPS) -> dict[str, SourceClip]:
     return {clip: SourceClip(clip, label, f"/videos/{clip}.mp4") for clip, label in labels.items()}
 
 
-def problems(settings: Dataset) -> list[str]:
-    return [problem.split(":")[0] for problem in zero_shot.missing(settings, "mine")]
+def problems(project: Project) -> list[str]:
+    return [problem.split(":")[0] for problem in gzsl_checks.missing(project, "mine")]
 
 
 def test_extracted_features_need_a_split_and_vectors():
-    assert problems(dataset()) == ["the class-split folder", "the class vectors"]
+    assert problems(extracted()) == ["the class-split folder", "the class vectors"]
 
 
 def test_a_split_of_ones_own_needs_no_folder_unless_another_is_published():
     own = {"own_splits": {"drawn": {}}}
-    assert problems(dataset(**own, benchmarks=[{"split": "drawn"}])) == ["the class vectors"]
+    assert problems(extracted(**own, benchmarks=[{"split": "drawn"}])) == ["the class vectors"]
     both = [{"split": "drawn"}, {"split": "main_split"}]
-    assert problems(dataset(**own, benchmarks=both)) == ["the class-split folder", "the class vectors"]
+    assert problems(extracted(**own, benchmarks=both)) == ["the class-split folder", "the class vectors"]
 
 
 def test_a_published_source_brings_split_and_vectors(tmp_path):
@@ -79,7 +79,7 @@ def test_given_trees_and_caches_bring_vectors_and_pickles_do_not(tmp_path):
 
     def missing(*names):
         benchmarks = [{"split": "main_split", "features": name} for name in names]
-        return problems(dataset(class_split=str(tmp_path), feature_sets=sets, benchmarks=benchmarks))
+        return problems(extracted(class_split=str(tmp_path), feature_sets=sets, benchmarks=benchmarks))
 
     assert missing("folder") == []
     assert missing("file") == ["the class vectors"]
@@ -88,27 +88,27 @@ def test_given_trees_and_caches_bring_vectors_and_pickles_do_not(tmp_path):
 
 def test_given_features_that_are_not_there_are_named(tmp_path):
     sets = {"cls_features": {"path": "nowhere.pkl"}}
-    (problem,) = zero_shot.missing(published(tmp_path, feature_sets=sets), "mine")
+    (problem,) = gzsl_checks.missing(published(tmp_path, feature_sets=sets), "mine")
     assert "nowhere.pkl" in problem and "datasets.mine.gzsl.feature_sets.cls_features.path" in problem
 
 
-@pytest.mark.parametrize("folder", ["features", *zero_shot.CACHE_FOLDERS])
+@pytest.mark.parametrize("folder", ["features", *gzsl.CACHE_FOLDERS])
 def test_features_are_found_where_the_published_code_puts_them(tmp_path, folder):
     place = tmp_path / folder / "cls_features"
     place.mkdir(parents=True)
-    assert zero_shot.find_features(published(tmp_path), "mine", "cls_features") == str(place)
+    assert gzsl.published_features(published(tmp_path), "mine", "cls_features") == str(place)
 
 
 def test_a_feature_set_s_own_path_comes_first_and_extracted_ones_have_none(tmp_path):
     (tmp_path / "features" / "cls_features").mkdir(parents=True)
     sets = {"cls_features": {"path": "own.pkl"}}
-    assert zero_shot.find_features(published(tmp_path, feature_sets=sets), "mine", "cls_features") == "own.pkl"
-    assert zero_shot.find_features(dataset(), "mine", "cls_features") is None
+    assert gzsl.published_features(published(tmp_path, feature_sets=sets), "mine", "cls_features") == "own.pkl"
+    assert gzsl.published_features(extracted(), "mine", "cls_features") is None
 
 
 def test_features_that_the_source_lacks_are_told_with_what_to_do(tmp_path):
     with pytest.raises(AvpipeError, match=r"no features of the set 'cls_features'.*_features_processed.*\.path"):
-        zero_shot.find_features(published(tmp_path), "mine", "cls_features")
+        gzsl.published_features(published(tmp_path), "mine", "cls_features")
 
 
 def test_a_listing_sees_names_sizes_times_and_folders_behind_links(tmp_path):
@@ -118,13 +118,13 @@ def test_a_listing_sees_names_sizes_times_and_folders_behind_links(tmp_path):
     (folder / "a.h5").write_text("1")
     (elsewhere / "b.h5").write_text("2")
     (folder / "audio").symlink_to(elsewhere)
-    seen = [zero_shot.listing_of(folder)]
+    seen = [gzsl.listing_of(folder)]
 
     def changed() -> bool:
-        seen.append(zero_shot.listing_of(folder))
+        seen.append(gzsl.listing_of(folder))
         return seen[-1] not in seen[:-1]
 
-    assert zero_shot.listing_of(folder) == seen[0]
+    assert gzsl.listing_of(folder) == seen[0]
     (folder / "a.h5").rename(folder / "c.h5")
     assert changed()
     (folder / "c.h5").write_text("12")
@@ -138,32 +138,32 @@ def test_a_listing_sees_names_sizes_times_and_folders_behind_links(tmp_path):
 def test_a_listing_of_one_file(tmp_path):
     path = tmp_path / "features.pkl"
     path.write_text("1")
-    before = zero_shot.listing_of(path)
+    before = gzsl.listing_of(path)
     os.utime(path, (1e9, 1e9))
-    assert zero_shot.listing_of(path) != before
+    assert gzsl.listing_of(path) != before
 
 
 def test_vectors_are_given_made_or_brought(tmp_path):
-    assert zero_shot.words_file(dataset(word_vectors="own.npy"), "mine", "a") == "own.npy"
-    assert zero_shot.words_file(published(), "mine", "a") is None
-    made = {zero_shot.words_file(dataset(word_model="glove.txt"), "mine", split) for split in ("a", "b")}
+    assert gzsl.class_vectors(extracted(word_vectors="own.npy"), "mine", "a") == "own.npy"
+    assert gzsl.class_vectors(published(), "mine", "a") is None
+    made = {gzsl.class_vectors(extracted(word_model="glove.txt"), "mine", split) for split in ("a", "b")}
     assert len(made) == 2, "each split has its own table of names, so its own vectors"
 
 
 def test_the_table_of_names_is_the_one_that_is_set_or_the_only_one(tmp_path):
     own = {"own_splits": {"drawn": {}}}
-    assert zero_shot.names_file(published(tmp_path, **own), "mine", "drawn") is None
-    assert zero_shot.names_file(published(tmp_path, word_names="own.csv", **own), "mine", "drawn") == "own.csv"
+    assert gzsl.names_file(published(tmp_path, **own), "mine", "drawn") is None
+    assert gzsl.names_file(published(tmp_path, word_names="own.csv", **own), "mine", "drawn") == "own.csv"
     folder = tmp_path / "class-split"
     folder.mkdir()
     (folder / "all_class.txt").write_text("A\n")
     with pytest.raises(AvpipeError, match=r"holds 0 files .*Set datasets\.mine\.gzsl\.word_names"):
-        zero_shot.names_file(published(tmp_path), "mine", "main_split")
+        gzsl.names_file(published(tmp_path), "mine", "main_split")
     (folder / "ucf_w2v_class_names.csv").touch()
-    assert zero_shot.names_file(published(tmp_path), "mine", "main_split") == str(folder / "ucf_w2v_class_names.csv")
+    assert gzsl.names_file(published(tmp_path), "mine", "main_split") == str(folder / "ucf_w2v_class_names.csv")
     (folder / "other_w2v_class_names.csv").touch()
     with pytest.raises(AvpipeError, match="holds 2 files"):
-        zero_shot.names_file(published(tmp_path), "mine", "main_split")
+        gzsl.names_file(published(tmp_path), "mine", "main_split")
 
 
 def test_files_of_a_split_are_its_lists_and_nothing_else(tmp_path):
@@ -172,53 +172,53 @@ def test_files_of_a_split_are_its_lists_and_nothing_else(tmp_path):
                  folder / "other/a.txt", folder / "all_class.txt"):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("A\n")
-    files = zero_shot.split_files(published(tmp_path), "main_split")
+    files = gzsl.split_files(published(tmp_path), "mine", "main_split")
     assert [str(Path(each).relative_to(folder)) for each in files] == [
         "all_class.txt", "main_split/a.csv", "main_split/a.txt",
     ]  # fmt: skip
-    drawn = dataset(own_splits={"main_split": {}})
-    assert zero_shot.split_files(drawn, "main_split") == []
+    drawn = extracted(own_splits={"main_split": {}})
+    assert gzsl.split_files(drawn, "mine", "main_split") == []
 
 
 def test_a_split_drawn_from_videos_does_not_go_with_given_features(tmp_path):
     (tmp_path / "features" / "cls_features").mkdir(parents=True)
-    settings = published(tmp_path, own_splits={"main_split": {}})
+    project = published(tmp_path, own_splits={"main_split": {}})
     with pytest.raises(AvpipeError, match="is drawn from videos, but the feature set cls_features is published"):
-        zero_shot.check_splits(settings, "mine", None)
+        gzsl_checks.check_splits(project, "mine", None)
 
 
 class TestOwnSplit:
     """What is checked of a split that will be drawn."""
 
-    def settings(self, folder: Path, keys: list[str], **gzsl) -> Dataset:
+    def project(self, folder: Path, keys: list[str], **settings) -> Project:
         write_words(folder / "words.npy", {key: np.ones(300, np.float32) for key in keys})
-        gzsl = {"word_vectors": str(folder / "words.npy"), "own_splits": {"main_split": {}}, **gzsl}
-        return dataset(**gzsl)
+        words = {"word_vectors": str(folder / "words.npy")}
+        return extracted(**words, own_splits={"main_split": {}}, **settings)
 
     def test_all_is_in_order(self, tmp_path):
-        zero_shot.check_splits(self.settings(tmp_path, list("ABCDE")), "mine", listed())
+        gzsl_checks.check_splits(self.project(tmp_path, list("ABCDE")), "mine", listed())
 
     def test_too_few_classes(self, tmp_path):
         few = {clip: label for clip, label in CLIPS.items() if label in "AB"}
         with pytest.raises(AvpipeError, match="2 classes were found"):
-            zero_shot.check_splits(self.settings(tmp_path, list("AB")), "mine", listed(few))
+            gzsl_checks.check_splits(self.project(tmp_path, list("AB")), "mine", listed(few))
 
     def test_a_class_without_a_vector(self, tmp_path):
         with pytest.raises(AvpipeError, match="none for the classes"):
-            zero_shot.check_splits(self.settings(tmp_path, list("ABCD")), "mine", listed())
+            gzsl_checks.check_splits(self.project(tmp_path, list("ABCD")), "mine", listed())
 
     def test_names_may_come_from_a_table(self, tmp_path):
         write_names(tmp_path / "names.csv", {label: f"the {label}" for label in "ABCDE"})
-        settings = self.settings(tmp_path, [f"the {x}" for x in "ABCDE"], word_names=str(tmp_path / "names.csv"))
-        zero_shot.check_splits(settings, "mine", listed())
+        project = self.project(tmp_path, [f"the {x}" for x in "ABCDE"], word_names=str(tmp_path / "names.csv"))
+        gzsl_checks.check_splits(project, "mine", listed())
 
     def test_nothing_is_known_before_videos_are_made(self, tmp_path):
-        zero_shot.check_splits(self.settings(tmp_path, ["A"]), "mine", None)
+        gzsl_checks.check_splits(self.project(tmp_path, ["A"]), "mine", None)
 
 
 def test_planning_loads_no_torch():
     """The Snakefile is read at every start; torch alone takes seconds."""
-    rooms = "avpipe.plan, avpipe.gzsl.generated_split, avpipe.gzsl.tree_files"
+    rooms = "avpipe.plan.media, avpipe.plan.requirements, avpipe.gzsl.generated_split, avpipe.gzsl.tree_files"
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -227,6 +227,6 @@ def test_vectors_of_another_length_are_refused_before_any_work(tmp_path):
     write_words(tmp_path / "words.npy", {"a": np.ones(100, np.float32)})
     (tmp_path / "glove.txt").write_text("a " + " ".join(["0.5"] * 50) + "\n")
     for values, length in (({"word_vectors": "words.npy"}, 100), ({"word_model": "glove.txt"}, 50)):
-        settings = dataset(**{key: str(tmp_path / name) for key, name in values.items()}, benchmarks=[])
+        project = extracted(**{key: str(tmp_path / name) for key, name in values.items()}, benchmarks=[])
         with pytest.raises(AvpipeError, match=f"vectors of {length} numbers; avca, .* need 300"):
-            zero_shot.check_splits(settings, "mine", None)
+            gzsl_checks.check_splits(project, "mine", None)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.plan import Plan
-from avpipe.plan.retrieval import Place, RetrievalPlan
+from avpipe.plan import Project, features, retrieval
+from avpipe.plan.requirements import require
+from avpipe.plan.retrieval import SubsetName
 
 ROOT = Path(__file__).parents[2]
 TABLE = "path,subset,caption\na.mp4,train,stir\nb.mp4,test,fold\nc.mp4,test,cut\n"
@@ -20,18 +21,24 @@ def table(tmp_path):
     return path
 
 
-def plan_of(**datasets):
-    return RetrievalPlan(Plan({"datasets": datasets}, ROOT))
+def project_of(**datasets) -> Project:
+    return Project.read({"datasets": datasets}, ROOT)
 
 
-def own(table, **retrieval):
-    retrieval = {"subsets": {"train": {}, "test": {}}, "runs": {"zero_shot": {"weights": "random:0"}}, **retrieval}
-    return {"source": {"kind": "table", "path": str(table)}, "weights": VIDEO_WEIGHTS, "retrieval": retrieval}
+def required_runs(project: Project, dataset: str = "mine") -> list[str]:
+    """What is to run, once all that it needs is there."""
+    require(project, dataset)
+    return retrieval.runs(project, dataset)
+
+
+def own(table, **changed):
+    settings = {"subsets": {"train": {}, "test": {}}, "runs": {"zero_shot": {"weights": "random:0"}}, **changed}
+    return {"source": {"kind": "table", "path": str(table)}, "weights": VIDEO_WEIGHTS, "retrieval": settings}
 
 
 def test_all_that_is_missing_is_named_at_once_and_once():
     with pytest.raises(AvpipeError) as caught:
-        plan_of().runs("youcook2")
+        require(project_of(), "youcook2")
     message = str(caught.value)
     for name in ("train", "test", "sounds241", "speech241"):
         assert f"datasets.youcook2.retrieval.subsets.{name}.path" in message
@@ -44,29 +51,29 @@ def test_only_what_the_runs_use_is_asked_for(tmp_path):
     pickle = tmp_path / "val.pkl"
     pickle.touch()
     only = {"avlnet_zero_shot": {"weights": "random:0", "tests": ["test"]}}
-    others = dict.fromkeys(plan_of().settings("youcook2").runs.keys() - only.keys())
-    plan = plan_of(youcook2={"retrieval": {"subsets": {"test": {"path": str(pickle)}}, "runs": only | others}})
-    assert plan.runs("youcook2") == [("avlnet_zero_shot", "main")]
-    assert plan.tests("youcook2", "avlnet_zero_shot") == {"test": Place("youcook2", "test")}
+    others = dict.fromkeys(project_of().dataset("youcook2").retrieval.runs.keys() - only.keys())
+    project = project_of(youcook2={"retrieval": {"subsets": {"test": {"path": str(pickle)}}, "runs": only | others}})
+    assert required_runs(project, "youcook2") == ["avlnet_zero_shot/main"]
+    assert retrieval.tests(project, "youcook2", "avlnet_zero_shot") == {"test": SubsetName("youcook2", "test")}
 
 
 def test_a_subset_changes_with_its_own_clips_and_captions_alone(table):
-    before = plan_of(mine=own(table))
-    digests = {name: before.subset_digest(Place("mine", name)) for name in ("train", "test")}
+    before = project_of(mine=own(table))
+    digests = {name: retrieval.subset_digest(before, "mine", name) for name in ("train", "test")}
     table.write_text(TABLE.replace("fold", "knead"))
-    after = plan_of(mine=own(table))
-    assert after.subset_digest(Place("mine", "train")) == digests["train"]
-    assert after.subset_digest(Place("mine", "test")) != digests["test"]
+    after = project_of(mine=own(table))
+    assert retrieval.subset_digest(after, "mine", "train") == digests["train"]
+    assert retrieval.subset_digest(after, "mine", "test") != digests["test"]
 
 
 def test_a_training_is_described_without_what_it_does_not_depend_on(table):
     runs = {"scratch": {"weights": "random", "epochs": 1}}
-    plan = plan_of(mine=own(table, runs=runs))
+    project = project_of(mine=own(table, runs=runs))
     tested_on_more = {"scratch": runs["scratch"] | {"tests": ["test", "train"], "permuted_control": True}}
-    other = plan_of(mine=own(table, runs=tested_on_more, long_clips="average"))
-    jobs = [each.job("mine", "scratch", "main", training=True) for each in (plan, other)]
+    other = project_of(mine=own(table, runs=tested_on_more, long_clips="average"))
+    jobs = [retrieval.run_job(each, "mine", "scratch", "main", training=True) for each in (project, other)]
     assert jobs[0] == jobs[1]
-    assert other.runs("mine") == [("scratch", "main"), ("scratch", "permuted")]
+    assert required_runs(other) == ["scratch/main", "scratch/permuted"]
 
 
 @pytest.mark.parametrize(
@@ -86,14 +93,14 @@ def test_a_training_is_described_without_what_it_does_not_depend_on(table):
 )
 def test_what_does_not_fit_together_is_told_before_anything_runs(table, change, message):
     with pytest.raises(AvpipeError, match=message):
-        plan_of(mine=own(table, **change)).runs("mine")
+        require(project_of(mine=own(table, **change)), "mine")
 
 
 def test_clips_without_a_subset_cannot_be_both_trained_and_tested_on(table):
     table.write_text("path\na.mp4\nb.mp4\n")
     with pytest.raises(AvpipeError, match="column `subset`"):
-        plan_of(mine=own(table)).runs("mine")
-    assert plan_of(mine=own(table, subsets={"test": {}})).runs("mine") == [("zero_shot", "main")]
+        require(project_of(mine=own(table)), "mine")
+    assert required_runs(project_of(mine=own(table, subsets={"test": {}}))) == ["zero_shot/main"]
 
 
 def test_a_model_that_reads_text_needs_captions(table, tmp_path):
@@ -102,13 +109,13 @@ def test_a_model_that_reads_text_needs_captions(table, tmp_path):
     table.write_text(TABLE.replace("cut", ""))
     runs = {"text": {"model": "avlnet_text_tri", "weights": "random:0"}}
     with pytest.raises(AvpipeError, match=r"1 clip\(s\) of test have none, such as c"):
-        plan_of(mine=own(table, runs=runs, word_vectors=str(words))).runs("mine")
+        require(project_of(mine=own(table, runs=runs, word_vectors=str(words))), "mine")
 
 
 def test_a_dataset_of_videos_extracts_what_avlnet_reads_and_one_of_pickles_nothing(table):
-    plan = plan_of(mine=own(table)).plan
-    assert plan.extractors("mine") == ["resnet152", "resnext101", "spectrogram"]
-    assert plan.extractors("youcook2") == []
+    project = project_of(mine=own(table))
+    assert features.extractors(project, "mine") == ["resnet152", "resnext101", "spectrogram"]
+    assert features.extractors(project, "youcook2") == []
 
 
 @pytest.mark.parametrize(
@@ -122,10 +129,18 @@ def test_a_dataset_of_videos_extracts_what_avlnet_reads_and_one_of_pickles_nothi
 )
 def test_settings_that_cannot_be_are_refused(table, run, message):
     with pytest.raises(AvpipeError, match=message):
-        plan_of(mine=own(table, runs={"x": run}))
+        project_of(mine=own(table, runs={"x": run}))
 
 
 def test_zero_shot_learning_and_retrieval_are_two_datasets(table):
     settings = own(table) | {"gzsl": {"benchmarks": [{"split": "s", "features": "main_features"}]}}
     with pytest.raises(AvpipeError, match="two datasets"):
-        plan_of(mine=settings)
+        project_of(mine=settings)
+
+
+def test_what_is_not_configured_is_named_with_what_is(table):
+    project = project_of(mine=own(table))
+    with pytest.raises(AvpipeError, match=r"mine has no 'nope' in retrieval\.runs; it has zero_shot"):
+        retrieval.start(project, "mine", "nope")
+    with pytest.raises(AvpipeError, match=r"mine has no 'nope' in retrieval\.subsets; it has train, test"):
+        retrieval.pack_shards(project, "mine", "nope")

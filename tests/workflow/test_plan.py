@@ -1,11 +1,16 @@
 """What is told while Snakemake plans, before any job; the videos are not even opened."""
 
+import re
+
 import numpy as np
 import pytest
+import yaml
 from project import ROOT, jobs_in, new_project, small_settings, write_split, write_words
+from published_source import published_project
 
 from avpipe.errors import AvpipeError
-from avpipe.plan import Plan
+from avpipe.plan import Project, features, inventory
+from avpipe.plan.requirements import require
 from avpipe.registry import METHODS
 
 ROLES = {"a": "train", "b": "val_unseen", "c": "test_unseen"}
@@ -27,7 +32,7 @@ def project(tmp_path, monkeypatch):
 
 def refusal(project) -> str:
     with pytest.raises(AvpipeError) as error:
-        Plan(project.settings(), project.folder).require("small")
+        require(Project.read(project.settings(), project.folder), "small")
     return str(error.value)
 
 
@@ -46,7 +51,7 @@ def replace_class(project, old, new):
 
 
 def test_all_is_in_order(project):
-    Plan(project.settings(), project.folder).require("small")
+    require(Project.read(project.settings(), project.folder), "small")
 
 
 def test_a_class_without_a_vector(project):
@@ -64,7 +69,7 @@ def test_a_class_without_a_row_in_the_table_of_names(project):
 def test_a_class_that_cannot_name_a_file(project):
     settings = replace_class(project, "b", "b/d")
     with pytest.raises(AvpipeError, match="'b/d' cannot be the name of a file"):
-        Plan(settings, project.folder).require("small")
+        require(Project.read(settings, project.folder), "small")
 
 
 def test_no_method(project):
@@ -78,8 +83,8 @@ def test_a_path_that_no_file_system_takes(project):
 
 
 def test_the_demo_is_small():
-    plan = Plan({}, ROOT)
-    assert plan.extractors("demo") == ["c3d", "vggish"] and plan.shards("demo") == ["0000"]
+    plan = Project.read({}, ROOT)
+    assert features.extractors(plan, "demo") == ["c3d", "vggish"] and inventory.shards(plan, "demo") == ["0000"]
     assert [experiment[1:] for experiment in plan.dataset("demo").gzsl.experiments()] == [
         ("cls_features", "avca", "corrected"),
         ("cls_features", "avca", "permuted"),
@@ -114,9 +119,38 @@ def test_every_job_of_the_demo_which_is_what_runs_unasked(project):
 
 def test_a_dataset_that_does_not_exist(project):
     with pytest.raises(AvpipeError, match=r"no dataset 'nope'; the configuration has .*small"):
-        Plan(project.settings(), project.folder).dataset("nope")
+        Project.read(project.settings(), project.folder).dataset("nope")
 
 
 def test_a_project_in_a_folder_with_braces(project, tmp_path):
     with pytest.raises(AvpipeError, match="rename the folder"):
-        Plan(project.settings(), tmp_path / "{x}")
+        Project.read(project.settings(), tmp_path / "{x}")
+
+
+def test_pathvars_move_every_file(project):
+    """The same jobs make what was asked for elsewhere, and none reads or makes a file where they usually lie."""
+    targets = [
+        *(f"{name}/eval.json" for name in ("demo", "demo_gzsl", "demo_retrieval", "demo_pretraining", "small")),
+        "gzsl_table.md",
+        "demo/gzsl/main_split/published/cls_features",
+        "demo_retrieval/retrieval/index/text_tri/test.h5",
+        "demo_retrieval/retrieval/published/test.pkl",
+    ]
+    pathvars = {"results": "made/here", "resources": "given"}
+    usual = project.snakemake(*(f"results/{each}" for each in targets), "-n")
+    moved = project.snakemake(*(f"made/here/{each}" for each in targets), "-n", "--config", f"pathvars={pathvars}")
+    output = moved.stdout + moved.stderr
+    assert len(jobs_in(output)) > 100 and not re.findall(r"results/|resources/", output)
+    assert jobs_in(output.replace("made/here/", "results/")) == jobs_in(usual.stdout + usual.stderr)
+
+
+def test_a_run_elsewhere_leaves_nothing_in_the_usual_folders(tmp_path):
+    project = published_project(tmp_path / "project", methods={"avca": None})
+    pathvars = {"pathvars": {"results": "made/here", "resources": "given"}}
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(project.settings() | pathvars))
+    before = {path.name for path in project.folder.iterdir()}
+    project.run(target="made/here/small/eval.json")
+    assert {path.name for path in project.folder.iterdir()} - before == {".snakemake", "made"}
+    for kind, suffix in (("logs", "log"), ("benchmarks", "tsv")):
+        assert (project.folder / f"made/here/{kind}/write_eval/small.{suffix}").exists()
+    assert project.planned(target="made/here/small/eval.json") == set()

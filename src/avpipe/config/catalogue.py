@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from avpipe.config.load import read_yaml
+from avpipe.config.load import fill_pathvars, read_yaml
 from avpipe.config.models import Weights
 from avpipe.errors import AvpipeError
 from avpipe.settings import Settings, check_input
@@ -26,8 +28,8 @@ class PublishedFile(Settings):
     _check_input = field_validator("path")(check_input)
 
 
-def read_catalogue(path: Path) -> dict[str, PublishedFile]:
-    """Every published weight file by its key in the configuration's `weights`.
+def read_catalogue(path: Path, pathvars: Mapping[str, str] = MappingProxyType({})) -> dict[str, PublishedFile]:
+    """Every published weight file by its key in the configuration's `weights`; `pathvars` as in `load_config`.
 
     Raises:
         AvpipeError: no such file, or it has no file, a file of no network, or a key that is not known.
@@ -35,7 +37,7 @@ def read_catalogue(path: Path) -> dict[str, PublishedFile]:
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. It belongs to avpipe: restore it with git.")
     try:
-        catalogue = TypeAdapter(dict[str, PublishedFile]).validate_python(read_yaml(path))
+        catalogue = TypeAdapter(dict[str, PublishedFile]).validate_python(fill_pathvars(read_yaml(path), pathvars))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise AvpipeError(f"{path}: {'; '.join(problems)}. Mend the file.") from None

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,12 +17,15 @@ from avpipe.config.models import Config
 from avpipe.errors import AvpipeError
 
 
-def load_config(values: Mapping[str, Any], datasets_folder: Path) -> Config:
+def load_config(
+    values: Mapping[str, Any], datasets_folder: Path, pathvars: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Validate a configuration whose datasets lie over the files in `datasets_folder`.
 
     Args:
         values: the merged mapping of config.yaml, --configfile and --config.
         datasets_folder: holds <name>.yaml, the committed definition of each dataset.
+        pathvars: what <name> stands for in the configuration's paths.
 
     Raises:
         AvpipeError: a file is not YAML, or a key is unknown or has the wrong type; lists every problem.
@@ -40,7 +44,7 @@ def load_config(values: Mapping[str, Any], datasets_folder: Path) -> Config:
         for name in names
     }
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(fill_pathvars(merged, pathvars))
     except ValidationError as error:
         raise AvpipeError(_explain(error)) from None
 
@@ -80,6 +84,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def fill_pathvars(values: Any, pathvars: Mapping[str, str]) -> Any:
+    """Plain values in which <name> is replaced, as Snakemake does it in the paths of rules."""
+    if isinstance(values, Mapping):
+        return {key: fill_pathvars(value, pathvars) for key, value in values.items()}
+    if isinstance(values, list):
+        return [fill_pathvars(value, pathvars) for value in values]
+    if isinstance(values, str):
+        for name, folder in pathvars.items():
+            values = values.replace(f"<{name}>", folder)
+    return values
 
 
 _BRANCHES = ("class_folders", "table", "published", "packs", "howto100m", "synthetic")

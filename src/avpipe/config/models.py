@@ -101,6 +101,15 @@ class Dataset(Settings):
         return self
 
 
+class Pathvars(Settings):
+    """Folders of the workflow's files, which Snakemake itself reads; unset ones are as the Snakefile says."""
+
+    results: str | None = Field(None, description="What the workflow makes. Unset: results.")
+    resources: str | None = Field(None, description="What is downloaded or made beforehand. Unset: resources.")
+    logs: str | None = Field(None, description="Logs of jobs. Unset: `<results>/logs`.")
+    benchmarks: str | None = Field(None, description="Time and memory of jobs. Unset: `<results>/benchmarks`.")
+
+
 class Config(Settings):
     """The configuration."""
 
@@ -114,6 +123,7 @@ class Config(Settings):
     clip_timeout_seconds: float = Field(
         1800.0, gt=0, description="Longest time that decoding one clip may take (reason timeout)."
     )
+    pathvars: Pathvars = Field(Pathvars(), description="Folders of the workflow's files.")
     datasets: dict[str, Dataset] = Field({}, description="Datasets by name, over config/datasets/<name>.yaml.")
 
     @field_validator("datasets")

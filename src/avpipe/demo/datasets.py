@@ -16,28 +16,23 @@ class ZeroShotDataset:
     """An embedded dataset for zero-shot learning: the same 24 classes and scenes, more or fewer clips of each scene.
 
     Attributes:
-        name: of the dataset and of its folders in resources/ and config/splits/.
+        name: of the dataset, of its folder among the resources and of its folder in config/splits/.
         clips_per_group: clips of each of the `N_GROUPS` scenes of a class, from 1.
     """
 
     name: str
     clips_per_group: int
 
-    @property
-    def video_folder(self) -> str:
-        """Where its videos lie, in one folder per class."""
-        return f"resources/{self.name}/videos"
-
 
 FULL = ZeroShotDataset("demo_gzsl", clips_per_group=2)
 SMALL = ZeroShotDataset("demo", clips_per_group=1)
 ZERO_SHOT = {dataset.name: dataset for dataset in (SMALL, FULL)}
-RETRIEVAL_FOLDER = "resources/demo_retrieval"
 
 MADE_FOLDERS = {
-    "gzsl": FULL.video_folder,
-    "zero_shot_small": SMALL.video_folder,
-    "retrieval_clips": RETRIEVAL_FOLDER,
-    "retrieval_films": RETRIEVAL_FOLDER,
+    "gzsl": f"{FULL.name}/videos",
+    "zero_shot_small": f"{SMALL.name}/videos",
+    "retrieval_clips": "demo_retrieval",
+    "retrieval_films": "demo_retrieval",
 }
-"""What a synthetic source names (`avpipe.sources.settings.Synthetic.dataset`) -> the folder that lists its clips."""
+"""What a synthetic source names (`avpipe.sources.settings.Synthetic.dataset`) -> the folder among the resources
+with its videos in one folder per class, or with its tables."""

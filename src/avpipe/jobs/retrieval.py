@@ -15,7 +15,6 @@ from typing import Any
 from avpipe.devices import leased_device, leased_devices
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json, write_text
-from avpipe.plan.retrieval import clips_of, digest_of
 from avpipe.report.retrieval_figure import plot_retrieval
 from avpipe.report.retrieval_results import write_retrieval_results
 from avpipe.report.retrieval_tables import to_markdown
@@ -25,6 +24,7 @@ from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.text import select_words
+from avpipe.sources.listing import clips_of, digest_of
 from avpipe.sources.settings import validate_source
 
 __all__ = [

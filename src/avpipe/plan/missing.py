@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from avpipe.plan.project import Project
+
+WITHOUT_WEIGHTS = "random:<seed> to try the chain without them"
+
 
 def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str]:
     """A problem if `path` does not exist: what it is, where it was looked for, which key to set, where to get it."""
@@ -13,3 +17,12 @@ def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str
     looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
     where = f"; to be had from {obtain}" if obtain else ""
     return [f"{what}: {looked} set {key}{where}"]
+
+
+def missing_weights(project: Project, dataset: str, key: str, what: str, otherwise: str) -> list[str]:
+    """A problem if the weights file of a key does not exist; `otherwise`: what can be done without it."""
+    path = project.weights_file(dataset, key)
+    if path.startswith("random:"):
+        return []
+    url = [project.catalogue[key].url] if key in project.catalogue else []
+    return missing_path(what, path, f"weights.{key}", "; or ".join([*url, otherwise]))

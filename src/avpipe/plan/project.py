@@ -1,48 +1,81 @@
-"""The configuration of a project, seen from its folder."""
+"""The configuration of a project, its catalogue of weight files and its paths."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from avpipe.config.catalogue import read_catalogue
+from avpipe.config.catalogue import PublishedFile, read_catalogue
 from avpipe.config.load import load_config
-from avpipe.config.models import Dataset
-from avpipe.demo.datasets import MADE_FOLDERS
+from avpipe.config.models import Config, Dataset
 from avpipe.errors import AvpipeError
+from avpipe.plan.paths import DEFAULT_PATHS, Paths
 from avpipe.sources.settings import Synthetic
 
 
+@dataclass(frozen=True, eq=False)  # hashed by identity: what is found out about a project is kept (functools.cache)
 class Project:
-    """The configuration with every file that it is spread over.
+    """What every function of `avpipe.plan` is given.
 
-    Args:
-        values: Snakemake's merged config.
-        root: the folder of the Snakefile, which holds config/datasets.
+    Attributes:
+        config: the whole configuration.
+        catalogue: published weight files by their keys in the configuration's `weights`.
+        paths: where files of the workflow lie.
     """
 
-    def __init__(self, values: Mapping[str, Any], root: Path) -> None:
-        if "{" in str(root) or "}" in str(root):
-            raise AvpipeError(
-                f"{root}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
-            )
-        self.root = root
-        self.config = load_config(values, root / "config" / "datasets")
-        self.catalogue = read_catalogue(root / "config" / "weights.yaml")
-        self.datasets = list(self.config.datasets)
+    config: Config
+    catalogue: Mapping[str, PublishedFile]
+    paths: Paths = DEFAULT_PATHS
 
-    @functools.cache  # noqa: B019 - there is one plan in a process
-    def dataset(self, name: str) -> Dataset:
+    @classmethod
+    def read(cls, values: Mapping[str, Any], root: Path, paths: Paths = DEFAULT_PATHS) -> Project:
+        """The project of a checkout.
+
+        Args:
+            values: Snakemake's merged config.
+            root: the folder of the Snakefile, which holds config/datasets.
+            paths: where files of the workflow lie; <results> and <resources> in the configuration stand for its roots.
+
+        Raises:
+            AvpipeError: the configuration or the catalogue is not in order, or a folder has braces in its path.
+        """
+        pathvars = asdict(paths)
+        for folder in (str(root), *pathvars.values()):
+            if "{" in folder or "}" in folder:
+                raise AvpipeError(
+                    f"{folder}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
+                )
+        config = load_config(values, root / "config" / "datasets", pathvars)
+        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths)
+
+    @functools.cache  # noqa: B019 - there is one project in a process
+    def dataset(self, dataset: str) -> Dataset:
         """A dataset's settings with every quirk decided.
 
         Raises:
             AvpipeError: there is no such dataset.
         """
-        if name not in self.config.datasets:
-            raise AvpipeError(f"there is no dataset {name!r}; the configuration has {', '.join(self.datasets)}.")
-        return self.config.dataset(name)
+        if dataset not in self.config.datasets:
+            known = ", ".join(self.config.datasets)
+            raise AvpipeError(f"there is no dataset {dataset!r}; the configuration has {known}.")
+        return self.config.dataset(dataset)
+
+    def setting(self, dataset: str, *keys: str) -> Any:
+        """One of a dataset's settings by its keys, such as "gzsl", "seeds"; without keys all of them.
+
+        Raises:
+            AvpipeError: there is no such dataset, or nothing of that name in it.
+        """
+        value: Any = self.dataset(dataset)
+        for number, key in enumerate(keys):
+            if isinstance(value, Mapping) and key not in value:
+                place, known = ".".join(keys[:number]), ", ".join(value) or "none"
+                raise AvpipeError(f"{dataset} has no {key!r} in {place}; it has {known}.")
+            value = value[key] if isinstance(value, Mapping) else getattr(value, key)
+        return value
 
     def is_synthetic(self, dataset: str) -> bool:
         """Whether the pipeline makes the dataset's videos."""
@@ -51,7 +84,7 @@ class Project:
     def made_folder(self, dataset: str) -> str:
         """Where an embedded dataset's clips are listed; without a meaning for others."""
         source = self.dataset(dataset).source
-        return MADE_FOLDERS[source.dataset if isinstance(source, Synthetic) else "gzsl"]
+        return self.paths.made_folder(source.dataset if isinstance(source, Synthetic) else "gzsl")
 
     def weights_file(self, dataset: str, key: str) -> str:
         """A weights file by its key: what the configuration names, or where the catalogue expects the published one.
@@ -60,11 +93,3 @@ class Project:
         """
         published = self.catalogue.get(key)
         return getattr(self.dataset(dataset).weights, key) or (published.path if published else "")
-
-    def require(self, dataset: str) -> None:
-        """Check all that a run of a dataset needs from outside; `Plan` knows what that is."""
-        raise NotImplementedError
-
-    def with_url(self, key: str, otherwise: str) -> str:
-        """Where a weights file can be had, as far as the catalogue knows, or what else can be done."""
-        return f"{self.catalogue[key].url}; or {otherwise}" if key in self.catalogue else otherwise

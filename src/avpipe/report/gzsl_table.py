@@ -1,4 +1,4 @@
-"""results/gzsl_table.{csv,md}: all datasets side by side with the published figures, and what each cell rests on."""
+"""gzsl_table.csv and .md: all datasets side by side with the published figures, and what each cell rests on."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.local import SourceClip, list_class_folders, list_table, shard_of
+from avpipe.sources.local import Described, SourceClip, describe_table, list_class_folders, list_table, shard_of
 from avpipe.sources.settings import ClassFolders, ClipTable, Source, Synthetic
 
 SYNTHETIC_TABLES = {"retrieval_clips": "clips.csv", "retrieval_films": "films.csv"}
@@ -45,3 +47,34 @@ def split_into_shards(clips: list[SourceClip], n_shards: int) -> list[list[Sourc
     for clip in clips:
         shards[shard_of(clip.clip_id, n_shards)].append(clip)
     return shards
+
+
+def describe_clips(source: Source, synthetic_folder: str | os.PathLike[str]) -> list[Described]:
+    """Subset and captions of every clip of a source; a source that is no table has neither."""
+    table = source_table(source, synthetic_folder)
+    if table is not None:
+        return describe_table(table)
+    return [Described(clip.clip_id, None, ()) for clip in list_source(source, synthetic_folder)]
+
+
+def clips_of(source: Source, subset: str, synthetic_folder: str | os.PathLike[str]) -> list[Described]:
+    """The clips of a subset that is made of the source's clips.
+
+    Raises:
+        AvpipeError: there are none.
+    """
+    described = describe_clips(source, synthetic_folder)
+    chosen = [clip for clip in described if clip.subset in (None, subset)]
+    if not chosen:
+        names = sorted({str(clip.subset) for clip in described})
+        raise AvpipeError(
+            f"No clip of the table is in the subset {subset!r}; its column `subset` has {', '.join(names)}. "
+            f"Correct the table, or set retrieval.subsets.{subset}.path."
+        )
+    return chosen
+
+
+def digest_of(clips: list[Described]) -> str:
+    """A digest of a subset: changes when a clip comes, goes or gets another caption."""
+    text = json.dumps([(clip.clip_id, clip.captions) for clip in clips], ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

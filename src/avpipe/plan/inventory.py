@@ -1,0 +1,36 @@
+"""What rules/inventory.smk asks: the shards of a dataset and the clips in them."""
+
+from __future__ import annotations
+
+import functools
+
+from avpipe.errors import AvpipeError
+from avpipe.plan.project import Project
+from avpipe.sources.listing import list_source, split_into_shards
+from avpipe.sources.local import SourceClip, listing_digest
+
+
+def shards(project: Project, dataset: str) -> list[str]:
+    """Names of a dataset's shards."""
+    return [f"{shard:04d}" for shard in range(project.dataset(dataset).n_shards)]
+
+
+@functools.cache
+def shard_listings(project: Project, dataset: str) -> list[list[SourceClip]]:
+    """The clips of every shard, as the source lists them now."""
+    settings = project.dataset(dataset)
+    return split_into_shards(list_source(settings.source, project.made_folder(dataset)), settings.n_shards)
+
+
+def listing(project: Project, dataset: str, shard: str) -> str | None:
+    """A digest of a shard's clips and files; None for data that the pipeline makes itself.
+
+    As a param it makes a shard run again when, and only when, one of its clips comes, goes or changes.
+
+    Raises:
+        AvpipeError: there is no such shard, or the source is not in order.
+    """
+    names = shards(project, dataset)
+    if shard not in names:
+        raise AvpipeError(f"{dataset} has the shards {names[0]} to {names[-1]} (n_shards), not {shard}.")
+    return None if project.is_synthetic(dataset) else listing_digest(shard_listings(project, dataset)[int(shard)])

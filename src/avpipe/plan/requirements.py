@@ -1,0 +1,129 @@
+"""What a dataset needs from outside, all of it checked before any job runs, and everything missing named at once."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from avpipe.errors import AvpipeError
+from avpipe.features.checks import find_faults
+from avpipe.plan import features, gzsl_checks, retrieval, retrieval_checks
+from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
+from avpipe.plan.project import Project
+from avpipe.registry import EXTRACTORS
+from avpipe.sources.settings import ClassFolders, ClipTable, PublishedFeatures
+
+
+@functools.cache
+def require(project: Project, dataset: str) -> None:
+    """Check all that a run of a dataset needs from outside, and name everything that is missing at once.
+
+    A dataset without benchmarks, whose features alone are asked for (`extract_also`), needs no split.
+
+    Raises:
+        AvpipeError: what is missing, where it was looked for, what to set and where it can be had; or the
+            source or a split is not in order.
+    """
+    settings = project.dataset(dataset)
+    has_retrieval = retrieval.is_used(settings)
+    has_gzsl = bool(settings.gzsl.benchmarks) or not (settings.extract_also or has_retrieval)
+    problems = [*_missing_source(project, dataset), *_missing_weights(project, dataset)]
+    problems += gzsl_checks.missing(project, dataset) if has_gzsl else []
+    problems += retrieval_checks.missing(project, dataset) if has_retrieval else []
+    _refuse(project, dataset, problems or _unfit_weights(project, dataset))
+    if has_gzsl:
+        gzsl_checks.check_splits(project, dataset, gzsl_checks.listed_clips(project, dataset))
+    if has_retrieval:
+        retrieval_checks.check_subsets(project, dataset)
+
+
+def require_gzsl(project: Project, dataset: str) -> None:
+    """Check that a dataset has what a zero-shot benchmark needs, too.
+
+    Raises:
+        AvpipeError: as `require`.
+    """
+    require(project, dataset)
+    _refuse(project, dataset, gzsl_checks.missing(project, dataset))
+
+
+def ready_datasets(project: Project) -> list[str]:
+    """Zero-shot datasets whose data are at hand; embedded ones only where there is nothing else."""
+    ready = [name for name in _with_benchmarks(project) if _is_ready(project, name)]
+    return [name for name in ready if not project.is_synthetic(name)] or ready
+
+
+def lacking_datasets(project: Project) -> list[str]:
+    """Zero-shot datasets some of whose data are not there."""
+    return [name for name in _with_benchmarks(project) if not _is_ready(project, name)]
+
+
+def _with_benchmarks(project: Project) -> list[str]:
+    return [name for name in project.config.datasets if project.dataset(name).gzsl.benchmarks]
+
+
+@functools.cache
+def _is_ready(project: Project, dataset: str) -> bool:
+    checks = (_missing_source, _missing_weights, gzsl_checks.missing)
+    return not any(check(project, dataset) for check in checks)
+
+
+def _refuse(project: Project, dataset: str, problems: list[str]) -> None:
+    if problems:
+        raise AvpipeError(
+            f"{dataset} cannot run yet: {len(problems)} thing(s) are missing or do not fit.\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+            + "\nSet them in config/config.yaml, or in a file of yours given with --configfile."
+            + _other_ways(project, dataset)
+        )
+
+
+def _other_ways(project: Project, dataset: str) -> str:
+    """What to do where features are at hand instead of videos and networks."""
+    has_benchmarks = bool(project.dataset(dataset).gzsl.benchmarks)
+    if not has_benchmarks or not features.uses_videos(project, dataset) or project.is_synthetic(dataset):
+        return ""
+    return (
+        "\nWith the published features instead of videos and networks, set "
+        f"datasets.{dataset}.source: {{kind: published, path: ...}} (docs/datasets.md)."
+    )
+
+
+def _missing_source(project: Project, dataset: str) -> list[str]:
+    source, key = project.dataset(dataset).source, f"datasets.{dataset}.source.path"
+    if isinstance(source, PublishedFeatures):
+        # Not source.obtain: in the committed datasets that says where the videos are.
+        obtain = project.dataset(dataset).gzsl.obtain or source.obtain
+        return missing_path("the published features", source.path, key, obtain)
+    if not isinstance(source, ClassFolders | ClipTable) or not features.uses_videos(project, dataset):
+        return []
+    return missing_path("the videos", source.path, key, source.obtain)
+
+
+def _missing_weights(project: Project, dataset: str) -> list[str]:
+    problems = []
+    for extractor in features.extractors(project, dataset):
+        if features.weights(project, dataset, extractor) is not None:
+            what = f"the weights of {extractor}"
+            problems += missing_weights(project, dataset, extractor, what, WITHOUT_WEIGHTS)
+        if features.pca(project, dataset, extractor) is not None:
+            what, otherwise = f"{EXTRACTORS[extractor].title}'s PCA", f"set features.{extractor}.postprocess: false"
+            problems += missing_weights(project, dataset, f"{extractor}_pca", what, otherwise)
+    return problems
+
+
+def _unfit_weights(project: Project, dataset: str) -> list[str]:
+    """Weight files that are not those of their networks; known before anything is decoded."""
+    requests: list[dict[str, Any]] = []
+    for extractor in features.extractors(project, dataset):
+        if features.weight_files(project, dataset, extractor):
+            # Random weights need no check; beside them the PCA file does.
+            weights = features.weights(project, dataset, extractor)
+            file = None if weights is None or weights.startswith("random:") else weights
+            pca, digests = features.pca(project, dataset, extractor), features.digests(project, extractor)
+            requests.append({"extractor": extractor, "weights": file, "pca": pca, "digests": digests})
+    return [
+        f"weights: {fault.removeprefix('Weights: ')}"
+        for fault in find_faults(requests, Path(".snakemake") / "avpipe_weights")
+    ]
