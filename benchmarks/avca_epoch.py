@@ -17,9 +17,9 @@ from ucf_settings import avca_on_ucf
 
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.models.avca import AVCA
-from avpipe.gzsl.stage_files import EPOCHS
 from avpipe.gzsl.training import train_stage1
 from avpipe.gzsl.tree_reading import read_tree
+from avpipe.training.seed_files import EPOCHS
 
 _EPOCHS, _BATCHES = 50, 500  # of a published stage
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # or waiting threads spin, against 8 workers and whatever else runs

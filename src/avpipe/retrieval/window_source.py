@@ -171,35 +171,35 @@ class WindowSource:
         windows = draw_windows(self.windows, extent, captions, generator(seed, epoch, video_id))
         if not windows:
             raise AvpipeError(f"Video {video_id} has no window with sound and pictures any more; its files changed.")
-        stretches, bytes_read = video.audio.read([window.frames for window in windows])
-        audio = _padded(stretches, self.windows.audio_frames)
+        segments, bytes_read = video.audio.read([window.frames for window in windows])
+        audio = _padded(segments, self.windows.audio_frames)
         halves = []
         for rows, rate in video.visual:
             half, more = _pooled(rows, rate, windows)
             halves.append(half)
             bytes_read += more
         texts = [window.text for window in windows]
-        return _VideoPart(audio, [len(each) for each in stretches], np.hstack(halves), texts, bytes_read)
+        return _VideoPart(audio, [len(each) for each in segments], np.hstack(halves), texts, bytes_read)
 
 
-def _padded(stretches: list[npt.NDArray[np.floating]], length: int) -> npt.NDArray[np.floating]:
-    """Stretches [n, 40] of at most `length` frames with zeros behind them, [k, length, 40].
+def _padded(segments: list[npt.NDArray[np.floating]], length: int) -> npt.NDArray[np.floating]:
+    """Segments [n, 40] of at most `length` frames with zeros behind them, [k, length, 40].
 
     Zero is the loudest cell's level; the publication pads with it.
     """
-    padded = np.zeros((len(stretches), length, MEL_BANDS), np.result_type(*stretches))
-    for target, stretch in zip(padded, stretches, strict=True):
-        target[: len(stretch)] = stretch
+    padded = np.zeros((len(segments), length, MEL_BANDS), np.result_type(*segments))
+    for target, segment in zip(padded, segments, strict=True):
+        target[: len(segment)] = segment
     return padded
 
 
 def _pooled(rows: Rows, rate: float, windows: list[Window]) -> tuple[npt.NDArray[np.float32], int]:
     """One visual stream: the maximum over each window's rows at unit length [k, 2048], zeros without rows."""
-    stretches, bytes_read = rows.read([visual_rows(window, rows.n_rows, rate) for window in windows])
+    segments, bytes_read = rows.read([visual_rows(window, rows.n_rows, rate) for window in windows])
     pooled = np.zeros((len(windows), VISUAL_DIMENSION), np.float32)
-    for target, stretch in zip(pooled, stretches, strict=True):
-        if len(stretch):
-            target[:] = _maximum(stretch)
+    for target, segment in zip(pooled, segments, strict=True):
+        if len(segment):
+            target[:] = _maximum(segment)
     return unit_length(pooled), bytes_read
 
 

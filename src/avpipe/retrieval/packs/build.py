@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, Reason
+from avpipe.features.spectrogram_frontend import MEL_BANDS
 from avpipe.features.store import read_clips, read_pooled, read_provenance, read_source_keys
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.io.atomic import write_json
-from avpipe.retrieval.packs.checks import EXTRACTED, MEL_BANDS
+from avpipe.retrieval.packs.checks import EXTRACTED
 from avpipe.retrieval.packs.files import pack_writer, read_pack, write_pack
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.published import read_clip_pickle
 from avpipe.retrieval.packs.summary import summarise_pack
+from avpipe.retrieval.store_corpus import STREAMS
 
-STREAMS = {"video_2d": "video", "video_3d": "video", "audio": "audio"}
-"""Part of a pack -> the stream of the feature stores that it is taken from."""
 _SHOWN = 5
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.features.spectrogram_frontend import MEL_BANDS
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     MAKE_AGAIN,
@@ -33,7 +34,7 @@ from avpipe.io.hdf5_text import (
     write_text_attribute,
 )
 from avpipe.io.space import require_space
-from avpipe.retrieval.packs.checks import MEL_BANDS, check_spectrogram, check_structure, check_visual
+from avpipe.retrieval.packs.checks import check_spectrogram, check_structure, check_visual
 from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo, digest_of_contents, sha256_of
 
 _FORMAT, _VERSION = "avpipe pack", 2

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.features.spectrogram_frontend import MEL_BANDS
 from avpipe.formats.tensor_pickle_writing import PlainArray, write_tensor_pickle
 from avpipe.formats.tensor_pickles import MAX_BYTES, read_tensor_pickle
 from avpipe.io.memory import release_memory
 from avpipe.io.space import require_space
-from avpipe.retrieval.packs.checks import MEL_BANDS, PUBLISHED_PICKLE, VISUAL_DIM, check_spectrogram, check_structure
+from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE, VISUAL_DIMENSION, check_spectrogram, check_structure
 from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo
 
 Layout = Literal["youcook", "msrvtt"]
@@ -233,7 +234,7 @@ class _Reading:
                 "max_bytes if meant."
             )
         audio = np.empty((int(offsets[-1]), MEL_BANDS), dtype)
-        video_2d, video_3d = (np.empty((len(complete), VISUAL_DIM), np.float32) for _ in range(2))
+        video_2d, video_3d = (np.empty((len(complete), VISUAL_DIMENSION), np.float32) for _ in range(2))
         for row, number in enumerate(complete):
             clip = clips[number]
             video_2d[row] = self._visual(clip, "2d", ids[number], number)
@@ -250,10 +251,10 @@ class _Reading:
         values = _stored(clip, part)
         where = f"{self.path}: '{part}' of clip {clip_id!r} (number {number})"
         is_array = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim in (1, 2)
-        if not is_array or values.shape[-1] != VISUAL_DIM:
+        if not is_array or values.shape[-1] != VISUAL_DIMENSION:
             raise AvpipeError(
-                f"{where} is {_kind(values)}; expected floats [{VISUAL_DIM}], or [frames, {VISUAL_DIM}], of which the "
-                "maximum is taken."
+                f"{where} is {_kind(values)}; expected floats [{VISUAL_DIMENSION}], or [frames, {VISUAL_DIMENSION}], "
+                "of which the maximum is taken."
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             numbers: npt.NDArray[np.float32] = values.astype(np.float32)

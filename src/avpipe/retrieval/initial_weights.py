@@ -1,4 +1,4 @@
-"""What a run starts from: a published checkpoint, random weights, or what another run has left."""
+"""The weights that a run starts from: a published checkpoint, random ones, or what another run has left."""
 
 from __future__ import annotations
 
