@@ -323,11 +323,11 @@ def test_stage_2_wants_stage_1_of_its_own_seed_and_settings(trained: Path, tmp_p
     copied(trained, tmp_path, (5,))
     options: dict[str, Any] = {"stage1": stage_folder(tmp_path, 5, 1) / "stage.json", "device": "cpu", "threads": 1}
     with pytest.raises(AvpipeError, match="found one of seed 5\\."):
-        training.train_stage2(
+        training.train_stage(
             BENCHMARK, "avca", METHOD, METHOD.training(SHORT), seed=6, folder=tmp_path / "x", **options
         )
     other = METHOD.model_copy(update={"momentum": 0.9})
     with pytest.raises(AvpipeError, match="and other settings"):
-        training.train_stage2(BENCHMARK, "avca", other, other.training(SHORT), seed=5, folder=tmp_path / "x", **options)
+        training.train_stage(BENCHMARK, "avca", other, other.training(SHORT), seed=5, folder=tmp_path / "x", **options)
     with pytest.raises(AvpipeError, match="listed twice"):
         train(tmp_path / "y", (5, 5))

@@ -56,7 +56,7 @@ BENCHMARK = make_benchmark()
 
 
 def stage1(folder: Path, **changes: Any) -> training.StageResult:
-    return training.train_stage1(BENCHMARK, "avca", METHOD, SHORT, folder=folder, **{**WHERE, **changes})
+    return training.train_stage(BENCHMARK, "avca", METHOD, SHORT, folder=folder, **{**WHERE, **changes})
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -92,8 +92,8 @@ def terminate_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 @pytest.mark.slow
 def test_learns_and_generalises(tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"epochs": 4, "batches_per_epoch": 40, "batch_size": 32})
-    first = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
-    second = training.train_stage2(
+    first = training.train_stage(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
+    second = training.train_stage(
         BENCHMARK, "avca", METHOD, settings, stage1=tmp_path / "1" / "stage.json", folder=tmp_path / "2", **WHERE
     )
     report = evaluate_stage2(BENCHMARK, "avca", METHOD, stage2=tmp_path / "2", device="cpu", threads=1)
@@ -171,7 +171,7 @@ def test_stage2_resumes_and_follows_the_recorded_schedule(
     settings = SHORT.model_copy(update={"stage2_schedule": "stage1"})
 
     def run(folder: Path) -> None:
-        training.train_stage2(BENCHMARK, "avca", METHOD, settings, stage1=first, folder=folder, **WHERE)
+        training.train_stage(BENCHMARK, "avca", METHOD, settings, stage1=first, folder=folder, **WHERE)
 
     run(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -244,7 +244,7 @@ def test_learning_rate_falls_on_a_plateau(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(base, "evaluate", constant)
     settings = SHORT.model_copy(update={"epochs": 7, "batches_per_epoch": 1})
-    result = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
+    result = training.train_stage(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
     assert result.learning_rates == pytest.approx([1e-3] * 5 + [1e-4] * 2)
     assert result.best_epoch == 0
 
@@ -270,7 +270,7 @@ def test_classes_without_clips_are_warned_about(tmp_path: Path, caplog: pytest.L
         for name, subset in BENCHMARK.subsets.items()
     }
     with caplog.at_level(logging.WARNING, "avpipe"):
-        training.train_stage1(replace(BENCHMARK, subsets=gone), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
+        training.train_stage(replace(BENCHMARK, subsets=gone), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
     assert "1 of 6 classes of stage_1_train have no clip with features: class03" in caplog.text
 
 
@@ -278,12 +278,12 @@ def test_class_without_a_vector_is_named(tmp_path: Path) -> None:
     words = BENCHMARK.words.copy()
     words[4] = np.nan
     with pytest.raises(AvpipeError, match="no class vector: class04"):
-        training.train_stage1(replace(BENCHMARK, words=words), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
+        training.train_stage(replace(BENCHMARK, words=words), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
 
 
 def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
     with pytest.raises(AvpipeError, match="Cannot read"):
-        training.train_stage2(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
+        training.train_stage(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
 
 
 @pytest.mark.slow

@@ -1,8 +1,7 @@
 """The two-stage protocol of the benchmark (specs/avca.md §4): what the workflow's scripts call.
 
 Stage 1 trains on stage_1_train and settles two numbers on the validation clips: the best epoch and the calibration
-constant beta. Stage 2 trains afresh on all clips of stage 1, for as many epochs, and is tested with that beta.
-Every stage leaves three files in its folder: `checkpoint.pt`, `epochs.csv` and `stage.json`.
+constant beta. Stage 2 trains afresh on train + val_seen + val_unseen up to that epoch, and is tested with that beta.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_SECONDS = 30.0
 
 
-def train_stage1(
+def train_stage(
     benchmark: Benchmark,
     model_name: str,
     hyperparameters: MethodSettings,
@@ -48,9 +47,14 @@ def train_stage1(
     device: str,
     folder: Path,
     threads: int,
+    stage1: StageResult | Path | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
 ) -> StageResult:
-    """Train on stage_1_train and choose epoch and beta on the validation clips.
+    """Train one stage with one seed: stage 1, or stage 2 where stage 1's result is given.
+
+    Stage 2 ends with stage 1's best epoch. The published program runs all epochs and then takes the checkpoint of that
+    one; no later epoch can change it. A method that chooses on the test clips (published f-VAEGAN-D2) runs all epochs
+    and keeps the one that does best on them.
 
     Args:
         benchmark: features, class vectors and class lists.
@@ -59,56 +63,18 @@ def train_stage1(
         training: resolved settings of the protocol, the method's own put in (`MethodSettings.training`).
         seed: of weights, dropout and pairs.
         device: "cpu", "cuda", "cuda:1", …
-        folder: where `checkpoint.pt`, `epochs.csv` and `stage.json` go; an interrupted run leaves `resume.pt`.
+        folder: where the stage's files go (`avpipe.gzsl.stage_files`); each stage has its own.
         threads: CPU threads.
+        stage1: the result of stage 1 or the path of its `stage.json`; None: this is stage 1.
         save_every_seconds: how often the state for resuming is saved.
 
     Raises:
-        AvpipeError: data or settings that do not fit, a loss that is not finite.
+        AvpipeError: data or settings that do not fit, a loss that is not finite, stage 1 was another method's.
         SystemExit: code 143 after SIGTERM; calling again goes on exactly where it stopped.
     """
     setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
-    return _train_stage(setup, [_Request(seed, folder)])[0]
-
-
-def train_stage2(
-    benchmark: Benchmark,
-    model_name: str,
-    hyperparameters: MethodSettings,
-    training: TrainingSettings,
-    *,
-    stage1: StageResult | Path,
-    seed: int,
-    device: str,
-    folder: Path,
-    threads: int,
-    save_every_seconds: float = SAVE_EVERY_SECONDS,
-) -> StageResult:
-    """Train afresh on train + val_seen + val_unseen up to stage 1's best epoch.
-
-    The published program runs all epochs and then takes the checkpoint of that epoch; no later epoch can change
-    it, so training stops there. A method that chooses on the test clips (published f-VAEGAN-D2) runs all epochs and
-    keeps the one that does best on them.
-
-    Args:
-        benchmark: as in `train_stage1`, also the other arguments not listed here.
-        model_name: see there.
-        hyperparameters: see there.
-        training: its `stage2_schedule` decides what lowers the learning rate.
-        stage1: the result of stage 1 or the path of its `stage.json`.
-        seed: of weights, dropout and pairs.
-        device: see there.
-        folder: another folder than stage 1's.
-        threads: see there.
-        save_every_seconds: see there.
-
-    Raises:
-        AvpipeError: as `train_stage1`; stage 1 was another method's.
-        SystemExit: code 143 after SIGTERM.
-    """
-    setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
-    result = stage1 if isinstance(stage1, StageResult) else StageResult.read(stage1)
-    return _train_stage(setup, [_Request(seed, folder, result)])[0]
+    result = StageResult.read(stage1) if isinstance(stage1, Path) else stage1
+    return _run_stage(setup, [_Request(seed, folder, result)])[0]
 
 
 def train_seeds(
@@ -127,7 +93,7 @@ def train_seeds(
     """Both stages with every seed, from one copy of the features; a stage that is finished already is not repeated.
 
     Args:
-        benchmark: as in `train_stage1`, also the other arguments not listed here.
+        benchmark: as in `train_stage`, also the other arguments not listed here.
         model_name: see there.
         hyperparameters: see there.
         training: see there.
@@ -139,7 +105,7 @@ def train_seeds(
         save_every_seconds: see there.
 
     Raises:
-        AvpipeError: as `train_stage1`.
+        AvpipeError: as `train_stage`.
         SystemExit: code 143 after SIGTERM.
     """
     setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
@@ -151,7 +117,7 @@ def train_seeds(
             _Request(seed, stage_folder(folder, seed, stage), stage1, words[seed])
             for seed, stage1 in zip(seeds, results, strict=True)
         ]
-        results = _train_stage(setup, requests)
+        results = _run_stage(setup, requests)
 
 
 @dataclass(frozen=True)
@@ -182,7 +148,7 @@ class _Request:
         return 1 if self.stage1 is None else 2
 
 
-def _train_stage(setup: _Setup, requests: Sequence[_Request]) -> list[StageResult]:
+def _run_stage(setup: _Setup, requests: Sequence[_Request]) -> list[StageResult]:
     """A stage with every requested seed; results in the order of the requests."""
     by_seed = {request.seed: request for request in requests}
     if len(by_seed) < len(requests):

@@ -19,6 +19,7 @@ from avpipe.errors import AvpipeError
 from avpipe.retrieval.data import Batch, Source
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
+from avpipe.settings import Precision
 from avpipe.training.distributed import ProcessGroup, check_batch
 from avpipe.training.loop import LoopSettings, Row, Trainer
 from avpipe.training.precision import arithmetic, float32_products, loss_scaler
@@ -41,7 +42,7 @@ class Settings:
         statistics: BatchNorm's: "frozen" (the stored ones; the model in eval mode) or "batch".
         pooling: mean of the audio over time with the batch's statistics: over the "clip"'s own frames, or "padded":
             over the whole window. Frozen statistics: the clip's own.
-        precision: "float32", "tf32", "bfloat16" or "float16".
+        precision: of the networks; losses are computed in float32.
         gradient_checkpointing: compute the audio network's layers a second time instead of keeping them.
     """
 
@@ -54,7 +55,7 @@ class Settings:
     window: int
     statistics: Literal["frozen", "batch"]
     pooling: Literal["clip", "padded"]
-    precision: Literal["float32", "tf32", "bfloat16", "float16"]
+    precision: Precision
     gradient_checkpointing: bool
 
 

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
+from avpipe.settings import Precision
+
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
     """Let networks compute in a precision inside the block; what was set before is put back.
 
     Args:
@@ -25,7 +27,7 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def float32_products(precision: str) -> Iterator[None]:
+def float32_products(precision: Precision) -> Iterator[None]:
     """Whether a GPU may shorten the factors of float32 products to TF32 inside the block; what was set is put back.
 
     Args:
@@ -40,6 +42,6 @@ def float32_products(precision: str) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+def loss_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss up where float16 would lose small gradients, and skips steps that overflow; else does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")
