@@ -22,6 +22,7 @@ from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 from avpipe.training.loop import LoopSettings, Row, Trainer
 
 _DROPOUT_SEED = 0x5DEECE66D  # keeps the streams of a seed's pairs and of its dropout apart
+_SCORES = ("seen", "unseen", "hm", "zsl", "beta")  # of `CalibratedStacking.figures`
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class StageTrainer(Trainer):
         """Evaluate, remember the best, adapt the learning rate."""
         means = self._mean_losses(epoch)
         rate = learning_rate(self.optimizers[0])
-        result = None
+        scores: dict[str, float | None] = dict.fromkeys(_SCORES)
         if self.stage.evaluates:
             result = self.model.evaluate(self.stage.train, self.stage.validation, self.betas)[self.model.score_mode]
             if result.best_hm > self.best.hm or self.best.hm == 0:  # as published: a zero never counts as reached
@@ -134,20 +135,13 @@ class StageTrainer(Trainer):
                 self.best = Best(epoch, result.best_hm, state)
             if self.stage.learning_rates is None and self.model.is_scheduled:
                 self.scheduler.step(result.best_hm)
+            scores |= result.figures()
         for sums in self.sums.values():
             sums.values.zero_()
             sums.steps = 0
         self.epoch_draws = self.pair_draws.get_state()
-        return {
-            "loss": means["total"],
-            **{f"loss_{name}": value for name, value in means.items() if name != "total"},
-            "seen": result and result.best_seen,
-            "unseen": result and result.best_unseen,
-            "hm": result and result.best_hm,
-            "zsl": result and result.best_zsl,
-            "beta": result and result.best_beta,
-            "learning_rate": rate,
-        }
+        terms = {f"loss_{name}": value for name, value in means.items() if name != "total"}
+        return {"loss": means["total"], **terms, **scores, "learning_rate": rate}
 
     @property
     def betas(self) -> npt.NDArray[np.float32]:
@@ -158,8 +152,8 @@ class StageTrainer(Trainer):
         """The scores on the validation clips."""
         if row["hm"] is None:
             return ", not evaluated"
-        scores = (100 * (row[name] or 0) for name in ("seen", "unseen", "hm", "zsl"))
-        return ", S {:.2f}, U {:.2f}, HM {:.2f}, ZSL {:.2f} %".format(*scores) + f" at beta {row['beta']:.1f}"
+        seen, unseen, hm, zsl = (100 * row[name] for name in ("seen", "unseen", "hm", "zsl"))
+        return f", S {seen:.2f}, U {unseen:.2f}, HM {hm:.2f}, ZSL {zsl:.2f} % at beta {row['beta']:.1f}"
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what comes next."""

@@ -25,8 +25,8 @@ from avpipe.formats.weights import (
 from avpipe.retrieval import models
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.seed_files import seed_model
+from avpipe.retrieval.settings import RANDOM
 
-RANDOM = "random"
 _OF_TRAINING = ".json"
 _APEX_ENTRY, _PARALLEL_PREFIX = "net", "module."  # of amp_checkpoint.pt, and of what DataParallel saves
 
