@@ -17,9 +17,9 @@ from ucf_settings import avca_on_ucf
 
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.models.avca import AVCA
-from avpipe.gzsl.stage_files import EPOCHS
-from avpipe.gzsl.training import train_stage1
+from avpipe.gzsl.training import train_stage
 from avpipe.gzsl.tree_reading import read_tree
+from avpipe.training.seed_files import EPOCHS
 
 _EPOCHS, _BATCHES = 50, 500  # of a published stage
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # or waiting threads spin, against 8 workers and whatever else runs
@@ -53,7 +53,7 @@ def _our_epoch(tree: Path, features: str, batches: int, threads: int) -> float:
     short = training.model_copy(update={"epochs": 1, "batches_per_epoch": batches})
     benchmark = read_tree(tree, KINDS[features].name, KINDS[features].split)
     with tempfile.TemporaryDirectory() as folder:
-        train_stage1(
+        train_stage(
             benchmark, "avca", hyperparameters, short, seed=0, device="cpu", folder=Path(folder), threads=threads
         )
         with (Path(folder) / EPOCHS).open(newline="") as stream:

@@ -17,12 +17,13 @@ from new_process import in_new_process
 from torch.utils.flop_counter import FlopCounterMode
 from ucf_settings import avca_on_ucf
 
-from avpipe.gzsl import loop, models, tensors
+from avpipe.gzsl import models, side_by_side, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.sampler import PairSampler
-from avpipe.gzsl.stage_files import EPOCHS, stage_folder
+from avpipe.gzsl.stage_files import stage_folder
 from avpipe.gzsl.training import train_seeds
 from avpipe.gzsl.tree_reading import read_tree
+from avpipe.training.seed_files import EPOCHS
 
 _ON_CPU = 4
 _ON_GPU = {True: (1, 2, 4, 8), False: (1, 4)}  # by whether steps are recorded; call by call they are slow
@@ -79,7 +80,7 @@ def _steps(is_captured: bool) -> Iterator[None]:
     if is_captured:
         yield
         return
-    with mock.patch.object(loop, "CapturedSteps", lambda step, generators: step):
+    with mock.patch.object(side_by_side, "RecordedSteps", lambda run_step, *_: run_step):
         yield
 
 

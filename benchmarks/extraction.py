@@ -26,11 +26,12 @@ import torch
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.features import names
 from avpipe.features.build import build_extractor
-from avpipe.features.engine import arithmetic, extract_clips, prepare_network
+from avpipe.features.engine import extract_clips, prepare_network
 from avpipe.features.types import Extractor, Window
 from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
 from avpipe.registry import EXTRACTORS
+from avpipe.training.precision import arithmetic
 from avpipe.weights import load_weights
 
 SETTINGS = {"vggish": {"postprocess": False}}

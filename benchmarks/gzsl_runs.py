@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from made_tree import KINDS
 
-from avpipe.gzsl.stage_files import EPOCHS, stage_folder
+from avpipe.gzsl.stage_files import stage_folder
 from avpipe.registry import METHODS
+from avpipe.training.seed_files import EPOCHS
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PARTS = ("Snakefile", "rules", "workflow", "profiles", "config", "envs")

@@ -19,10 +19,11 @@ import torch
 
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.features.build import build_extractor
-from avpipe.features.engine import arithmetic, prepare_network
+from avpipe.features.engine import prepare_network
 from avpipe.features.types import Window
 from avpipe.media.clip import Clip
 from avpipe.registry import EXTRACTORS
+from avpipe.training.precision import arithmetic
 from avpipe.weights import load_weights
 
 PRECISIONS = ("tf32", "bfloat16", "float16")

@@ -25,10 +25,14 @@ from pathlib import Path
 import torch
 from pretraining_windows import make_videos
 
-from avpipe.retrieval import loop, models
+from avpipe.retrieval import models
 from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.store_corpus import STREAMS, StoreCorpus
+from avpipe.retrieval.trainer import RetrievalTrainer, Settings, steps_per_epoch
 from avpipe.retrieval.window_source import WindowSource
+from avpipe.training.distributed import ProcessGroup
+from avpipe.training.loop import LoopSettings, train_stepwise
+from avpipe.training.runtime import Interrupt
 
 WAYS = {
     "float32": {},
@@ -81,7 +85,7 @@ def train(chosen: argparse.Namespace, way: str) -> dict[str, float]:
     windows = Windows(per_video=chosen.per_video, audio_frames=chosen.audio_frames).resolved("corrected")
     corpus = StoreCorpus({kind: sorted(chosen.stores.glob(f"{kind}_*.h5")) for kind in STREAMS})
     source = WindowSource(corpus, windows, threads=1)
-    settings = loop.Settings(
+    settings = Settings(
         epochs=1, batch_size=chosen.videos, learning_rate=1e-3, learning_rate_decay=1.0, margin=0.001,
         objective="retrieval", window=chosen.audio_frames, pooling="clip",
         **({"statistics": "batch", "precision": "float32", "gradient_checkpointing": False} | WAYS[way]),
@@ -92,24 +96,18 @@ def train(chosen: argparse.Namespace, way: str) -> dict[str, float]:
     source.batch(seed=1, epoch=0, items=range(chosen.videos))
     reading, n_bytes = time.perf_counter() - began, source.bytes_read
     before = peak_bytes(device)
-    stamps: list[float] = []
-
-    class Watched(loop._Run):
-        def _train_on(self, batch: loop.Batch) -> float:
-            loss = super()._train_on(batch)  # which waits for the device to read the loss
-            stamps.append(time.perf_counter())
-            return loss
-
-    loop._Run = Watched  # type: ignore[misc]
-    task = loop.Task(model, source, settings, 1, device, {}, chosen.stores / "unused", 1e9)
-    history = loop.fit(task).history
+    n_steps = steps_per_epoch(source.n_items, settings.batch_size)
+    loop = LoopSettings(1, settings.epochs, n_steps, {}, chosen.stores / "unused", 1e9)
+    trainer = RetrievalTrainer(model, source, settings, loop, ProcessGroup(device=device))
+    # Each step waits for the device to read the loss.
+    stamps = [time.perf_counter() for _ in train_stepwise(trainer, Interrupt())]
     return {
         "step": (stamps[-1] - stamps[0]) / (len(stamps) - 1),
         "reading": reading,
         "bytes": n_bytes,
         "before": before,
         "peak": peak_bytes(device) - before,
-        "loss": history[-1]["loss"],
+        "loss": trainer.history[-1]["loss"],
     }
 
 

@@ -13,6 +13,9 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 Fidelity = Literal["corrected", "published"]
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""In which precision networks compute (`avpipe.training.precision`)."""
+
 
 def quirk(*, published: Any, corrected: Any, description: str) -> Any:
     """A config field whose default, None, means: as `fidelity` says."""

@@ -114,8 +114,8 @@ def method(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         benchmark, folder = make_benchmark(), Path(folder)
         setting = {"seed": 5, "device": "cpu", "threads": 1}
         arguments = benchmark, name, choice.hyperparameters, choice.training
-        training.train_stage1(*arguments, folder=folder / "1", **setting)
-        training.train_stage2(*arguments, stage1=folder / "1" / "stage.json", folder=folder / "2", **setting)
+        training.train_stage(*arguments, folder=folder / "1", **setting)
+        training.train_stage(*arguments, stage1=folder / "1" / "stage.json", folder=folder / "2", **setting)
         report = evaluate_stage2(benchmark, name, choice.hyperparameters, stage2=folder / "2", device="cpu", threads=1)
         runs = [each for each in gzsl.experiments() if each[2] == name]
         epochs = choice.training.epochs
@@ -152,10 +152,14 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         from avpipe.cli import main
         from avpipe.plan import Project
         from avpipe.plan.requirements import require
-        from avpipe.retrieval import loop, models
+        from avpipe.retrieval import models
         from avpipe.retrieval.data import PackSource
         from avpipe.retrieval.packs import write_pack
         from avpipe.retrieval.text import write_word_table
+        from avpipe.retrieval.trainer import RetrievalTrainer, Settings
+        from avpipe.training.distributed import ProcessGroup
+        from avpipe.training.loop import LoopSettings, train
+        from avpipe.training.runtime import Interrupt
         from made_pack import make_pack, make_words, sound, write_wav
         from tiny_retrieval import SIZES, make_pack as make_problem, word_table
 
@@ -175,15 +179,14 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
         torch.manual_seed(3)
         cpu = torch.device("cpu")
-        settings = loop.Settings(
+        settings = Settings(
             epochs=8, batch_size=8, learning_rate=3e-3, learning_rate_decay=1.0, margin=0.001, objective="retrieval",
             window=80, statistics="batch", pooling="clip", precision="float32", gradient_checkpointing=False,
         )
         source = PackSource.make(make_problem(), word_table(), max_words=5, window=80, device=cpu)
-        outcome = loop.fit(loop.Task(
-            model=models.build(name, **SIZES), source=source, settings=settings, seed=1, device=cpu,
-            fingerprint={"all": "example"}, resume_path=folder / "resume.pt", save_every_seconds=1e9,
-        ))
+        loop = LoopSettings(1, 8, source.n_items // 8, {"all": "example"}, folder / "resume.pt", 1e9)
+        trainer = RetrievalTrainer(models.build(name, **SIZES), source, settings, loop, ProcessGroup())
+        train(trainer, Interrupt())
 
         write_pack(folder / "pack.h5", make_pack())
         write_word_table(folder / "words.h5", make_words())
@@ -195,7 +198,7 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             "package": avpipe.__file__,
             "run": run.model_dump(),
             "uses_text": run.uses_text,
-            "losses": [row["loss"] for row in outcome.history],
+            "losses": [row["loss"] for row in trainer.history],
             "hits": json.loads(printed("search", folder / "i.h5", *query, "--json")),
             "help": {command: printed(command, "--help") for command in ("index", "search")},
         }))

@@ -34,7 +34,7 @@ from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.testing import evaluate_stage2
-from avpipe.gzsl.training import train_stage1, train_stage2
+from avpipe.gzsl.training import train_stage
 from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_features
 from avpipe.gzsl.tree_reading import read_tree
 from avpipe.gzsl.words import write_names, write_words
@@ -180,8 +180,8 @@ def run_method(name: str, benchmark: Benchmark, folder: Path) -> tuple[list[floa
     protocol = TrainingSettings(epochs=2, batches_per_epoch=3, batch_size=16).resolved("corrected")
     training = settings.training(protocol)
     common: dict[str, Any] = {"seed": 0, "device": "cpu", "threads": 1}
-    stage1 = train_stage1(benchmark, name, settings, training, folder=folder / "1", **common)
-    train_stage2(benchmark, name, settings, training, stage1=stage1, folder=folder / "2", **common)
+    stage1 = train_stage(benchmark, name, settings, training, folder=folder / "1", **common)
+    train_stage(benchmark, name, settings, training, stage1=stage1, folder=folder / "2", **common)
     result = evaluate_stage2(benchmark, name, settings, stage2=folder / "2", device="cpu", threads=1)
     state = torch.load(folder / "2" / "checkpoint.pt", weights_only=True)["model"]
     norms = [float(value.double().norm()) for key, value in sorted(state.items()) if value.is_floating_point()]

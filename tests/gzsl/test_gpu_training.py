@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from test_training import BENCHMARK
 
-from avpipe.gzsl import capture, loop, training
+from avpipe.gzsl import side_by_side, training
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.stage_files import stage_folder
+from avpipe.gzsl.trainer import StageTrainer
 from avpipe.registry import METHODS
 
 PROTOCOL = TrainingSettings(epochs=3, batches_per_epoch=12, batch_size=16).resolved("corrected")
@@ -37,14 +40,14 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_step_can_be_recorded(gpu: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[capture.CapturedSteps] = []
+    made: list[side_by_side.RecordedSteps] = []
 
-    class Watched(capture.CapturedSteps):
+    class Watched(side_by_side.RecordedSteps):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(loop, "CapturedSteps", Watched)
+    monkeypatch.setattr(side_by_side, "RecordedSteps", Watched)
     train(tmp_path, name, gpu, (0,))
     assert made and all(each._graphs and not each._is_refused for each in made)
 
@@ -63,7 +66,7 @@ def test_recorded_steps_do_what_single_calls_do(
 ) -> None:
     protocol = PROTOCOL.model_copy(update={"epochs": 1})
     train(tmp_path / "recorded", name, gpu, (0,), protocol)
-    monkeypatch.setattr(capture, "_EAGER_STEPS", 10**9)
+    monkeypatch.setattr(side_by_side, "_EAGER_STEPS", 10**9)
     train(tmp_path / "eager", name, gpu, (0,), protocol)
     recorded, eager = (
         {k: v.double() for k, v in weights(tmp_path / each, 0).items()} for each in ("recorded", "eager")
@@ -77,21 +80,20 @@ def test_recorded_steps_do_what_single_calls_do(
 def test_resume_goes_on_with_the_same_draws(gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path / "whole", "avca", gpu, (0, 1))
     calls = 0
-    real = loop._Run.advance
+    real = StageTrainer.train_step
 
-    def interrupted(self: Any) -> None:
+    def interrupted(self: StageTrainer, epoch: int, step: int) -> None:
         nonlocal calls
         calls += 1
-        if calls == 31:
-            raise SystemExit(143)
-        real(self)
         if calls == 30:
-            self.save()
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, epoch, step)
 
-    monkeypatch.setattr(loop._Run, "advance", interrupted)
-    with pytest.raises(SystemExit):
-        train(tmp_path / "parts", "avca", gpu, (0, 1))
-    monkeypatch.setattr(loop._Run, "advance", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "train_step", interrupted)
+        with pytest.raises(SystemExit):
+            train(tmp_path / "parts", "avca", gpu, (0, 1))
+    assert all((stage_folder(tmp_path / "parts", seed, 1) / "resume.pt").exists() for seed in (0, 1))
     train(tmp_path / "parts", "avca", gpu, (0, 1))
     for seed in (0, 1):
         one, other = ({k: v.double() for k, v in weights(tmp_path / each, seed).items()} for each in ("whole", "parts"))

@@ -21,7 +21,7 @@ from avpipe.gzsl.data import SUBSETS, Benchmark
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.released import evaluate_released
 from avpipe.gzsl.splits import Split
-from avpipe.gzsl.training import train_stage1, train_stage2
+from avpipe.gzsl.training import train_stage
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.tree_reading import read_features
 from avpipe.gzsl.words import write_names, write_words
@@ -105,9 +105,9 @@ def trained_states(method: str, tree: Path, folder: Path) -> list[dict[str, torc
     protocol = TrainingSettings(epochs=1, batches_per_epoch=60, batch_size=32).resolved("published")
     settings = METHODS[method].settings(**small(method)).resolved("published")
     where: dict[str, Any] = {"seed": 2, "device": "cpu", "threads": 1}
-    train_stage1(benchmark, method, settings, protocol, folder=folder / "1", **where)
+    train_stage(benchmark, method, settings, protocol, folder=folder / "1", **where)
     first = folder / "1" / "stage.json"
-    train_stage2(benchmark, method, settings, protocol, stage1=first, folder=folder / "2", **where)
+    train_stage(benchmark, method, settings, protocol, stage1=first, folder=folder / "2", **where)
     return [torch.load(folder / stage / "checkpoint.pt", weights_only=True)["model"] for stage in "12"]
 
 

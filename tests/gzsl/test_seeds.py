@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training import BENCHMARK, METHOD, SHORT
+from test_training import BENCHMARK, METHOD, SHORT, terminate_at
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import evaluation, loop, models, training
+from avpipe.gzsl import evaluation, models, training
 from avpipe.gzsl.models.settings import FVAEGANSettings, MethodSettings, TrainingSettings
+from avpipe.gzsl.side_by_side import train_side_by_side
 from avpipe.gzsl.splits import Split
 from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
 from avpipe.gzsl.testing import evaluate_stage2
@@ -28,7 +29,7 @@ from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
 from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
 from avpipe.registry import METHODS
-from avpipe.training import runtime
+from avpipe.training import checkpoint, runtime
 
 pytestmark = pytest.mark.slow  # trainings of all methods, of several seeds
 
@@ -76,14 +77,23 @@ def test_side_by_side_as_on_a_gpu_gives_the_same_bits(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps of several seeds in turn: each draws from generators of its own, so that none notices the others."""
-    real = loop.fit
+    monkeypatch.setattr(training, "train_in_sequence", train_side_by_side)
+    train(tmp_path)
+    assert files(tmp_path) == files(trained)
 
-    def together(tasks: Any, finish: Any) -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(loop, "side_by_side", lambda device, count: count)
-            real(tasks, finish)
 
-    monkeypatch.setattr(training, "fit", together)
+def test_a_signal_saves_all_that_train_side_by_side(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the second seed's second step: each seed is saved after its next step, and goes on exactly."""
+    monkeypatch.setattr(training, "train_in_sequence", train_side_by_side)
+    with monkeypatch.context() as patched:
+        terminate_at(patched, 5)
+        with pytest.raises(SystemExit) as stopped:
+            train(tmp_path)
+    assert stopped.value.code == runtime.TERMINATED
+    states = [checkpoint.load(stage_folder(tmp_path, seed, 1) / "resume.pt") for seed in SEEDS]
+    assert [(state["epoch"], state["step"]) for state in states] == [(0, 3), (0, 2), (0, 2)]
     train(tmp_path)
     assert files(tmp_path) == files(trained)
 
@@ -313,11 +323,11 @@ def test_stage_2_wants_stage_1_of_its_own_seed_and_settings(trained: Path, tmp_p
     copied(trained, tmp_path, (5,))
     options: dict[str, Any] = {"stage1": stage_folder(tmp_path, 5, 1) / "stage.json", "device": "cpu", "threads": 1}
     with pytest.raises(AvpipeError, match="found one of seed 5\\."):
-        training.train_stage2(
+        training.train_stage(
             BENCHMARK, "avca", METHOD, METHOD.training(SHORT), seed=6, folder=tmp_path / "x", **options
         )
     other = METHOD.model_copy(update={"momentum": 0.9})
     with pytest.raises(AvpipeError, match="and other settings"):
-        training.train_stage2(BENCHMARK, "avca", other, other.training(SHORT), seed=5, folder=tmp_path / "x", **options)
+        training.train_stage(BENCHMARK, "avca", other, other.training(SHORT), seed=5, folder=tmp_path / "x", **options)
     with pytest.raises(AvpipeError, match="listed twice"):
         train(tmp_path / "y", (5, 5))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.models.avca import AVCA
 from avpipe.gzsl.models.settings import AVCASettings, TrainingSettings
 from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.training import checkpoint
 
 METHOD = AVCASettings(embeddings_hidden_size=32, decoder_hidden_size=32).resolved("corrected")
 SHORT = TrainingSettings(epochs=3, batches_per_epoch=4, batch_size=16).resolved("corrected")
@@ -54,7 +56,7 @@ BENCHMARK = make_benchmark()
 
 
 def stage1(folder: Path, **changes: Any) -> training.StageResult:
-    return training.train_stage1(BENCHMARK, "avca", METHOD, SHORT, folder=folder, **{**WHERE, **changes})
+    return training.train_stage(BENCHMARK, "avca", METHOD, SHORT, folder=folder, **{**WHERE, **changes})
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -90,8 +92,8 @@ def terminate_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 @pytest.mark.slow
 def test_learns_and_generalises(tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"epochs": 4, "batches_per_epoch": 40, "batch_size": 32})
-    first = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
-    second = training.train_stage2(
+    first = training.train_stage(BENCHMARK, "avca", METHOD, settings, folder=tmp_path / "1", **WHERE)
+    second = training.train_stage(
         BENCHMARK, "avca", METHOD, settings, stage1=tmp_path / "1" / "stage.json", folder=tmp_path / "2", **WHERE
     )
     report = evaluate_stage2(BENCHMARK, "avca", METHOD, stage2=tmp_path / "2", device="cpu", threads=1)
@@ -138,8 +140,8 @@ def test_resume_is_exact(step: int, tmp_path: Path, uninterrupted: Path, monkeyp
     assert not (tmp_path / "resume.pt").exists()
 
 
-def test_resume_from_saves_at_epoch_ends(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed without warning in the last epoch: the state saved at the end of the one before is enough."""
+def test_resume_from_saves_while_running(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed without warning in the last epoch: the state saved after the step before is enough."""
     original, count = AVCA.after_step, 0
 
     def after_step(self: AVCA, batch: Any, **options: Any) -> None:
@@ -153,7 +155,8 @@ def test_resume_from_saves_at_epoch_ends(tmp_path: Path, uninterrupted: Path, mo
         patch.setattr(AVCA, "after_step", after_step)
         with pytest.raises(KeyboardInterrupt):
             stage1(tmp_path, save_every_seconds=0)
-    assert torch.load(tmp_path / "resume.pt", weights_only=True)["epoch"] == 2
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (2, 1)
     stage1(tmp_path)
     assert outputs(tmp_path) == outputs(uninterrupted)
 
@@ -168,7 +171,7 @@ def test_stage2_resumes_and_follows_the_recorded_schedule(
     settings = SHORT.model_copy(update={"stage2_schedule": "stage1"})
 
     def run(folder: Path) -> None:
-        training.train_stage2(BENCHMARK, "avca", METHOD, settings, stage1=first, folder=folder, **WHERE)
+        training.train_stage(BENCHMARK, "avca", METHOD, settings, stage1=first, folder=folder, **WHERE)
 
     run(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -193,6 +196,43 @@ def test_foreign_resume_file_is_ignored_and_named(
     assert outputs(tmp_path) == outputs(uninterrupted)
 
 
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stage of which six steps are done."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        terminate_at(patch, 6)
+        with pytest.raises(SystemExit):
+            stage1(folder)
+    return folder
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "nothing, which is taken up": lambda state: state,
+    "no step": lambda state: {name: value for name, value in state.items() if name != "step"},
+    "beyond the last epoch": lambda state: state | {"epoch": 99},
+    "history too short": lambda state: state | {"history": []},
+    "other draws of dropout": lambda state: state | {"dropout_draws": state["epoch_draws"]},
+    "a loss NaN": lambda state: state | {"best": state["best"] | {"hm": float("nan")}},
+    "weights of zeros": lambda state: state | {"model": {k: torch.zeros_like(v) for k, v in state["model"].items()}},
+    "of a version without a checksum": lambda state: {name: value for name, value in state.items() if name != "sha256"},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_resume_file_with_other_content_is_not_taken_up(
+    damage: str, tmp_path: Path, interrupted: Path, uninterrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "resume.pt"
+    checkpoint.save(path, DAMAGES[damage](checkpoint.load(interrupted / "resume.pt")))
+    with caplog.at_level(logging.INFO, "avpipe"):
+        stage1(tmp_path)
+    is_whole = damage.startswith("nothing")
+    assert (f"Starting over: {path} is of another version" in caplog.text) == (not is_whole)
+    assert ("Resuming seed 5 in epoch 2/3 after 2 steps." in caplog.text) == is_whole
+    assert outputs(tmp_path) == outputs(uninterrupted)
+
+
 def test_learning_rate_falls_on_a_plateau(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Published rule: the fourth consecutive epoch without a better harmonic mean divides the rate by 10."""
     from avpipe.gzsl.models import base
@@ -204,7 +244,7 @@ def test_learning_rate_falls_on_a_plateau(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(base, "evaluate", constant)
     settings = SHORT.model_copy(update={"epochs": 7, "batches_per_epoch": 1})
-    result = training.train_stage1(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
+    result = training.train_stage(BENCHMARK, "avca", METHOD, settings, folder=tmp_path, **WHERE)
     assert result.learning_rates == pytest.approx([1e-3] * 5 + [1e-4] * 2)
     assert result.best_epoch == 0
 
@@ -230,7 +270,7 @@ def test_classes_without_clips_are_warned_about(tmp_path: Path, caplog: pytest.L
         for name, subset in BENCHMARK.subsets.items()
     }
     with caplog.at_level(logging.WARNING, "avpipe"):
-        training.train_stage1(replace(BENCHMARK, subsets=gone), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
+        training.train_stage(replace(BENCHMARK, subsets=gone), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
     assert "1 of 6 classes of stage_1_train have no clip with features: class03" in caplog.text
 
 
@@ -238,12 +278,12 @@ def test_class_without_a_vector_is_named(tmp_path: Path) -> None:
     words = BENCHMARK.words.copy()
     words[4] = np.nan
     with pytest.raises(AvpipeError, match="no class vector: class04"):
-        training.train_stage1(replace(BENCHMARK, words=words), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
+        training.train_stage(replace(BENCHMARK, words=words), "avca", METHOD, SHORT, folder=tmp_path, **WHERE)
 
 
 def test_stage2_needs_its_own_stage1(tmp_path: Path) -> None:
     with pytest.raises(AvpipeError, match="Cannot read"):
-        training.train_stage2(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
+        training.train_stage(BENCHMARK, "avca", METHOD, SHORT, stage1=tmp_path / "none.json", folder=tmp_path, **WHERE)
 
 
 @pytest.mark.slow

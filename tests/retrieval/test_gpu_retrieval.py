@@ -12,15 +12,19 @@ import torch
 from tiny_retrieval import SIZES, make_pack, run_settings, word_table
 
 from avpipe.jobs.retrieval import evaluate_run, train_run
-from avpipe.retrieval import loop, models
+from avpipe.retrieval import models
 from avpipe.retrieval.data import PackSource
 from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import write_pack
 from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.text import write_word_table
+from avpipe.retrieval.trainer import RetrievalTrainer, Settings
+from avpipe.training.distributed import ProcessGroup
+from avpipe.training.loop import LoopSettings, train
+from avpipe.training.runtime import Interrupt
 
-SETTINGS = loop.Settings(
+SETTINGS = Settings(
     epochs=1, batch_size=8, learning_rate=1e-3, learning_rate_decay=1.0, margin=0.001, objective="retrieval",
     window=80, statistics="frozen", pooling="clip", precision="float32", gradient_checkpointing=False,
 )  # fmt: skip
@@ -32,8 +36,11 @@ def losses(name: str, device: str, **changes: Any) -> list[float]:
     model, where = models.build(name, **SIZES), torch.device(device)
     words = None if name == "avlnet" else word_table()
     source = PackSource.make(make_pack(24), words, max_words=5, window=80, device=where)
-    task = loop.Task(model, source, replace(SETTINGS, epochs=2, **changes), 1, where, {}, Path("unused"), 1e9)
-    return [row["loss"] for row in loop.fit(task).history]
+    loop = LoopSettings(1, 2, source.n_items // SETTINGS.batch_size, {}, Path("unused"), 1e9)
+    settings = replace(SETTINGS, epochs=2, **changes)
+    trainer = RetrievalTrainer(model, source, settings, loop, ProcessGroup(device=where))
+    train(trainer, Interrupt())
+    return [row["loss"] for row in trainer.history]
 
 
 @pytest.mark.parametrize("statistics", ["frozen", "batch"])

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_retrieval_loop import CPU, FROZEN, build, task
+from test_retrieval_trainer import CPU, FROZEN, build, fit, trainer
 from tiny_retrieval import make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval import loop
 from avpipe.retrieval.data import Batch, PackSource
 from avpipe.retrieval.packs import write_pack
 from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.trainer import RetrievalTrainer
 from avpipe.retrieval.training import train_seeds
-from avpipe.training.distributed import Team, check_batch
+from avpipe.training.distributed import ProcessGroup, check_batch
 from avpipe.training.processes import run_together
 
 TWO = ["cpu", "cpu"]
@@ -35,37 +35,41 @@ class DoubleSource(PackSource):
         return replace(found, audio=[each.double() for each in found.audio])
 
 
-def double_task(folder: Path, name: str, **changes) -> loop.Task:
+def double_trainer(folder: Path, name: str, processes: ProcessGroup) -> RetrievalTrainer:
     source = DoubleSource.make(make_pack(), word_table(), max_words=5, window=80, device=CPU)
     if name == "avlnet":
         source = replace(source, words=None)
     settings = replace(FROZEN, objective="pairwise")
-    return task(folder, settings, name, source=source, model=build(name).double(), **changes)
+    return trainer(folder, settings, name, source=source, model=build(name).double(), processes=processes)
 
 
-def train_run(team: Team, device: str, folder: str) -> None:
+def train_run(processes: ProcessGroup, folder: str) -> None:
     """All of a run, as its job does."""
     run = run_settings(batch_norm="frozen", epochs=2).model_dump()
     given = RunJob("shared", "main", run, audio_frames=80, max_words=5, seeds=(1, 2))
-    target = f"{folder}/of{team.size}"
+    target = f"{folder}/of{processes.size}"
     source = {"pack": f"{folder}/pack.h5"}
-    train_seeds(team, device, given, source=source, words=None, start="random", threads=2, folder=target)
+    train_seeds(processes, given, source=source, words=None, start="random", threads=2, folder=target)
 
 
 NAMES = ("avlnet", "avlnet_text_tri")
 
 
-def train(team: Team, device: str, folder: str) -> None:
+def first_gradients(run: RetrievalTrainer) -> dict[str, torch.Tensor | None]:
+    run.start_epoch(0, 0)
+    run.train_step(0, 0)
+    return {key: parameter.grad for key, parameter in run.model.named_parameters()}
+
+
+def train(processes: ProcessGroup, folder: str) -> None:
     torch.set_num_threads(1)
     for name in NAMES:
-        run = loop._Run(double_task(Path(folder), name), team)
-        run.advance()
-        gradients = {key: parameter.grad for key, parameter in run.model.named_parameters()}
-        torch.save(gradients, f"{folder}/{name}_gradients{team.rank}.pt")
-        trained = loop.fit(double_task(Path(folder), name), team).model.state_dict()
-        torch.save(trained, f"{folder}/{name}_model{team.rank}.pt")
-    train_run(team, device, folder)
-    logging.getLogger("avpipe.test").info("process %d on %s has trained", team.rank, device)
+        gradients = first_gradients(double_trainer(Path(folder), name, processes))
+        torch.save(gradients, f"{folder}/{name}_gradients{processes.rank}.pt")
+        trained = fit(double_trainer(Path(folder), name, processes)).model.state_dict()
+        torch.save(trained, f"{folder}/{name}_model{processes.rank}.pt")
+    train_run(processes, folder)
+    logging.getLogger("avpipe.test").info("process %d on %s has trained", processes.rank, processes.device)
 
 
 @pytest.mark.slow
@@ -76,19 +80,18 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
     run_together(train, [str(tmp_path)], TWO)
     assert "process 0 on cpu has trained" in caplog.text and "process 1 on" not in caplog.text
     for name in NAMES:
-        run = loop._Run(double_task(tmp_path, name), Team())
-        run.advance()
+        alone_gradients = first_gradients(double_trainer(tmp_path, name, ProcessGroup()))
         both = [torch.load(tmp_path / f"{name}_gradients{rank}.pt", weights_only=True) for rank in (0, 1)]
-        for key, parameter in run.model.named_parameters():
+        for key, gradient in alone_gradients.items():
             assert torch.equal(both[0][key], both[1][key]), key
-            torch.testing.assert_close(both[0][key], parameter.grad, rtol=1e-9, atol=1e-13, msg=key)
-        alone = loop.fit(double_task(tmp_path, name)).model.state_dict()
+            torch.testing.assert_close(both[0][key], gradient, rtol=1e-9, atol=1e-13, msg=key)
+        alone = fit(double_trainer(tmp_path, name, ProcessGroup())).model.state_dict()
         both = [torch.load(tmp_path / f"{name}_model{rank}.pt", weights_only=True) for rank in (0, 1)]
         for key, value in alone.items():
             # Adam divides gradients by their size, which makes much of the rounding of small ones.
             torch.testing.assert_close(both[0][key], value, rtol=1e-6, atol=1e-9, msg=key)
             assert torch.equal(both[0][key], both[1][key]), key
-    train_run(Team(), "cpu", str(tmp_path))
+    train_run(ProcessGroup(), str(tmp_path))
     for seed in ("seed1", "seed2"):
         alone, shared = (torch.load(tmp_path / of / seed / "model.pt", weights_only=True) for of in ("of1", "of2"))
         for key, value in alone.items():
@@ -101,11 +104,11 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
         ]
 
 
-def wait_for_the_end(team: Team, device: str, folder: str) -> None:
+def wait_for_the_end(processes: ProcessGroup, folder: str) -> None:
     torch.set_num_threads(1)
-    slow = task(Path(folder), replace(FROZEN, epochs=100_000))
-    Path(folder, f"began{team.rank}").touch()
-    loop.fit(slow, team)
+    slow = trainer(Path(folder), replace(FROZEN, epochs=100_000), processes=processes)
+    Path(folder, f"began{processes.rank}").touch()
+    fit(slow)
 
 
 @pytest.mark.slow
@@ -126,12 +129,12 @@ def test_sigterm_reaches_all_and_the_state_is_saved(tmp_path):
     assert state["epoch"] + state["step"] > 0
 
 
-def fail(team: Team, device: str, kind: str) -> None:
-    if team.rank == 1:
+def fail(processes: ProcessGroup, kind: str) -> None:
+    if processes.rank == 1:
         if kind == "death":
             os._exit(7)
         raise AvpipeError("clip 7 is empty")
-    team.wait()
+    processes.barrier()
 
 
 @pytest.mark.slow

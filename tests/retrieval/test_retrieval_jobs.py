@@ -21,9 +21,9 @@ from tiny_retrieval import SIZES, WORDS, make_pack, run_settings, word_table
 from avpipe.errors import AvpipeError
 from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models, training
+from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.packs import write_pack
 from avpipe.retrieval.run import RunJob
-from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.text import write_word_table
 from avpipe.training import checkpoint
 
@@ -127,8 +127,13 @@ def test_finished_seeds_are_kept_and_others_trained(tmp_path, data, monkeypatch)
     train(data, tmp_path / "training.json", job())
     before = (tmp_path / "seed1" / "model.pt").stat().st_mtime_ns
     trained: list[int] = []
-    original = training.fit
-    monkeypatch.setattr(training, "fit", lambda task, team: trained.append(task.seed) or original(task, team))
+    original = training.train
+
+    def noted(trainer: Any, *others: Any) -> None:
+        trained.append(trainer.loop.seed)
+        original(trainer, *others)
+
+    monkeypatch.setattr(training, "train", noted)
     train(data, tmp_path / "training.json", job(seeds=(1, 2)))
     assert trained == [2] and (tmp_path / "seed1" / "model.pt").stat().st_mtime_ns == before
     for changes in ({"learning_rate": 1e-2}, {"batch_norm": "frozen"}, {"objective": "pairwise"}):
@@ -145,11 +150,12 @@ SCRIPT = """
 import logging, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from avpipe.retrieval import loop
+from avpipe.retrieval.trainer import RetrievalTrainer
+from avpipe.training import loop
 from test_retrieval_jobs import job, train
-log_epoch = loop._Run._log_epoch
+end_epoch = RetrievalTrainer.end_epoch
 loop._LOG_EVERY_SECONDS = 0.0
-loop._Run._log_epoch = lambda run, row: (log_epoch(run, row), time.sleep(0.1))  # or all is over before the signal
+RetrievalTrainer.end_epoch = lambda *run: (time.sleep(0.1), end_epoch(*run))[1]  # or all is over before the signal
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     train(Path(sys.argv[2]), Path(sys.argv[3]), job(epochs=30))

@@ -20,10 +20,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.decoding import ClipRows, Decoder
-from avpipe.features.settings import Precision
 from avpipe.features.types import Extractor, Features, Rows, Window
 from avpipe.io.memory import release_memory
 from avpipe.media.clip import Clip
+from avpipe.training.precision import arithmetic
 
 Outcome = dict[str, Features] | ClipFailure
 SECONDS_BETWEEN_TICKS = 5.0
@@ -175,30 +175,6 @@ def _finish(extractor: Extractor, found: ClipRows) -> dict[str, Features]:
             )
         features[stream] = Features(stored, extractor.pool(stream, stored), rows.times)
     return features
-
-
-@contextlib.contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute in a precision inside the block; torch's own default would be TF32 for convolutions on a GPU."""
-    if precision in ("bfloat16", "float16"):
-        with torch.autocast(device.type, dtype=getattr(torch, precision)):
-            yield
-        return
-    with torch.autocast(device.type, enabled=False), _tf32(device, precision == "tf32"):
-        yield
-
-
-@contextlib.contextmanager
-def _tf32(device: torch.device, is_wanted: bool) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    convolution, product = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = is_wanted
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, product
 
 
 class _Batches:

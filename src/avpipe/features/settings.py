@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from avpipe.settings import Settings, quirk
+from avpipe.settings import Precision, Settings, quirk
 
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Storage = Literal["float32", "float16"]
 
 

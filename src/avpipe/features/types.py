@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe import registry
-from avpipe.features.settings import ExtractorSettings, NetworkSettings, Precision
+from avpipe.features.settings import ExtractorSettings, NetworkSettings
 from avpipe.media.clip import Clip
+from avpipe.settings import Precision
 
 if TYPE_CHECKING:
     import torch

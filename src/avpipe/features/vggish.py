@@ -17,11 +17,11 @@ from avpipe.features.resample import FilterName
 from avpipe.features.settings import VGGishSettings
 from avpipe.features.types import Extractor, Window
 from avpipe.features.vggish_frontend import (
+    EXAMPLE_BANDS,
     EXAMPLE_FRAMES,
     EXAMPLE_HOP_SECONDS,
     EXAMPLE_SAMPLES,
     EXAMPLE_SECONDS,
-    MEL_BANDS,
     RATE_HZ,
     ExampleStream,
 )
@@ -70,7 +70,7 @@ class VGGish(nn.Module):
 
     def forward(self, examples: torch.Tensor) -> torch.Tensor:
         """Embeddings [N, 128] of log-mel examples, float32 [N, 96, 64] or [N, 1, 96, 64]."""
-        maps = self.features(examples.reshape(-1, 1, EXAMPLE_FRAMES, MEL_BANDS))
+        maps = self.features(examples.reshape(-1, 1, EXAMPLE_FRAMES, EXAMPLE_BANDS))
         # The weights come from TensorFlow, which flattens as height, width, channels.
         embedding = self.fc(maps.permute(0, 2, 3, 1).flatten(start_dim=1))
         return torch.relu(embedding) if self.final_relu else embedding
@@ -95,7 +95,7 @@ def waveform_to_examples(
     """
     stream = ExampleStream(sample_rate, resampler)
     examples = [*stream.push(np.asarray(waveform)), *stream.flush()]
-    return np.stack(examples) if examples else np.empty((0, EXAMPLE_FRAMES, MEL_BANDS), np.float32)
+    return np.stack(examples) if examples else np.empty((0, EXAMPLE_FRAMES, EXAMPLE_BANDS), np.float32)
 
 
 @dataclass(frozen=True)

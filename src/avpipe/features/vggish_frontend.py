@@ -17,7 +17,7 @@ RATE_HZ = 16_000
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
 FFT_SIZE = 512
-MEL_BANDS = 64
+EXAMPLE_BANDS = 64
 MEL_LOW_HZ, MEL_HIGH_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.01
 EXAMPLE_FRAMES = 96
@@ -134,7 +134,7 @@ def mel_matrix() -> npt.NDArray[np.float64]:
     `librosa.filters.mel` cannot give it: its triangles are linear in Hz on either scale, so that weights differ by up
     to 0.004.
     """
-    edges = np.linspace(_mel(MEL_LOW_HZ), _mel(MEL_HIGH_HZ), MEL_BANDS + 2)
+    edges = np.linspace(_mel(MEL_LOW_HZ), _mel(MEL_HIGH_HZ), EXAMPLE_BANDS + 2)
     bins = _mel(np.linspace(0.0, RATE_HZ / 2, FFT_SIZE // 2 + 1))[:, None]
     weights = triangles(bins, edges)
     weights[0] = 0.0  # the constant component never counts

@@ -18,9 +18,11 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.formats.pickles import MAX_BYTES, read_pickle
 from avpipe.io.memory import release_memory
+from avpipe.registry import EXTRACTORS
 
-MEL_BANDS = 40
-VISUAL_DIM = 2048
+MEL_BANDS = EXTRACTORS["spectrogram"].streams["audio"]
+VISUAL_DIMENSION = EXTRACTORS["resnet152"].streams["video"]
+"""Of each of the two visual streams, ResNet-152's and ResNeXt-101's."""
 
 _log = logging.getLogger(__name__)
 _KEYS = "a list of dicts with '2d' and '3d' (or '2d_pooled' and '3d_pooled'), 'audio' and 'id'"
@@ -204,8 +206,8 @@ class _Clip:
         """A vector, float32 [2048]."""
         values = self.stored(part)
         is_array = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim in (1, 2)
-        if not is_array or values.shape[-1] != VISUAL_DIM:
-            expected = f"floats [{VISUAL_DIM}], or [frames, {VISUAL_DIM}], of which the maximum is taken"
+        if not is_array or values.shape[-1] != VISUAL_DIMENSION:
+            expected = f"floats [{VISUAL_DIMENSION}], or [frames, {VISUAL_DIMENSION}], of which the maximum is taken"
             raise AvpipeError(f"{self.where(part)} is {_kind(values)}; expected {expected}.")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             numbers: npt.NDArray[np.float32] = values.astype(np.float32)
@@ -277,7 +279,7 @@ def _take_features(
             "if meant."
         )
     audio = np.empty(audio_shape, dtype)
-    video_2d, video_3d = (np.empty((len(clips), VISUAL_DIM), np.float32) for _ in range(2))
+    video_2d, video_3d = (np.empty((len(clips), VISUAL_DIMENSION), np.float32) for _ in range(2))
     for row, clip in enumerate(clips):
         video_2d[row], video_3d[row] = clip.visual("2d"), clip.visual("3d")
         clip.put_sound(audio[offsets[row] : offsets[row + 1]])

@@ -122,6 +122,12 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
     return _summary(b.double().cpu().numpy(), is_seen.cpu().numpy(), counts, accuracy, zsl_accuracy)
 
 
+def combined_beta(results: dict[str, CalibratedStacking], modes: tuple[str, ...]) -> float:
+    """The one constant for stage 2: the mean of the modes' best betas, as published (specs/avca.md §4.4)."""
+    betas: list[Any] = [np.float32(results[mode].best_beta) for mode in modes]
+    return float(np.mean(betas, dtype=np.float64))
+
+
 def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     d = _tensor(distances)
     if d.is_complex():

@@ -18,8 +18,7 @@ from avpipe.formats.released_files import Released, check_widths, read_pair, sup
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid
-from avpipe.gzsl.loop import combined_beta
+from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT

@@ -1,13 +1,13 @@
-"""The files of a finished training stage: where they lie, what is in them, and whether they belong to a run."""
+"""The files of a training stage: where they lie, what is in them, and whether they belong to a run.
+
+A stage's folder has `checkpoint.pt`, `epochs.csv` and `stage.json`; an interrupted stage leaves `resume.pt`.
+"""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,20 @@ from pydantic import ConfigDict, TypeAdapter
 from torch import nn
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.weights import file_sha256
 from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
-from avpipe.io import atomic
 from avpipe.training import checkpoint
+from avpipe.training.loop import Row
+from avpipe.training.seed_files import check_listed, seed_folder, write_results
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT, EPOCHS, SUMMARY, RESUME = "checkpoint.pt", "epochs.csv", "stage.json", "resume.pt"
+CHECKPOINT, SUMMARY = "checkpoint.pt", "stage.json"
 
 
 def stage_folder(folder: Path, seed: int, stage: int) -> Path:
     """Where a seed's stage lies among a method's runs."""
-    return folder / f"seed{seed}" / f"stage{stage}"
+    return seed_folder(folder, seed) / f"stage{stage}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult |
 def write_stage(
     folder: Path,
     model: nn.Module,
-    history: Sequence[Mapping[str, Any]],
+    history: list[Row],
     result: StageResult,
     hyperparameters: MethodSettings,
     training: TrainingSettings,
@@ -121,13 +123,7 @@ def write_stage(
             "fingerprint": result.fingerprint,
         },
     )
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    atomic.write_text(folder / EPOCHS, table.getvalue())
-    atomic.write_json(folder / SUMMARY, asdict(result))
-    (folder / RESUME).unlink(missing_ok=True)
+    write_results(folder, history, (SUMMARY, asdict(result)))
 
 
 def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:
     stages = {
         f"stage{stage}": asdict(StageResult.read(stage_folder(folder, seed, stage) / SUMMARY)) for stage in (1, 2)
     }
-    return stages | {"checkpoint_sha256": _sha256(stage_folder(folder, seed, 2) / CHECKPOINT)}
+    return stages | {"checkpoint_sha256": file_sha256(stage_folder(folder, seed, 2) / CHECKPOINT)}
 
 
 def check_seeds(training: Path, seeds: Sequence[int]) -> None:
@@ -146,12 +142,5 @@ def check_seeds(training: Path, seeds: Sequence[int]) -> None:
     """
     listed = json.loads(training.read_text("utf-8"))["seeds"]
     for seed in seeds:
-        path = stage_folder(training.parent, seed, 2) / CHECKPOINT
-        if not path.is_file() or _sha256(path) != listed.get(str(seed), {}).get("checkpoint_sha256"):
-            what = "is another checkpoint than" if path.is_file() else "does not exist, though it is"
-            raise AvpipeError(f"{path} {what} the one that {training} lists; remove {training} and run again.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = listed.get(str(seed), {}).get("checkpoint_sha256")
+        check_listed(stage_folder(training.parent, seed, 2) / CHECKPOINT, sha256, training)

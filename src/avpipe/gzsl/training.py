@@ -1,8 +1,7 @@
 """The two-stage protocol of the benchmark (specs/avca.md §4): what the workflow's scripts call.
 
 Stage 1 trains on stage_1_train and settles two numbers on the validation clips: the best epoch and the calibration
-constant beta. Stage 2 trains afresh on all clips of stage 1, for as many epochs, and is tested with that beta.
-Every stage leaves three files in its folder: `checkpoint.pt`, `epochs.csv` and `stage.json`.
+constant beta. Stage 2 trains afresh on train + val_seen + val_unseen up to that epoch, and is tested with that beta.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import logging
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +21,23 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid
-from avpipe.gzsl.loop import Outcome, Task, combined_beta, fit
+from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
-from avpipe.gzsl.stage_files import RESUME, SUMMARY, StageResult, finished, stage_folder, write_stage
+from avpipe.gzsl.side_by_side import train_side_by_side
+from avpipe.gzsl.stage_files import SUMMARY, StageResult, finished, stage_folder, write_stage
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
+from avpipe.gzsl.trainer import Stage, StageTrainer
 from avpipe.training import checkpoint
-from avpipe.training.runtime import deterministic
+from avpipe.training.loop import LoopSettings, train_in_sequence
+from avpipe.training.runtime import TERMINATED, Interrupt, deterministic
+from avpipe.training.seed_files import RESUME
 
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 30.0
 
 
-def train_stage1(
+def train_stage(
     benchmark: Benchmark,
     model_name: str,
     hyperparameters: MethodSettings,
@@ -46,9 +47,14 @@ def train_stage1(
     device: str,
     folder: Path,
     threads: int,
+    stage1: StageResult | Path | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
 ) -> StageResult:
-    """Train on stage_1_train and choose epoch and beta on the validation clips.
+    """Train one stage with one seed: stage 1, or stage 2 where stage 1's result is given.
+
+    Stage 2 ends with stage 1's best epoch. The published program runs all epochs and then takes the checkpoint of that
+    one; no later epoch can change it. A method that chooses on the test clips (published f-VAEGAN-D2) runs all epochs
+    and keeps the one that does best on them.
 
     Args:
         benchmark: features, class vectors and class lists.
@@ -57,56 +63,18 @@ def train_stage1(
         training: resolved settings of the protocol, the method's own put in (`MethodSettings.training`).
         seed: of weights, dropout and pairs.
         device: "cpu", "cuda", "cuda:1", …
-        folder: where `checkpoint.pt`, `epochs.csv` and `stage.json` go; an interrupted run leaves `resume.pt`.
+        folder: where the stage's files go (`avpipe.gzsl.stage_files`); each stage has its own.
         threads: CPU threads.
-        save_every_seconds: how often, at epoch ends, the state for resuming is saved.
+        stage1: the result of stage 1 or the path of its `stage.json`; None: this is stage 1.
+        save_every_seconds: how often the state for resuming is saved.
 
     Raises:
-        AvpipeError: data or settings that do not fit, a loss that is not finite.
+        AvpipeError: data or settings that do not fit, a loss that is not finite, stage 1 was another method's.
         SystemExit: code 143 after SIGTERM; calling again goes on exactly where it stopped.
     """
     setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
-    return _train_stage(setup, 1, [_Request(seed, folder)])[0]
-
-
-def train_stage2(
-    benchmark: Benchmark,
-    model_name: str,
-    hyperparameters: MethodSettings,
-    training: TrainingSettings,
-    *,
-    stage1: StageResult | Path,
-    seed: int,
-    device: str,
-    folder: Path,
-    threads: int,
-    save_every_seconds: float = SAVE_EVERY_SECONDS,
-) -> StageResult:
-    """Train afresh on train + val_seen + val_unseen up to stage 1's best epoch.
-
-    The published program runs all epochs and then takes the checkpoint of that epoch; no later epoch can change
-    it, so training stops there. A method that chooses on the test clips (published f-VAEGAN-D2) runs all epochs and
-    keeps the one that does best on them.
-
-    Args:
-        benchmark: as in `train_stage1`, also the other arguments not listed here.
-        model_name: see there.
-        hyperparameters: see there.
-        training: its `stage2_schedule` decides what lowers the learning rate.
-        stage1: the result of stage 1 or the path of its `stage.json`.
-        seed: of weights, dropout and pairs.
-        device: see there.
-        folder: another folder than stage 1's.
-        threads: see there.
-        save_every_seconds: see there.
-
-    Raises:
-        AvpipeError: as `train_stage1`; stage 1 was another method's.
-        SystemExit: code 143 after SIGTERM.
-    """
-    setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
-    first = stage1 if isinstance(stage1, StageResult) else StageResult.read(stage1)
-    return _train_stage(setup, 2, [_Request(seed, folder, first)])[0]
+    result = StageResult.read(stage1) if isinstance(stage1, Path) else stage1
+    return _run_stage(setup, [_Request(seed, folder, result)])[0]
 
 
 def train_seeds(
@@ -125,7 +93,7 @@ def train_seeds(
     """Both stages with every seed, from one copy of the features; a stage that is finished already is not repeated.
 
     Args:
-        benchmark: as in `train_stage1`, also the other arguments not listed here.
+        benchmark: as in `train_stage`, also the other arguments not listed here.
         model_name: see there.
         hyperparameters: see there.
         training: see there.
@@ -137,20 +105,19 @@ def train_seeds(
         save_every_seconds: see there.
 
     Raises:
-        AvpipeError: as `train_stage1`.
+        AvpipeError: as `train_stage`.
         SystemExit: code 143 after SIGTERM.
     """
     setup = _Setup(benchmark, model_name, hyperparameters, training, device, threads, save_every_seconds)
     seeds = [operator.index(seed) for seed in seeds]
     words = {seed: words_of(seed) if words_of else None for seed in seeds}
-    first = _train_stage(setup, 1, [_Request(seed, stage_folder(folder, seed, 1), words=words[seed]) for seed in seeds])
-    _train_stage(
-        setup, 2,
-        [
-            _Request(seed, stage_folder(folder, seed, 2), result, words[seed])
-            for seed, result in zip(seeds, first, strict=True)
-        ],
-    )  # fmt: skip
+    results: Sequence[StageResult | None] = [None] * len(seeds)
+    for stage in (1, 2):
+        requests = [
+            _Request(seed, stage_folder(folder, seed, stage), stage1, words[seed])
+            for seed, stage1 in zip(seeds, results, strict=True)
+        ]
+        results = _run_stage(setup, requests)
 
 
 @dataclass(frozen=True)
@@ -168,58 +135,62 @@ class _Setup:
 
 @dataclass(frozen=True)
 class _Request:
-    """One seed of a stage: where it goes, stage 1's result for stage 2, and class vectors of its own."""
+    """A stage that is wanted with one seed: its folder, stage 1's result for stage 2, and class vectors of its own."""
 
     seed: int
     folder: Path
-    first: StageResult | None = None
+    stage1: StageResult | None = None
     words: npt.NDArray[np.float32] | None = None
 
+    @property
+    def stage(self) -> int:
+        """1 or 2."""
+        return 1 if self.stage1 is None else 2
 
-def _train_stage(setup: _Setup, stage: int, requests: Sequence[_Request]) -> list[StageResult]:
+
+def _run_stage(setup: _Setup, requests: Sequence[_Request]) -> list[StageResult]:
     """A stage with every requested seed; results in the order of the requests."""
-    seeds = [request.seed for request in requests]
-    if len(set(seeds)) < len(seeds):
-        raise AvpipeError(f"A seed is listed twice: {seeds}; each is trained once.")
+    by_seed = {request.seed: request for request in requests}
+    if len(by_seed) < len(requests):
+        raise AvpipeError(f"A seed is listed twice: {[request.seed for request in requests]}; each is trained once.")
     for request in requests:
-        _check_first(setup, stage, request)
+        _check_stage1(setup, request)
     where = resolve_device(setup.device)
-    results: dict[int, StageResult] = {}
     with deterministic(where, setup.threads):
-        data = _stage_data(setup, stage, where)
-        tasks = []
+        data = _StageData.gather(setup, requests[0].stage, where)
+        wanted = []
         for request in requests:
-            task = _task(setup, stage, request, *_own_words(data, request), where, data.digest)
-            done = finished(request.folder, task.fingerprint)
-            if done is None:
-                tasks.append(task)
-            else:
-                log.info("Stage %d with seed %d is finished already.", stage, request.seed)
-                task.resume_path.unlink(missing_ok=True)  # of a run with other settings that was given up
-                results[request.seed] = done
-        first = {request.seed: request.first for request in requests}
+            stage = _stage(setup, request, data)
+            loop = _loop_settings(setup, request, stage, data.digest)
+            if finished(request.folder, loop.fingerprint) is None:
+                wanted.append((stage, loop))
+                continue
+            log.info("Stage %d with seed %d is finished already.", request.stage, request.seed)
+            loop.resume_path.unlink(missing_ok=True)  # of a run with other settings that was given up
+        trainers = (_trainer(setup, stage, loop, where) for stage, loop in wanted)
+        with Interrupt() as interrupt:
+            # A CPU is busy with one seed; one such model leaves most of a GPU idle.
+            train_all = train_side_by_side if where.type == "cuda" else train_in_sequence
+            for trainer in train_all(trainers, interrupt):
+                _finish_stage(setup, by_seed[trainer.loop.seed], trainer)
+        if interrupt.requested:  # while the last one was being finished: its files are there, nothing else is to do
+            raise SystemExit(TERMINATED)
+    # As a later run would find them: what stage 2 writes must not depend on whether stage 1 ran just before.
+    return [StageResult.read(request.folder / SUMMARY) for request in requests]
 
-        def finish(task: Task, outcome: Outcome) -> None:
-            _finish_stage(setup, stage, task, outcome, first[task.seed])
-            # As a later run would find it: what stage 2 writes must not depend on whether stage 1 ran just before.
-            results[task.seed] = StageResult.read(task.resume_path.parent / SUMMARY)
 
-        fit(tasks, finish)
-    return [results[request.seed] for request in requests]
-
-
-def _check_first(setup: _Setup, stage: int, request: _Request) -> None:
+def _check_stage1(setup: _Setup, request: _Request) -> None:
     """Stage 2 goes on from stage 1 of the same method, settings and seed."""
-    first = request.first
-    if stage == 1:
+    stage1 = request.stage1
+    if stage1 is None:
         return
-    if first is None or first.stage != 1 or first.method != setup.method:
-        found = "none" if first is None else f"stage {first.stage} of {first.method}"
+    if stage1.stage != 1 or stage1.method != setup.method:
+        found = f"stage {stage1.stage} of {stage1.method}"
         raise AvpipeError(f"Stage 2 of {setup.method} needs its stage 1, found {found}.")
-    if first.seed != request.seed or first.fingerprint.get("settings") != _settings_digest(setup, 1):
+    if stage1.seed != request.seed or stage1.fingerprint.get("settings") != _settings_digest(setup, 1):
         raise AvpipeError(
             f"Stage 2 of {setup.method} with seed {request.seed} needs a stage 1 of the same seed and settings; found "
-            f"one of seed {first.seed}" + ("." if first.seed != request.seed else " and other settings.")
+            f"one of seed {stage1.seed}" + ("." if stage1.seed != request.seed else " and other settings.")
         )
 
 
@@ -238,91 +209,91 @@ class _StageData:
     validation: EvaluationSet
     digest: str
 
-
-def _stage_data(setup: _Setup, stage: int, where: torch.device) -> _StageData:
-    on_test = stage == 2 and setup.hyperparameters.picks_on_test
-    train = tensors.training_set(
-        setup.benchmark, tensors.STAGE1_TRAINING if stage == 1 else tensors.STAGE2_TRAINING, where
-    )
-    validation = tensors.evaluation_set(setup.benchmark, *(tensors.TEST if on_test else tensors.VALIDATION), where)
-    parts = {"classes": torch.as_tensor(train.class_ids), "val_classes": torch.as_tensor(validation.class_ids)}
-    for prefix, part in (("", train), ("val_", validation)):
-        parts |= {prefix + name: getattr(part, name) for name in ("audio", "video", "labels")}
-    return _StageData(train, validation, checkpoint.digest_tensors(parts | {"seen": validation.seen}))
-
-
-def _own_words(data: _StageData, request: _Request) -> tuple[TrainingSet, EvaluationSet]:
-    if request.words is None:
-        return data.train, data.validation
-    return tensors.with_words(data.train, request.words), tensors.with_words(data.validation, request.words)
+    @classmethod
+    def gather(cls, setup: _Setup, stage: int, where: torch.device) -> _StageData:
+        on_test = stage == 2 and setup.hyperparameters.picks_on_test
+        train = tensors.training_set(
+            setup.benchmark, tensors.STAGE1_TRAINING if stage == 1 else tensors.STAGE2_TRAINING, where
+        )
+        validation = tensors.evaluation_set(setup.benchmark, *(tensors.TEST if on_test else tensors.VALIDATION), where)
+        parts = {"classes": torch.as_tensor(train.class_ids), "val_classes": torch.as_tensor(validation.class_ids)}
+        for prefix, part in (("", train), ("val_", validation)):
+            parts |= {prefix + name: getattr(part, name) for name in ("audio", "video", "labels")}
+        return cls(train, validation, checkpoint.digest_tensors(parts | {"seen": validation.seen}))
 
 
-def _task(
-    setup: _Setup,
-    stage: int,
-    request: _Request,
-    train: TrainingSet,
-    validation: EvaluationSet,
-    where: torch.device,
-    data_digest: str,
-) -> Task:
-    training, first = setup.training, request.first
-    runs_all = first is None or setup.hyperparameters.picks_on_test
-    repeats_rates = first is not None and training.stage2_schedule == "stage1" and not runs_all
+def _stage(setup: _Setup, request: _Request, data: _StageData) -> Stage:
+    """What one seed's stage trains on, and how."""
+    training, stage1 = setup.training, request.stage1
+    train, validation = data.train, data.validation
+    if request.words is not None:
+        train = tensors.with_words(train, request.words)
+        validation = tensors.with_words(validation, request.words)
     is_scheduled = models.implementation(setup.method).is_scheduled
-    return Task(
-        make_model=partial(models.make, setup.method, setup.hyperparameters, train),
+    chooses = _chooses_epoch(setup, request)
+    repeats_rates = not chooses and is_scheduled and training.stage2_schedule == "stage1"
+    return Stage(
         train=train,
         validation=validation,
         settings=training,
-        epochs=training.epochs if runs_all or first is None else first.best_epoch + 1,
         betas=beta_grid(training.beta_max, training.n_betas),
-        evaluates=runs_all or is_scheduled,
-        learning_rates=first.learning_rates if first is not None and repeats_rates and is_scheduled else None,
+        evaluates=chooses or is_scheduled,
+        learning_rates=stage1.learning_rates if stage1 is not None and repeats_rates else None,
+    )
+
+
+def _chooses_epoch(setup: _Setup, request: _Request) -> bool:
+    """Whether the stage runs all epochs and keeps the best one; else it ends with the one that stage 1 chose."""
+    return request.stage1 is None or setup.hyperparameters.picks_on_test
+
+
+def _loop_settings(setup: _Setup, request: _Request, stage: Stage, data_digest: str) -> LoopSettings:
+    stage1 = request.stage1
+    handed_on = None if stage1 is None else [stage1.best_epoch, stage1.beta, stage1.learning_rates]
+    words = checkpoint.digest_tensors({"words": stage.train.words, "val_words": stage.validation.words})
+    return LoopSettings(
         seed=request.seed,
-        device=where,
-        fingerprint=_fingerprint(setup, request, data_digest, train, validation),
+        epochs=setup.training.epochs if stage1 is None or _chooses_epoch(setup, request) else stage1.best_epoch + 1,
+        steps_per_epoch=setup.training.batches_per_epoch,
+        fingerprint={
+            "stage 1 result": checkpoint.digest_json(handed_on),
+            "method": setup.method,
+            "settings": _settings_digest(setup, request.stage),
+            "seed": str(request.seed),
+            "data": checkpoint.digest_json([data_digest, words]),
+            "stage version": versions.GZSL_TRAIN,
+        },
         resume_path=request.folder / RESUME,
         save_every_seconds=setup.save_every_seconds,
     )
 
 
-def _finish_stage(setup: _Setup, stage: int, task: Task, outcome: Outcome, first: StageResult | None) -> None:
+def _trainer(setup: _Setup, stage: Stage, loop: LoopSettings, where: torch.device) -> StageTrainer:
+    torch.manual_seed(loop.seed)
+    model = models.make(setup.method, setup.hyperparameters, stage.train)  # on the CPU: equal weights on any device
+    return StageTrainer(model.to(where), stage, loop)
+
+
+def _finish_stage(setup: _Setup, request: _Request, trainer: StageTrainer) -> None:
     """Choose the epoch, evaluate it and write the stage's files."""
-    model, modes = outcome.model, outcome.model.calibration_modes
-    chooses = first is None or setup.hyperparameters.picks_on_test
+    model, stage, stage1 = trainer.model, trainer.stage, request.stage1
+    chooses = _chooses_epoch(setup, request)
     if chooses:
-        model.load_state_dict(outcome.best.model)
+        model.load_state_dict(trainer.best.model)
     # The chosen checkpoint is evaluated again: in stage 1 its betas are what is handed on, as published.
-    betas = task.betas if model.is_calibrated else np.zeros(1, np.float32)
-    results = model.evaluate(task.train, task.validation, betas) if task.evaluates else {}
+    results = model.evaluate(stage.train, stage.validation, trainer.betas) if stage.evaluates else {}
+    modes = model.calibration_modes
     result = StageResult(
-        stage=stage,
+        stage=request.stage,
         method=setup.method,
-        seed=task.seed,
-        best_epoch=outcome.best.epoch if chooses or first is None else first.best_epoch,
-        beta=combined_beta(results, modes) if first is None else first.beta,
-        betas={mode: results[mode].best_beta for mode in modes} if first is None else first.betas,
+        seed=request.seed,
+        best_epoch=trainer.best.epoch if chooses or stage1 is None else stage1.best_epoch,
+        beta=combined_beta(results, modes) if stage1 is None else stage1.beta,
+        betas={mode: results[mode].best_beta for mode in modes} if stage1 is None else stage1.betas,
         metrics={mode: stacking.figures() for mode, stacking in results.items()},
-        learning_rates=[float(row["learning_rate"]) for row in outcome.history],
-        classes=len(task.train.class_ids),
-        clips=len(task.train.labels),
-        fingerprint=task.fingerprint,
+        learning_rates=[float(row["learning_rate"]) for row in trainer.history],
+        classes=len(stage.train.class_ids),
+        clips=len(stage.train.labels),
+        fingerprint=trainer.loop.fingerprint,
     )
-    write_stage(task.resume_path.parent, model, outcome.history, result, setup.hyperparameters, setup.training)
-
-
-def _fingerprint(
-    setup: _Setup, request: _Request, data_digest: str, train: TrainingSet, validation: EvaluationSet
-) -> checkpoint.Fingerprint:
-    first = request.first
-    handed_on = None if first is None else [first.best_epoch, first.beta, first.learning_rates]
-    words = checkpoint.digest_tensors({"words": train.words, "val_words": validation.words})
-    return {
-        "stage 1 result": checkpoint.digest_json(handed_on),
-        "method": setup.method,
-        "settings": _settings_digest(setup, 1 if first is None else 2),
-        "seed": str(request.seed),
-        "data": checkpoint.digest_json([data_digest, words]),
-        "stage version": versions.GZSL_TRAIN,
-    }
+    write_stage(request.folder, model, trainer.history, result, setup.hyperparameters, setup.training)

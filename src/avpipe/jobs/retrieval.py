@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from avpipe.devices import leased_device, leased_devices
+from avpipe.devices import leased_device, leased_devices, resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json, write_text
 from avpipe.report.retrieval_figure import plot_retrieval
@@ -143,12 +143,12 @@ def train_run(
     }
     with leased_devices(device, job.settings().gpus) as devices:
         from avpipe.retrieval.training import list_seeds, train_seeds
-        from avpipe.training.distributed import Team, check_batch
+        from avpipe.training.distributed import ProcessGroup, check_batch
         from avpipe.training.processes import run_together
 
         check_batch(job.settings().batch_size, len(devices))
         if len(devices) == 1:
-            train_seeds(Team(), devices[0], job, **arguments)
+            train_seeds(ProcessGroup(device=resolve_device(devices[0])), job, **arguments)
         else:
             run_together(partial(train_seeds, **arguments), [job], devices)
         seeds = list_seeds(folder, job.seeds)

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
-from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.windows import Extent, covered_seconds
 
 THREADS = min(16, 2 * (os.cpu_count() or 1))
-VISUAL_DIMENSION = 2048
-"""Of each of the two visual streams, ResNet-152's and ResNeXt-101's."""
-
 _AT_ONCE = 4096  # items that wait for a thread; a future for each of a million videos would take a gigabyte
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

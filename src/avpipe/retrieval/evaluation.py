@@ -14,13 +14,13 @@ from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
+from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model
 from avpipe.retrieval.metrics import metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
 from avpipe.retrieval.seed_files import seed_model
 from avpipe.retrieval.settings import Run
-from avpipe.retrieval.starts import is_drawn_per_seed, make_model
 from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
 from avpipe.retrieval.training import architecture_of
 from avpipe.training.precision import arithmetic
@@ -82,7 +82,7 @@ def evaluation_record(
         for test, settings in tests.items()
     }
     entries = []
-    with deterministic(where, threads), arithmetic("float32"):
+    with deterministic(where, threads), arithmetic(where, "float32"):
         # Weights that are the same for all seeds are tested once.
         seeds = list(job.seeds) if training is not None or is_drawn_per_seed(start) else [None]
         trained = _listed(training, job) if training is not None else {}

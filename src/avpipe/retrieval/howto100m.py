@@ -11,10 +11,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 from avpipe.formats.howto100m import find_file
 from avpipe.formats.npy import find_rows
-from avpipe.retrieval.corpus import VISUAL_DIMENSION, LongVideo
+from avpipe.retrieval.corpus import LongVideo
 
 ROWS_PER_SECOND = (1.0, 24 / 16)
 """Of the 2-D and the 3-D features."""

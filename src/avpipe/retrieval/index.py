@@ -26,12 +26,12 @@ from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, wr
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.embedding import evaluation_caption
+from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import ClipSource, Pack, read_pack
 from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE
-from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.text import MAX_WORDS
 
 _FORMAT, _VERSION = "avpipe retrieval index", 2

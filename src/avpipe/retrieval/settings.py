@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator, model_validator
 
 from avpipe.registry import MODELS
-from avpipe.settings import NAME, Seeds, Settings, check_input, quirk
+from avpipe.settings import NAME, Precision, Seeds, Settings, check_input, quirk
 
 PUBLISHED, RANDOM, FROM_RUN = "published", "random", "run:"
 
@@ -92,7 +92,7 @@ class Run(Settings):
         description="Loss on what is retrieved, or the sum over all pairs of modalities (Text-Tri's pre-training).",
     )
     windows: Windows | None = Field(None, description="Train on windows of long videos instead of clips.")
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+    precision: Precision = Field(
         "float32", description="Arithmetic of the networks in training; losses are computed in float32."
     )
     gradient_checkpointing: bool = Field(

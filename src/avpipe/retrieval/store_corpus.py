@@ -20,7 +20,7 @@ from avpipe.inventory.status import OK, ClipStatus
 from avpipe.retrieval.corpus import LongVideo
 
 STREAMS = {"video_2d": "video", "video_3d": "video", "audio": "audio"}
-"""What is read -> the stream of the store of resnet152, resnext101 and spectrogram."""
+"""Part of a pack or a video -> the stream of the store of resnet152, resnext101 and spectrogram that it comes from."""
 
 _LACKING = {"video_2d": Reason.NO_VIDEO, "video_3d": Reason.NO_VIDEO, "audio": Reason.NO_AUDIO}
 

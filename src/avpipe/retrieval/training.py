@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from avpipe import versions
-from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.formats.howto100m import read_list
+from avpipe.formats.weights import WeightsRecord
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
 from avpipe.retrieval.howto100m import HowTo100MCorpus
-from avpipe.retrieval.loop import Outcome, Settings, Task, fit, steps_per_epoch
+from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.packs import read_pack
-from avpipe.retrieval.seed_files import RESUME, SUMMARY, finished, seed_folder, write_seed
+from avpipe.retrieval.seed_files import SUMMARY, finished, write_seed
 from avpipe.retrieval.settings import Run
-from avpipe.retrieval.starts import Architecture, make_model
 from avpipe.retrieval.store_corpus import StoreCorpus
 from avpipe.retrieval.text import WordTable, read_word_table
+from avpipe.retrieval.trainer import RetrievalTrainer, Settings, steps_per_epoch
 from avpipe.retrieval.window_source import WindowSource
-from avpipe.training import checkpoint, runtime
-from avpipe.training.distributed import Team
+from avpipe.training import checkpoint
+from avpipe.training.distributed import ProcessGroup
+from avpipe.training.loop import LoopSettings, train
+from avpipe.training.runtime import TERMINATED, Interrupt, deterministic
+from avpipe.training.seed_files import RESUME, seed_folder
 
 if TYPE_CHECKING:
     from avpipe.retrieval.run import RunJob
@@ -43,8 +46,7 @@ SAVE_EVERY_SECONDS = 300.0  # a checkpoint and Adam's moments of AVLnet are 1 GB
 
 
 def train_seeds(
-    team: Team,
-    device: str,
+    processes: ProcessGroup,
     job: RunJob,
     *,
     source: Mapping[str, Any],
@@ -57,14 +59,13 @@ def train_seeds(
     """Train every seed, one after the other; a seed that is finished already is not repeated.
 
     Args:
-        team: the processes that share each batch.
-        device: this process's, "cpu", "cuda:0", …
+        processes: those that share each batch; this one on its device.
         job: the run.
         source: {"pack": path}; {"stores": {"video_2d", "video_3d", "audio": paths}, "probes", "statuses": the tables of
             all shards}; or {"howto100m": {"path", "audio_path", "videos"}}; with the latter two "captions", a path or
             None.
         words: word table of the captions; None for models without text.
-        start: see `avpipe.retrieval.starts.make_model`.
+        start: see `avpipe.retrieval.initial_weights.make_model`.
         threads: CPU threads of all processes together.
         folder: gets seed<seed>/ (`avpipe.retrieval.seed_files`).
         save_every_seconds: how often the state for resuming is saved.
@@ -78,16 +79,20 @@ def train_seeds(
         raise AvpipeError(
             f"The run {job.name} has epochs 0: it tests weights as they are, so there is nothing to train."
         )
-    where = resolve_device(device)
-    settings = loop_settings(run, job.audio_frames)
-    with runtime.deterministic(where, max(1, threads // team.size)):
+    settings, device = training_settings(run, job.audio_frames), processes.device
+    with deterministic(device, max(1, threads // processes.size)):
         table = _word_table(run, words)
-        data = open_source(run, source, table, window=job.audio_frames, max_words=job.max_words, device=where)
-        steps_per_epoch(data.n_items, settings.batch_size)
+        data = open_source(run, source, table, window=job.audio_frames, max_words=job.max_words, device=device)
         architecture = architecture_of(run, table)
+        steps = steps_per_epoch(data.n_items, settings.batch_size)
         for seed in job.seeds:
+            model, weights = make_model(architecture, start, seed)
             seed_data = data if job.variant == "main" else _permuted(data, seed)
-            _train_seed(team, where, architecture, start, settings, seed_data, seed, Path(folder), save_every_seconds)
+            fingerprint = _fingerprint(seed_data, architecture, settings, weights, seed, processes)
+            resume_path = seed_folder(Path(folder), seed) / RESUME
+            loop = LoopSettings(seed, settings.epochs, steps, fingerprint, resume_path, save_every_seconds)
+            if not _is_finished(loop, processes):
+                _train_seed(RetrievalTrainer(model, seed_data, settings, loop, processes), weights)
 
 
 def _word_table(run: Run, words: str | None) -> WordTable | None:
@@ -103,8 +108,8 @@ def architecture_of(run: Run, words: WordTable | None) -> Architecture:
     return Architecture(run.model, run.embedding_dim, run.audio_channels, 300 if words is None else words.dimension)
 
 
-def loop_settings(run: Run, window: int) -> Settings:
-    """What the loop needs of a run's settings, all quirks decided."""
+def training_settings(run: Run, window: int) -> Settings:
+    """What training needs of a run's settings, all quirks decided."""
     frozen = run.batch_norm == "frozen" or (run.batch_norm == "by_start" and not run.is_scratch)
     if run.batch_norm is None or run.train_pooling is None:
         raise ValueError(f"undecided quirks: {run.quirks()}; call resolved() before")
@@ -164,67 +169,63 @@ def _permuted(source: Source, seed: int) -> Source:
     return source.permuted(seed) if isinstance(source, PackSource) else ShuffledPictures(source)
 
 
-def _train_seed(
-    team: Team,
-    where: torch.device,
-    architecture: Architecture,
-    start: str,
-    settings: Settings,
+def _fingerprint(
     source: Source,
+    architecture: Architecture,
+    settings: Settings,
+    start: WeightsRecord,
     seed: int,
-    run_folder: Path,
-    save_every_seconds: float,
-) -> None:
-    folder = seed_folder(run_folder, seed)
-    model, record = make_model(architecture, start, seed)
-    parts = team.size if settings.statistics == "batch" else 1  # frozen, the gradient is the same however it is shared
-    fingerprint = {
+    processes: ProcessGroup,
+) -> checkpoint.Fingerprint:
+    """Of everything that decides the result of a seed."""
+    # With frozen statistics the gradient is the same however a batch is shared.
+    parts = processes.size if settings.statistics == "batch" else 1
+    return {
         "data": source.fingerprint(),
         "settings": checkpoint.digest_json([asdict(architecture), asdict(settings), parts]),
-        "start": record.label,
+        "start": start.label,
         "seed": str(seed),
         "stage version": versions.RETRIEVAL_TRAIN,
     }
-    team.wait()  # what is finished must be the same to all, before the first of them changes it
-    if finished(folder, fingerprint) is not None:
-        if team.leads:
-            log.info("Seed %d is finished already.", seed)
-        return
-    task = Task(
-        model=model,
-        source=source,
-        settings=settings,
-        seed=seed,
-        device=where,
-        fingerprint=fingerprint,
-        resume_path=folder / RESUME,
-        save_every_seconds=save_every_seconds,
-    )
+
+
+def _is_finished(loop: LoopSettings, processes: ProcessGroup) -> bool:
+    processes.barrier()  # what is finished must be the same to all, before the first of them changes it
+    if not finished(loop.resume_path.parent, loop.fingerprint):
+        return False
+    if processes.is_first:
+        log.info("Seed %d is finished already.", loop.seed)
+    return True
+
+
+def _train_seed(trainer: RetrievalTrainer, start: WeightsRecord) -> None:
+    """Train a seed and write its files."""
+    processes, loop = trainer.processes, trainer.loop
     began = time.monotonic()
-    outcome = fit(task, team)
-    if not team.leads:
-        return
-    with runtime.Interrupt() as interrupt:
-        result = _result(task, outcome, asdict(record))
-        write_seed(folder, outcome.model.state_dict(), outcome.history, result, fingerprint)
-        log.info("Seed %d is trained, %.0f s.", seed, time.monotonic() - began)
-    if interrupt.requested:
-        raise SystemExit(runtime.TERMINATED)
+    with Interrupt() as interrupt:
+        train(trainer, interrupt, processes)
+        if processes.is_first:
+            result = _result(trainer, start)
+            write_seed(loop.resume_path.parent, trainer.model.state_dict(), trainer.history, result, loop.fingerprint)
+            log.info("Seed %d is trained, %.0f s.", loop.seed, time.monotonic() - began)
+    if processes.any(interrupt.requested):
+        raise SystemExit(TERMINATED)
 
 
-def _result(task: Task, outcome: Outcome, start: Mapping[str, Any]) -> dict[str, Any]:
-    per_epoch = outcome.steps_per_epoch * task.settings.batch_size
+def _result(trainer: RetrievalTrainer, start: WeightsRecord) -> dict[str, Any]:
+    source, loop, history = trainer.source, trainer.loop, trainer.history
+    per_epoch = loop.steps_per_epoch * trainer.settings.batch_size
     return {
-        "loss": outcome.history[-1]["loss"],
-        "epochs": len(outcome.history),
-        "steps": outcome.steps_per_epoch * len(outcome.history),
-        "seconds": sum(row["seconds"] for row in outcome.history),
-        "device": str(task.device),
-        "start": dict(start),
-        "items": task.source.n_items,
+        "loss": history[-1]["loss"],
+        "epochs": len(history),
+        "steps": loop.steps_per_epoch * len(history),
+        "seconds": sum(row["seconds"] for row in history),
+        "device": str(trainer.processes.device),
+        "start": asdict(start),
+        "items": source.n_items,
         "items_per_epoch": per_epoch,
-        "items_left_over_per_epoch": task.source.n_items - per_epoch,
-        "left_out": _left_out(task.source),
+        "items_left_over_per_epoch": source.n_items - per_epoch,
+        "left_out": _left_out(source),
     }
 
 

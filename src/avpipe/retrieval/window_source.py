@@ -16,11 +16,11 @@ from torch import Tensor
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.frame_size import unit_length
-from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.captions import Captions
-from avpipe.retrieval.corpus import THREADS, VISUAL_DIMENSION, Corpus, Scan, located, mapped, require_some, scan
+from avpipe.retrieval.corpus import THREADS, Corpus, Scan, located, mapped, require_some, scan
 from avpipe.retrieval.data import Batch
 from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.text import MAX_WORDS, WordTable

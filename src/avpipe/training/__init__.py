@@ -1,4 +1,4 @@
-"""What every trainer shares: checkpoints, determinism, precision, interrupts, several processes."""
+"""What every trainer shares: the loop, exact resume, seed folders, determinism, precision, several processes."""
 
 import lazy_loader
 
@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoint": ["load", "save"],
-        "distributed": ["Team"],
-        "precision": ["arithmetic", "mixed"],
+        "distributed": ["ProcessGroup"],
+        "loop": ["LoopSettings", "Trainer", "train"],
+        "precision": ["arithmetic"],
         "processes": ["run_together"],
         "runtime": ["Interrupt", "deterministic"],
     },

@@ -19,6 +19,8 @@ from avpipe.io import atomic
 
 log = logging.getLogger(__name__)
 
+_CHECKSUM = "sha256"  # the entry of a resume file with the digest of all others
+
 Fingerprint = dict[str, str]
 """What a state rests on: part ("data", "settings", "seed", …) -> digest or value."""
 
@@ -27,9 +29,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and contents of tensors."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        values: Any = tensor.detach().contiguous().cpu().view(-1).numpy()  # a buffer, though not to mypy
-        digest.update(values.view("u1"))
+        _add(digest, name, tensor)
     return digest.hexdigest()
 
 
@@ -78,6 +78,12 @@ def load_model(path: Path, model: torch.nn.Module) -> dict[str, Any]:
     return content
 
 
+def save_resume(path: Path, state: Mapping[str, Any], fingerprint: Fingerprint) -> None:
+    """Write a resume file: a state, what run it belongs to, and a checksum over both."""
+    content = _on_cpu({**state, "fingerprint": fingerprint})
+    save(path, content | {_CHECKSUM: _digest(content)})
+
+
 def load_resume(path: Path, fingerprint: Fingerprint) -> dict[str, Any] | None:
     """The state in a resume file, or None when there is none that belongs to this very run; says why in the log."""
     if not path.exists():
@@ -87,15 +93,35 @@ def load_resume(path: Path, fingerprint: Fingerprint) -> dict[str, Any] | None:
     except AvpipeError as error:
         log.warning("Starting over: %s", error)
         return None
-    found = state.get("fingerprint")
-    if not isinstance(found, dict):
-        log.warning("Starting over: %s does not say what run it belongs to.", path)
+    if state.pop(_CHECKSUM, None) != _digest(state):
+        log.warning("Starting over: %s is of another version of avpipe, or not what was written (checksum).", path)
         return None
+    found = state["fingerprint"]
     different = sorted(k for k in {*found, *fingerprint} if found.get(k) != fingerprint.get(k))
     if different:
         log.warning("Starting over: %s belongs to a run with other %s.", path, ", ".join(different))
         return None
     return state
+
+
+def _digest(value: Any) -> str:
+    """sha256 over tensors, plain values and containers of them, in their order."""
+    digest = hashlib.sha256()
+    _add(digest, "", value)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        values: Any = value.detach().contiguous().cpu().view(-1).numpy()  # a buffer, though not to mypy
+        digest.update(values.view("u1"))
+    elif isinstance(value, Mapping | list | tuple):
+        digest.update(f"{name} {len(value)};".encode())
+        for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _add(digest, f"{name}.{key!r}", each)
+    else:
+        digest.update(f"{name} {value!r};".encode())
 
 
 def _on_cpu(value: Any) -> Any:

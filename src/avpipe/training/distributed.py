@@ -23,25 +23,28 @@ from torch import Tensor, nn
 
 from avpipe.errors import AvpipeError
 
+_CPU = torch.device("cpu")
 # The longest that one process may wait for another inside a step; reading a huge corpus for the first time takes long.
-_PATIENCE = datetime.timedelta(hours=1)
+_TIMEOUT = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes that share a batch, as one of them sees it.
 
     Attributes:
         rank: this process, from 0; process 0 writes the files.
         size: how many there are; alone, nothing is communicated.
+        device: where this process computes.
     """
 
     rank: int = 0
     size: int = 1
+    device: torch.device = _CPU
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes files and says how far it is."""
+    def is_first(self) -> bool:
+        """Whether this process writes files and says how far training is."""
         return self.rank == 0
 
     def share(self, items: Sequence[int]) -> Sequence[int]:
@@ -70,15 +73,15 @@ class Team:
             assert work is not None  # to mypy: None is for processes outside the group
             work.wait()
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether any process says yes; all get the same answer."""
         if self.size == 1:
             return flag
-        answer = torch.tensor(int(flag), device=device)
+        answer = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(answer, op=dist.ReduceOp.MAX)
         return bool(answer.item())
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when every process has come this far."""
         if self.size > 1:
             dist.barrier()
@@ -99,13 +102,13 @@ def check_batch(batch_size: int, processes: int) -> None:
 
 
 @contextmanager
-def joined(rank: int, size: int, meeting_point: Path, device: torch.device) -> Iterator[Team]:
+def join_group(rank: int, size: int, rendezvous: Path, device: torch.device) -> Iterator[ProcessGroup]:
     """Be process `rank` of `size` until the block ends.
 
     Args:
         rank: from 0.
         size: how many processes enter, each once.
-        meeting_point: a file that does not exist yet, in a folder that all can write.
+        rendezvous: a file that does not exist yet, in a folder that all can write: there they find each other.
         device: a CPU (gloo) or this process's own GPU (NCCL).
     """
     on_gpu = device.type == "cuda"
@@ -113,13 +116,13 @@ def joined(rank: int, size: int, meeting_point: Path, device: torch.device) -> I
         torch.cuda.set_device(device)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
-        init_method=f"file://{meeting_point}",
+        init_method=f"file://{rendezvous}",
         rank=rank,
         world_size=size,
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
         device_id=device if on_gpu else None,
     )
     try:
-        yield Team(rank, size)
+        yield ProcessGroup(rank, size, device)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""In which arithmetic the networks compute."""
+"""In which precision networks compute."""
 
 from __future__ import annotations
 
@@ -7,15 +7,32 @@ from contextlib import contextmanager
 
 import torch
 
+from avpipe.settings import Precision
+
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @contextmanager
-def arithmetic(precision: str) -> Iterator[None]:
-    """Whether a GPU may shorten float32 factors to TF32 inside the block; what was set before is put back.
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Let networks compute in a precision inside the block; what was set before is put back.
 
     Args:
-        precision: "tf32" allows it; "float32", "bfloat16" and "float16" do not.
+        device: where they compute.
+        precision: "bfloat16" or "float16": most layers compute in it, from float32 weights; else `float32_products`.
+    """
+    half = _HALVES.get(precision)
+    autocast = torch.autocast(device.type, dtype=half, enabled=half is not None)
+    with autocast, float32_products(precision):
+        yield
+
+
+@contextmanager
+def float32_products(precision: Precision) -> Iterator[None]:
+    """Whether a GPU may shorten the factors of float32 products to TF32 inside the block; what was set is put back.
+
+    Args:
+        precision: "tf32" allows it; "float32", "bfloat16" and "float16" do not. (torch's own default allows it in
+            convolutions.)
     """
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -25,11 +42,6 @@ def arithmetic(precision: str) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def mixed(precision: str, device: torch.device) -> torch.autocast:
-    """A block in which networks compute in half precision if `precision` says so; weights stay float32."""
-    return torch.autocast(device.type, _HALVES.get(precision, torch.bfloat16), enabled=precision in _HALVES)
-
-
-def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+def loss_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss up where float16 would lose small gradients, and skips steps that overflow; else does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -21,17 +21,17 @@ from typing import Any
 from avpipe.errors import AvpipeError
 from avpipe.training.runtime import TERMINATED, Interrupt
 
-_GRACE_SECONDS = 20.0  # for the others to end once one has failed: some wait for it inside a step
+_GRACE_SECONDS = 20.0  # for the rest to end once one has failed: some wait for it inside a step
 _log = logging.getLogger(__name__)
 
 
 def run_together(function: Callable[..., None], arguments: Sequence[Any], devices: Sequence[str]) -> None:
-    """Call `function(team, device, *arguments)` in one process for each device, and wait for all.
+    """Call `function(processes, *arguments)` in one process for each device, and wait for all.
 
     What they log arrives in this process's log. SIGTERM and Ctrl-C are passed on, so that they can save.
 
     Args:
-        function: importable by name; it gets this process's `Team` and device.
+        function: importable by name; it gets its `ProcessGroup`, which has its device.
         arguments: plain values.
         devices: such as ["cuda:0", "cuda:1"]; tests use ["cpu", "cpu"].
 
@@ -42,11 +42,11 @@ def run_together(function: Callable[..., None], arguments: Sequence[Any], device
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     messages: Any = context.Queue()
-    with tempfile.TemporaryDirectory(prefix="avpipe-team-") as folder:
+    with tempfile.TemporaryDirectory(prefix="avpipe-processes-") as folder:
         processes = [
             context.Process(
-                target=_member,
-                args=(function, arguments, rank, list(devices), Path(folder) / "meeting", messages),
+                target=_run_process,
+                args=(function, arguments, rank, list(devices), Path(folder) / "rendezvous", messages),
                 name=f"process {rank}",
                 daemon=True,
             )
@@ -70,7 +70,7 @@ def run_together(function: Callable[..., None], arguments: Sequence[Any], device
 def _await(
     processes: Sequence[BaseProcess], messages: Any, failures: list[tuple[bool, str]], interrupt: Interrupt
 ) -> None:
-    """Log what arrives until all processes have ended; a failed one takes the others with it."""
+    """Log what arrives until all processes have ended; a failed one ends the rest."""
     give_up, passed_on = None, False
     while any(process.is_alive() for process in processes):
         if interrupt.requested and not passed_on:
@@ -112,15 +112,15 @@ def _raise_first(processes: Sequence[BaseProcess], failures: list[tuple[bool, st
         )
 
 
-def _member(
+def _run_process(
     function: Callable[..., None],
     arguments: Sequence[Any],
     rank: int,
     devices: list[str],
-    meeting_point: Path,
+    rendezvous: Path,
     messages: Any,
 ) -> None:
-    """One of the processes: join the others, call the function, report an error."""
+    """What one of the processes does: join the group, call the function, report an error."""
     os.setsid()  # Ctrl-C of a terminal reaches the starting process alone, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     root = logging.getLogger()
@@ -129,10 +129,10 @@ def _member(
     try:
         import torch
 
-        from avpipe.training.distributed import joined
+        from avpipe.training.distributed import join_group
 
-        with joined(rank, len(devices), meeting_point, torch.device(devices[rank])) as team:
-            function(team, devices[rank], *arguments)
+        with join_group(rank, len(devices), rendezvous, torch.device(devices[rank])) as group:
+            function(group, *arguments)
     except AvpipeError as error:
         messages.put((True, str(error)))
         raise SystemExit(1) from None

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from avpipe.retrieval.models import overlap_save
 from avpipe.retrieval.models.concatenated import is_faster
-from avpipe.retrieval.models.overlap_save import Layout, convolve, product, tile_length
+from avpipe.retrieval.models.overlap_save import Layout, convolve, tile_length
 
 LENGTHS = (1, 2, 9, 30, 77, 48, 1)
 # Sums in another order, and factors of the transforms that are rounded: measured 1e-15 and 2e-7.
@@ -101,20 +101,6 @@ def test_the_same_twice_bit_for_bit() -> None:
         found = convolve(x, weight, layout)
         runs.append((found, *torch.autograd.grad(found.square().sum(), (x, weight))))
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_products_and_their_gradients(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    x, weight = (torch.randn(n, 7, dtype=dtype, requires_grad=True) for n in (11, 5))
-    found = product(x, weight)
-    expected = F.linear(x.double(), weight.double())
-    assert relative(found, expected) < TOLERANCE[dtype]
-    # The gradient of a sum has no memory of its own for each of its elements.
-    for one, other in zip(
-        torch.autograd.grad(found.sum(), (x, weight)), torch.autograd.grad(expected.sum(), (x, weight)), strict=True
-    ):
-        assert relative(one, other) < TOLERANCE[dtype]
 
 
 def test_transforms_made_without_gradients_serve_training() -> None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from avpipe.errors import AvpipeError
+from avpipe.training.products import differentiable_product, product
 
 _HALF_RANGE = 1 << 15  # of the signed 16-bit numbers that decide dropout
-_ONEDNN_LINEAR = "_linear_pointwise"
 
 _generator: torch.Generator | None = None  # what dropout draws from; None: torch's default generator
 
@@ -40,37 +40,6 @@ def current_generator() -> torch.Generator | None:
     return _generator
 
 
-def _gemm(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b; float32 on a CPU goes through oneDNN.
-
-    On AMD CPUs oneDNN has twice MKL's speed (200 against 100 GFLOP/s a core), and torch's own `linear` uses it
-    only in reduced precision; this is the operator that torch.compile uses. Operands must be contiguous or
-    transposes of contiguous matrices: on other strides oneDNN is a thousand times slower.
-    """
-    is_float32_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if is_float32_on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _ONEDNN_LINEAR):
-        return getattr(torch.ops.mkldnn, _ONEDNN_LINEAR)(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
-
-
-class _Linear(torch.autograd.Function):
-    """`_gemm` with its gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _gemm(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        for_x = _gemm(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        for_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
-        return for_x, _gemm(gradient.t(), x.t()), for_bias
-
-
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """`layer(x)` for x [..., in] -> [..., out]."""
     return affine(x, layer.weight, layer.bias)
@@ -84,7 +53,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"length {weight.shape[1]}. Pass features of the widths and the type that the method was built for."
         )
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    return _Linear.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
+    return differentiable_product(rows, weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def _keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
@@ -133,7 +102,7 @@ class _BlockLayer(torch.autograd.Function):
     ) -> Tensor:
         batch, groups, width = x.shape
         rows = x.reshape(-1, width).contiguous()
-        hidden = _gemm(rows, weight, bias).view(batch, -1)
+        hidden = product(rows, weight, bias).view(batch, -1)
         mask, scale = _keep_mask(hidden, p) if p > 0 else (None, 1.0)
         gammas, betas = (gamma * scale).repeat(groups), (beta * scale).repeat(groups)
         # With momentum 1 the operator hands over the statistics of the batch (variance unbiased).
@@ -160,8 +129,8 @@ class _BlockLayer(torch.autograd.Function):
         # the calls, and both were multiplied by dropout's scale on the way forward.
         for_hidden = for_hidden.view(len(rows), -1)
         for_gamma, for_beta = (g.view(ctx.groups, -1).sum(0).mul_(ctx.scale) for g in (for_gammas, for_betas))
-        for_x = _gemm(for_hidden, weight.t()).view(len(hidden), ctx.groups, -1) if ctx.needs_input_grad[0] else None
-        for_weight = _gemm(for_hidden.t(), rows.t())
+        for_x = product(for_hidden, weight.t()).view(len(hidden), ctx.groups, -1) if ctx.needs_input_grad[0] else None
+        for_weight = product(for_hidden.t(), rows.t())
         return for_x, for_weight, for_hidden.sum(0), for_gamma, for_beta, None, None, None
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from avpipe.features.spectrogram_frontend import MEL_BANDS
 from avpipe.retrieval.models.folded import Block, Convolution, FoldedAudioNetwork
 from avpipe.retrieval.models.layers import unused_batch_norm
 
-MEL_BANDS = 40
 KERNEL = 9
 
 

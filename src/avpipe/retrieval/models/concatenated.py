@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from avpipe.retrieval.models.folded import BLOCKS_IN_LAYER, Block, Convolution, FoldedAudioNetwork
-from avpipe.retrieval.models.overlap_save import Layout, convolve, product
+from avpipe.retrieval.models.overlap_save import Layout, convolve
+from avpipe.training.products import differentiable_product
 
 Counts = tuple[int, ...]
 
@@ -84,4 +85,4 @@ def _shortcut(block: Block, x: Tensor, inputs: Counts, outputs: Counts) -> Tenso
     kept = torch.cat([clip[: stride * (n - 1) + 1 : stride] for clip, n in clips])
     if block.shortcut is None:
         return kept
-    return product(kept, block.shortcut.weight[:, :, 0, 0]).add_(block.shortcut.bias)
+    return differentiable_product(kept, block.shortcut.weight[:, :, 0, 0]).add_(block.shortcut.bias)

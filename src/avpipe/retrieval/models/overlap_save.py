@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avpipe.training.products import product
+
 _TILE_LENGTHS = (16, 24, 32, 48, 64)
 _LEAST_TILES_AT_ONCE = 256
 
@@ -156,28 +158,6 @@ def convolve(x: Tensor, weight: Tensor, layout: Layout, length: int | None = Non
     return found
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x [n, in] times the transposed of weight [out, in], differentiably: [n, out]."""
-    found: Tensor = _Product.apply(x, weight)
-    return found
-
-
-class _Product(torch.autograd.Function):
-    """What `torch.nn.functional.linear` computes, with the product that is fast here."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _product(x, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        return _product(gradient, weight.mT), _product(gradient.mT, x.mT)
-
-
 class _OverlapSave(torch.autograd.Function):
     """The convolution by overlap-save, with its gradients.
 
@@ -237,7 +217,7 @@ def _transformed_weight(weight: Tensor, layout: Layout, matrices: Transform) -> 
         weight = torch.nn.functional.pad(weight, (0, missing))
         weight = weight.unflatten(2, (layout.taps, layout.stride)).permute(0, 3, 1, 2).flatten(1, 2)
     out, into, taps = weight.shape
-    return _product(matrices.taps, weight.reshape(out * into, taps)).view(-1, out, into)
+    return product(matrices.taps, weight.reshape(out * into, taps)).view(-1, out, into)
 
 
 def _weight_gradient(of_weights: Tensor | None, weight: Tensor, layout: Layout, matrices: Transform) -> Tensor | None:
@@ -269,7 +249,7 @@ def _add_frames(of_x: Tensor, of_frames: Tensor, tiles: Tiles) -> None:
 
 def _mix(matrix: Tensor, rows: Tensor) -> Tensor:
     """[n, m] times [m, a, b] as [n, a, b]."""
-    return _product(matrix, rows.flatten(1).mT).view(-1, *rows.shape[1:])
+    return product(matrix, rows.flatten(1).mT).view(-1, *rows.shape[1:])
 
 
 def _products(left: Tensor, right: Tensor, before: Tensor | None = None) -> Tensor:
@@ -277,22 +257,7 @@ def _products(left: Tensor, right: Tensor, before: Tensor | None = None) -> Tens
     out = left.new_empty(len(left), left.shape[1], right.shape[1]) if before is None else before
     for row, one, other in zip(out, left, right, strict=True):
         if before is None:
-            row.copy_(_product(one, other))
+            row.copy_(product(one, other))
         else:
-            row.add_(_product(one, other))
+            row.add_(product(one, other))
     return out
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left [a, c] times the transposed of right [b, c] as [a, b]."""
-    if _has_fast_product(left.dtype):
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-        return found
-    return left @ right.mT
-
-
-@functools.lru_cache
-def _has_fast_product(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's product can be called: on processors of AMD it is twice as fast as MKL's, which `@` takes."""
-    has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return dtype == torch.float32 and has_onednn

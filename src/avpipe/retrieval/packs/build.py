@@ -26,9 +26,8 @@ from avpipe.retrieval.packs.files import pack_writer, read_pack, write_pack
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.published import read_clip_pickle
 from avpipe.retrieval.packs.summary import summarise_pack
+from avpipe.retrieval.store_corpus import STREAMS
 
-STREAMS = {"video_2d": "video", "video_3d": "video", "audio": "audio"}
-"""Part of a pack -> the stream of the feature stores that it is taken from."""
 _SHOWN = 5
 
 

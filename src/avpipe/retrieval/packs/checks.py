@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIM
+from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 
 if TYPE_CHECKING:
     from avpipe.retrieval.packs.pack import Pack
@@ -53,9 +53,9 @@ def check_structure(pack: Pack, name: str, audio_shape: tuple[int, ...], dtype: 
     if set(lengths.values()) != {n}:
         raise AvpipeError(f"{name}: its parts are of {lengths} clips; expected one number for all. Make it again.")
     for part, vectors in (("video_2d", pack.video_2d), ("video_3d", pack.video_3d)):
-        if vectors.shape != (n, VISUAL_DIM) or vectors.dtype != np.float32:
+        if vectors.shape != (n, VISUAL_DIMENSION) or vectors.dtype != np.float32:
             raise AvpipeError(
-                f"{name}: {part} is {vectors.dtype} {list(vectors.shape)}; expected float32 [{n}, {VISUAL_DIM}], "
+                f"{name}: {part} is {vectors.dtype} {list(vectors.shape)}; expected float32 [{n}, {VISUAL_DIMENSION}], "
                 "one vector per clip pooled over time."
             )
     if len(audio_shape) != 2 or audio_shape[1] != MEL_BANDS or dtype.newbyteorder("<").str not in ("<f4", "<f2"):

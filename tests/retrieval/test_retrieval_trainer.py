@@ -1,4 +1,4 @@
-"""The training loop: what a step computes, exact resume, and what it refuses."""
+"""Training of the retrieval models: what a step computes, exact resume, and what it refuses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ import torch
 from tiny_retrieval import SIZES, make_pack, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval import loop, models
+from avpipe.retrieval import models
 from avpipe.retrieval.data import PackSource
 from avpipe.retrieval.losses import masked_margin_softmax
+from avpipe.retrieval.trainer import RetrievalTrainer, Settings, order, steps_per_epoch
 from avpipe.training import checkpoint
+from avpipe.training.distributed import ProcessGroup
+from avpipe.training.loop import LoopSettings, train, train_stepwise
+from avpipe.training.runtime import Interrupt
 
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-FROZEN = loop.Settings(
+FROZEN = Settings(
     epochs=2, batch_size=8, learning_rate=1e-3, learning_rate_decay=0.5, margin=0.001, objective="retrieval",
     window=80, statistics="frozen", pooling="clip", precision="float32", gradient_checkpointing=False,
 )  # fmt: skip
@@ -44,20 +48,28 @@ def source(name: str, n: int = 24) -> PackSource:
     return PackSource.make(make_pack(n), words, max_words=5, window=80, device=CPU)
 
 
-def task(folder: Path, settings: loop.Settings = FROZEN, name: str = "avlnet", **changes: Any) -> loop.Task:
-    values = {
-        "model": build(name), "source": source(name), "settings": settings, "seed": 1,
-        "device": CPU, "fingerprint": {"all": repr(settings)}, "resume_path": folder / "resume.pt",
-        "save_every_seconds": 1e9,
-    } | changes  # fmt: skip
-    return loop.Task(**values)
+def trainer(folder: Path, settings: Settings = FROZEN, name: str = "avlnet", **changes: Any) -> RetrievalTrainer:
+    given = {"model": build(name), "source": source(name), "processes": ProcessGroup()} | changes
+    n_steps = steps_per_epoch(given["source"].n_items, settings.batch_size)
+    loop = LoopSettings(
+        given.pop("seed", 1), settings.epochs, n_steps, given.pop("fingerprint", {"all": repr(settings)}),
+        folder / "resume.pt", given.pop("save_every_seconds", 1e9),
+    )  # fmt: skip
+    return RetrievalTrainer(settings=settings, loop=loop, **given)
 
 
-def results(outcome: loop.Outcome) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    return outcome.model.state_dict(), [{**row, "seconds": 0} for row in outcome.history]
+def fit(given: RetrievalTrainer) -> RetrievalTrainer:
+    """Trained, as its job does."""
+    with Interrupt() as interrupt:
+        train(given, interrupt, given.processes)
+    return given
 
 
-def assert_equal(found: loop.Outcome, expected: loop.Outcome) -> None:
+def results(trained: RetrievalTrainer) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return trained.model.state_dict(), [{**row, "seconds": 0} for row in trained.history]
+
+
+def assert_equal(found: RetrievalTrainer, expected: RetrievalTrainer) -> None:
     (state, rows), (other_state, other_rows) = results(found), results(expected)
     assert rows == other_rows
     for name, value in state.items():
@@ -65,9 +77,9 @@ def assert_equal(found: loop.Outcome, expected: loop.Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, loop.Outcome]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RetrievalTrainer]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return {kind: loop.fit(task(folder / kind, *given)) for kind, given in KINDS.items()}
+    return {kind: fit(trainer(folder / kind, *given)) for kind, given in KINDS.items()}
 
 
 @pytest.mark.slow
@@ -78,34 +90,34 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
     settings, name = {"frozen": (FROZEN, "avlnet"), "batch": (BATCH, "avlnet_text_fused"), "half": (HALF, "avlnet")}[
         kind
     ]
-    original, count = loop._Run._train_on, 0
+    original, count = RetrievalTrainer.train_step, 0
 
-    def stop(run: Any, batch: Any) -> float:
+    def stop(run: RetrievalTrainer, *at: int) -> None:
         nonlocal count
         count += 1
         if count == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(run, batch)
+        original(run, *at)
 
-    monkeypatch.setattr(loop._Run, "_train_on", stop)
+    monkeypatch.setattr(RetrievalTrainer, "train_step", stop)
     with pytest.raises(SystemExit) as stopped:
-        loop.fit(task(tmp_path, settings, name))
+        fit(trainer(tmp_path, settings, name))
     assert stopped.value.code == 143
-    assert_equal(loop.fit(task(tmp_path, settings, name)), uninterrupted[kind])
+    assert_equal(fit(trainer(tmp_path, settings, name)), uninterrupted[kind])
     assert count == 6  # no step was made twice
 
 
 def test_the_state_is_saved_now_and_then(tmp_path, uninterrupted):
-    outcome = loop.fit(task(tmp_path, save_every_seconds=0.0))
+    outcome = fit(trainer(tmp_path, save_every_seconds=0.0))
     assert_equal(outcome, uninterrupted["frozen"])
     assert (tmp_path / "resume.pt").is_file()
-    resumed = loop.fit(task(tmp_path))  # from the last step but one
+    resumed = fit(trainer(tmp_path))  # from the last step
     assert_equal(resumed, uninterrupted["frozen"])
 
 
 def test_a_resume_file_of_another_run_is_not_taken_up(tmp_path, uninterrupted):
-    loop.fit(task(tmp_path, save_every_seconds=0.0, fingerprint={"all": "other"}))
-    assert_equal(loop.fit(task(tmp_path)), uninterrupted["frozen"])
+    fit(trainer(tmp_path, save_every_seconds=0.0, fingerprint={"all": "other"}))
+    assert_equal(fit(trainer(tmp_path)), uninterrupted["frozen"])
 
 
 NAN = torch.tensor(math.nan)
@@ -160,20 +172,36 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of which two steps of the second epoch are done."""
     folder = tmp_path_factory.mktemp("interrupted")
-    loop.fit(task(folder, save_every_seconds=0.0))
+    stop_after(trainer(folder), 5)
     state = checkpoint.load(folder / "resume.pt")
     assert (state["epoch"], state["step"]) == (1, 2)
     return folder
+
+
+def stop_after(given: RetrievalTrainer, n_steps: int) -> None:
+    """Train for so many steps and leave the state."""
+    with Interrupt() as interrupt, pytest.raises(SystemExit):
+        for made, _ in enumerate(train_stepwise(given, interrupt), start=1):
+            interrupt.requested = made + 1 == n_steps  # as a signal in the next step would
 
 
 def test_the_state_that_is_damaged_below_is_taken_up_as_it_is(interrupted, tmp_path, monkeypatch, uninterrupted):
     """Otherwise the next test would prove nothing."""
     checkpoint.save(tmp_path / "resume.pt", checkpoint.load(interrupted / "resume.pt"))
     steps: list[Any] = []
-    original = loop._Run._train_on
-    monkeypatch.setattr(loop._Run, "_train_on", lambda run, batch: steps.append(0) or original(run, batch))
-    assert_equal(loop.fit(task(tmp_path)), uninterrupted["frozen"])
-    assert len(steps) == 1
+    original = RetrievalTrainer.train_step
+    monkeypatch.setattr(RetrievalTrainer, "train_step", lambda run, *at: steps.append(at) or original(run, *at))
+    assert_equal(fit(trainer(tmp_path)), uninterrupted["frozen"])
+    assert steps == [(1, 2)]
+
+
+def begun(given: RetrievalTrainer) -> tuple[int, int]:
+    """The epoch and step that a training makes first, without making it."""
+    at: list[tuple[int, int]] = []
+    given.train_step = lambda epoch, step: at.append((epoch, step))  # type: ignore[method-assign]
+    with Interrupt() as interrupt:
+        next(train_stepwise(given, interrupt))
+    return at[0]
 
 
 @pytest.mark.slow
@@ -181,9 +209,10 @@ def test_the_state_that_is_damaged_below_is_taken_up_as_it_is(interrupted, tmp_p
 def test_a_resume_file_with_other_content_is_not_taken_up(interrupted, tmp_path, caplog, damage):
     """Nothing of it stays: the run stands where a new one does."""
     checkpoint.save(tmp_path / "resume.pt", damage(checkpoint.load(interrupted / "resume.pt")))
-    run = loop._Run(task(tmp_path), loop.Team())
+    run = trainer(tmp_path)
+    assert begun(run) == (0, 0)
     assert "Starting over" in caplog.text and str(tmp_path / "resume.pt") in caplog.text
-    assert (run.epoch, run.step, run.loss_sum, run.seconds, run.history) == (0, 0, 0.0, 0.0, [])
+    assert (run.loss_sum, run.history) == (0.0, [])
     assert not run.optimizer.state_dict()["state"]
     start = build("avlnet").state_dict()
     assert all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
@@ -191,18 +220,18 @@ def test_a_resume_file_with_other_content_is_not_taken_up(interrupted, tmp_path,
 
 @pytest.mark.parametrize("scale", [None, math.inf])
 def test_a_scale_that_is_no_number_is_not_taken_up(tmp_path, caplog, scale):
-    loop.fit(task(tmp_path, HALF, save_every_seconds=0.0))
+    stop_after(trainer(tmp_path, HALF), 5)
     state = checkpoint.load(tmp_path / "resume.pt")
-    assert loop._Run(task(tmp_path, HALF), loop.Team()).step == 2
+    assert begun(trainer(tmp_path, HALF)) == (1, 2)
     checkpoint.save(tmp_path / "resume.pt", state | {"scaler": state["scaler"] | {"scale": scale}})
-    assert loop._Run(task(tmp_path, HALF), loop.Team()).step == 0
-    assert "the scale of its loss" in caplog.text
+    assert begun(trainer(tmp_path, HALF)) == (0, 0)
+    assert "not what was written" in caplog.text
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_the_first_loss_is_that_of_plainly_padded_clips(tmp_path, name):
     """Frozen: padded to the window in eval mode. Batch: in train mode, padded to the longest or to the window."""
-    first = loop.order(24, seed=1, epoch=0)[:8]
+    first = order(24, seed=1, epoch=0)[:8]
     given = source(name).batch(seed=1, epoch=0, items=first)
     cases = {("frozen", "clip"): (80, True), ("batch", "padded"): (80, False), ("batch", "clip"): (None, True)}
     for (statistics, pooling), (length, own_frames) in cases.items():
@@ -214,9 +243,11 @@ def test_the_first_loss_is_that_of_plainly_padded_clips(tmp_path, name):
         model = build(name).train(statistics == "batch")
         embeddings = model.embed(padded, given.video, given.text, n_frames=given.n_frames, own_frames=own_frames)
         expected = masked_margin_softmax(model.similarity(embeddings), 0.001)
-        run = loop._Run(task(tmp_path, settings, name), loop.Team())
+        run = trainer(tmp_path, settings, name)
+        run.start_epoch(0, 0)
+        run.train_step(0, 0)
         # float32 sums in another order
-        assert run._train_on(given) == pytest.approx(expected.item(), rel=1e-5)
+        assert run.loss_sum == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_frozen_statistics_stay_and_those_of_the_batch_move(uninterrupted):
@@ -231,14 +262,14 @@ def test_frozen_statistics_stay_and_those_of_the_batch_move(uninterrupted):
 
 @pytest.mark.parametrize("settings", [FROZEN, BATCH], ids=["frozen", "batch"])
 def test_gradient_checkpointing_changes_nothing(tmp_path, settings):
-    plain = loop.fit(task(tmp_path, settings))
-    assert_equal(loop.fit(task(tmp_path, replace(settings, gradient_checkpointing=True))), plain)
+    plain = fit(trainer(tmp_path, settings))
+    assert_equal(fit(trainer(tmp_path, replace(settings, gradient_checkpointing=True))), plain)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32"])
 def test_half_precision_trains_and_keeps_float32_weights(tmp_path, uninterrupted, precision):
     settings = replace(FROZEN, precision=precision)
-    outcome = loop.fit(task(tmp_path, settings))
+    outcome = fit(trainer(tmp_path, settings))
     assert all(p.dtype == torch.float32 for p in outcome.model.parameters())
     # 8 bits of mantissa through ten layers: the losses agree to a few per cent
     for row, exact in zip(outcome.history, uninterrupted["frozen"].history, strict=True):
@@ -250,14 +281,14 @@ def test_the_learning_rate_falls_after_each_epoch(uninterrupted):
 
 
 def test_each_epoch_has_an_order_of_its_own():
-    orders = {tuple(loop.order(10, seed=seed, epoch=epoch)) for seed in (1, 2) for epoch in (0, 1)}
+    orders = {tuple(order(10, seed=seed, epoch=epoch)) for seed in (1, 2) for epoch in (0, 1)}
     assert len(orders) == 4 and all(sorted(each) == list(range(10)) for each in orders)
-    assert loop.order(10, seed=2**63 - 1, epoch=0) == loop.order(10, seed=2**63 - 1, epoch=0)
+    assert order(10, seed=2**63 - 1, epoch=0) == order(10, seed=2**63 - 1, epoch=0)
 
 
 def test_fewer_clips_than_a_batch(tmp_path):
     with pytest.raises(AvpipeError, match=r"24 items to train on and a batch takes 25.*batch_size to at most 24"):
-        loop.fit(task(tmp_path, replace(FROZEN, batch_size=25)))
+        fit(trainer(tmp_path, replace(FROZEN, batch_size=25)))
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
@@ -265,7 +296,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     with torch.no_grad():
         broken.GU_video.fc.bias.fill_(math.nan)
     with pytest.raises(AvpipeError, match=r"loss is nan in epoch 1, step 1 of 3 \(seed 1, learning rate 0.001"):
-        loop.fit(task(tmp_path, model=broken))
+        fit(trainer(tmp_path, model=broken))
 
 
 def test_an_error_of_the_reading_thread_ends_the_run(tmp_path):
@@ -279,4 +310,4 @@ def test_an_error_of_the_reading_thread_ends_the_run(tmp_path):
             return ""
 
     with pytest.raises(AvpipeError, match="the disk is gone"):
-        loop.fit(task(tmp_path, source=Unreadable()))
+        fit(trainer(tmp_path, source=Unreadable()))

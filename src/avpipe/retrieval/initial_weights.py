@@ -1,4 +1,4 @@
-"""What a run starts from: a published checkpoint, random weights, or what another run has left."""
+"""The weights that a run starts from: a published checkpoint, random ones, or what another run has left."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from avpipe.formats.weights import (
 from avpipe.retrieval import models
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.seed_files import seed_model
+from avpipe.retrieval.settings import RANDOM
 
-RANDOM = "random"
 _OF_TRAINING = ".json"
 _APEX_ENTRY, _PARALLEL_PREFIX = "net", "module."  # of amp_checkpoint.pt, and of what DataParallel saves
 
