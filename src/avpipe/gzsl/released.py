@@ -23,16 +23,16 @@ from avpipe.gzsl.loop import combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT
-from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.testing import evaluate_stage2, in_percent
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.registry import METHODS
+from avpipe.schema.gzsl import METRICS, ReleasedReport, ReleasedTest, SeedResult
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
 
 StrPath = str | os.PathLike[str]
 _NORMALISED_WIDTHS = (128, 4096)  # audio and video of cls_features, whose scripts set --norm_inputs (§3.2)
 _FLAGS = ("norm_inputs", "normalize_decoder_outputs")
-_FIGURES = ("seen", "unseen", "hm", "zsl")
 
 
 def evaluate_released(
@@ -47,7 +47,7 @@ def evaluate_released(
     flags: Mapping[str, Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> ReleasedReport:
     """Test published checkpoints as the published program does: beta from stage A on val, figures from B on test.
 
     Args:
@@ -64,9 +64,7 @@ def evaluate_released(
         threads: CPU threads; None: torch's own number.
 
     Returns:
-        What `evaluate_stage2` returns (seed is None, fingerprint has the files' digests), and "released": stage_a,
-        stage_b (file names), stage_a_sha256, stage_b_sha256, epoch (from 0), split, features, text, settings, betas,
-        validation (mode -> seen, unseen, hm, zsl, beta of stage A) and notices (sentences to read with the figures).
+        As `evaluate_stage2`, in %; seed is None, fingerprint has the files' digests, `released` what was tested.
 
     Raises:
         AvpipeError: files or entries are lacking, unreadable or contradictory, or features do not fit them.
@@ -87,7 +85,6 @@ def evaluate_released(
         _load(model, second)
     beta = combined_beta(results, model.calibration_modes)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
-    report["fingerprint"] = {"stage A": first.sha256, "stage B": second.sha256}
     without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
@@ -96,42 +93,42 @@ def evaluate_released(
         *_kept_for(first),
         *_clip_notices(benchmark, class_split, split),
         *_without_clips("validation", without),
-        *_without_clips("test", report["classes_without_clips"]),
+        *_without_clips("test", report.classes_without_clips),
     ]
-    return report | {
-        "released": {
-            "stage_a": first.path.name,
-            "stage_a_sha256": first.sha256,
-            "stage_b": second.path.name,
-            "stage_b_sha256": second.sha256,
-            "epoch": first.epoch,
-            "split": split,
-            "features": Path(features).name,
-            "text": text,
-            "settings": {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
-            "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
-            "validation": {mode: stacking.figures() for mode, stacking in results.items()},
-            "notices": notices,
-        }
-    }
+    released = ReleasedTest(
+        stage_a=first.path.name,
+        stage_a_sha256=first.sha256,
+        stage_b=second.path.name,
+        stage_b_sha256=second.sha256,
+        epoch=first.epoch,
+        split=split,
+        features=Path(features).name,
+        text=text,
+        settings={name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
+        betas={mode: results[mode].best_beta for mode in model.calibration_modes},
+        validation={mode: in_percent(stacking) for mode, stacking in results.items()},
+        notices=notices,
+    )
+    fingerprint = {"stage A": first.sha256, "stage B": second.sha256}
+    return ReleasedReport(**{**dict(report), "fingerprint": fingerprint, "released": released})
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def describe(report: ReleasedReport) -> str:
     """What `evaluate_released` returned, in lines to be read; accuracies in %."""
-    released, mode = report["released"], report["score_mode"]
-    betas = ", ".join(f"{name} {beta:.1f}" for name, beta in released["betas"].items())
+    released, mode = report.released, report.score_mode
+    betas = ", ".join(f"{name} {beta:.1f}" for name, beta in released.betas.items())
     lines = [
-        METHODS[report["method"]].title + f", {released['features']}, {released['split']}, distances by {mode}",
-        f"stage A: {released['stage_a']}, epoch {released['epoch']} (from 0)",
-        f"stage B: {released['stage_b']}, epoch {released['epoch']} (from 0)",
-        f"beta: {report['beta']:.4g} (best of stage A on the validation clips: {betas})",
-        f"class vectors: {released['text']} alignment",
+        METHODS[report.method].title + f", {released.features}, {released.split}, distances by {mode}",
+        f"stage A: {released.stage_a}, epoch {released.epoch} (from 0)",
+        f"stage B: {released.stage_b}, epoch {released.epoch} (from 0)",
+        f"beta: {report.beta:.4g} (best of stage A on the validation clips: {betas})",
+        f"class vectors: {released.text} alignment",
         f"{'':22}{'S':>8}{'U':>8}{'HM':>8}{'ZSL':>8}{'beta':>8}",
     ]
-    for name, figures in (("validation (stage A)", released["validation"]), ("test (stage B)", report["metrics"])):
+    for name, figures in (("validation (stage A)", released.validation), ("test (stage B)", report.metrics)):
         row = figures[mode]
-        lines.append(f"{name:22}" + "".join(f"{100 * row[key]:8.2f}" for key in _FIGURES) + f"{row['beta']:8.4g}")
-    return "\n".join([*lines, *(f"note: {notice}" for notice in released["notices"])])
+        lines.append(f"{name:22}" + "".join(f"{getattr(row, key):8.2f}" for key in METRICS) + f"{row.beta:8.4g}")
+    return "\n".join([*lines, *(f"note: {notice}" for notice in released.notices)])
 
 
 def _flags_of(method: str) -> list[str]:
@@ -190,7 +187,7 @@ def _test(
     method: str,
     device: str,
     threads: int,
-) -> dict[str, Any]:
+) -> SeedResult:
     """The test of our own checkpoints, on the model in their form."""
     with tempfile.TemporaryDirectory() as folder:
         content = {
