@@ -1,6 +1,6 @@
 import pytest
 
-from avpipe.report.document import figure, number_columns, text_columns
+from avpipe.report.document import Column, Table, figure, plain_columns
 from avpipe.report.markdown import escape, table_lines
 
 
@@ -13,8 +13,8 @@ def test_what_markdown_would_read_is_escaped(text, escaped):
 
 
 def test_a_table():
-    columns = [*text_columns("name"), *number_columns("n"), *number_columns("brief", on="terminal")]
-    assert table_lines(columns, [("a|b", "1", "x")]) == ["| name | n |", "| --- | ---: |", "| a\\|b | 1 |"]
+    columns = [*plain_columns("name", "n"), Column("brief", lambda row: row[2], on="terminal")]
+    assert table_lines(Table(columns, [("a|b", "1", "x")])) == ["| name | n |", "| --- | ---: |", "| a\\|b | 1 |"]
 
 
 def test_figures():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avpipe.report.document import Block, Heading, Items, Paragraph, Table, number_columns, text_columns
+from avpipe.report.document import Block, Heading, Items, Paragraph, Table, plain_columns
 from avpipe.schema.stored import Account
 
 _ON_PAGE, _ON_TERMINAL = 50, 10  # clips that are named
@@ -17,7 +17,7 @@ def account_blocks(account: Account | None) -> list[Block]:
     line = "clips: " + ", ".join(f"{name} {n}" for name, n in rows)
     return [
         Heading("Clips", on="page"),
-        Table([*text_columns(""), *number_columns("clips")], rows, on="page"),
+        Table(plain_columns("", "clips"), rows, on="page"),
         Paragraph(line, on="terminal"),
     ]
 
@@ -31,7 +31,7 @@ def failed_blocks(account: Account | None) -> list[Block]:
     lines = [f"{each.clip_id}: {each.reason} ({each.detail})" for each in failed[:_ON_TERMINAL]]
     blocks: list[Block] = [
         Heading("Clips without features", on="page"),
-        Table(text_columns("clip", "reason", "stage", "detail"), rows, on="page"),
+        Table(plain_columns("clip", "reason", "stage", "detail", n_text=4), rows, on="page"),
         Items(lines, on="terminal"),
     ]
     if len(failed) > _ON_PAGE:

@@ -5,9 +5,10 @@ Within a cell " ± " and " / " stand with spaces; a terminal, which is narrow, l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 Medium = Literal["both", "page", "terminal"]
 
@@ -47,19 +48,20 @@ class Items:
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column; numbers are set to the right."""
+    """A column: its head and what it says of a row; numbers are set to the right."""
 
     name: str
-    is_text: bool
+    cell: Callable[[Any], str]
+    is_text: bool = False
     on: Medium = "both"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, and where they are shown; a page folds it under `summary` where that is not empty."""
+    """A table, and where it is shown; a page folds it under `summary` where that is not empty."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Any]
     on: Medium = "both"
     summary: str = ""
 
@@ -76,14 +78,9 @@ class Document:
     blocks: Sequence[Block]
 
 
-def text_columns(*names: str, on: Medium = "both") -> list[Column]:
-    """Columns of text."""
-    return [Column(name, is_text=True, on=on) for name in names]
-
-
-def number_columns(*names: str, on: Medium = "both") -> list[Column]:
-    """Columns of numbers."""
-    return [Column(name, is_text=False, on=on) for name in names]
+def plain_columns(*names: str, n_text: int = 1) -> list[Column]:
+    """Columns of rows that are cells already; those after the first `n_text` are numbers."""
+    return [Column(name, itemgetter(place), is_text=place < n_text) for place, name in enumerate(names)]
 
 
 def figure(mean: float | None, deviation: float | None = None, *, mark: str = "") -> str:

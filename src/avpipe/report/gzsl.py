@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.comparison import NOTE, best_result, compare_methods, compare_with_best
 from avpipe.report.document import (
     Block,
+    Column,
     Document,
     Heading,
     Paragraph,
     Table,
     counts,
     figure,
-    number_columns,
-    text_columns,
+    plain_columns,
 )
 from avpipe.report.gzsl_notices import DAGGER, find_notices, label
 from avpipe.report.published import PublishedTable, find_dataset, read_published
@@ -50,7 +51,6 @@ BARS = {
 }
 """What figures call a metric, and its colour."""
 _SHORT = ("S", "U", "HM", "ZSL")
-_PAIRS = (("hm", "zsl"), ("hm", "zsl"), ("seen", "unseen"))  # of published figures, on a terminal and on a page
 _INTRODUCTION = "Accuracies in %, mean ± sample standard deviation over seeds; docs/results.md explains the columns."
 _SHORT_INTRODUCTION = "Accuracies in %, mean ± sample standard deviation over seeds; published: HM/ZSL"
 _FOOTNOTE = f"{DAGGER} The epoch is the one that did best on the test clips themselves, as published."
@@ -170,35 +170,32 @@ def _mean_of_class(name: str, seeds: Sequence[SeedResult]) -> ClassAccuracy:
 
 
 def _result_table(results: Sequence[GzslResult]) -> list[Block]:
-    is_published = any(result.published for result in results)
     columns = [
-        *text_columns("method", "form"),
-        *text_columns("class vectors", on="page"),
-        *number_columns(*_SHORT),
-        *number_columns("chance ZSL", on="page"),
-        *number_columns("seeds"),
-        *(number_columns("published", on="terminal") if is_published else []),
-        *(number_columns("published HM / ZSL", "published S / U", on="page") if is_published else []),
+        Column("method", lambda each: each.method, is_text=True),
+        Column("form", lambda each: each.form, is_text=True),
+        Column("class vectors", lambda each: each.text, is_text=True, on="page"),
+        *(Column(name, partial(_accuracy, metric)) for metric, name in zip(METRICS, _SHORT, strict=True)),
+        Column("chance ZSL", lambda each: f"{each.chance_zsl:.1f}", on="page"),
+        Column("seeds", lambda each: str(each.n_seeds)),
     ]
-    rows = [
-        [
-            result.method,
-            result.form,
-            result.text,
-            *_figures(result, result.chooses_on_test),
-            f"{result.chance_zsl:.1f}",
-            str(result.n_seeds),
-            *(_published(result.published, pair) for pair in (_PAIRS if is_published else ())),
+    if any(result.published for result in results):
+        columns += [
+            Column("published", partial(_published, ("hm", "zsl")), on="terminal"),
+            Column("published HM / ZSL", partial(_published, ("hm", "zsl")), on="page"),
+            Column("published S / U", partial(_published, ("seen", "unseen")), on="page"),
         ]
-        for result in results
-    ]
     footnote = [Paragraph(_FOOTNOTE)] if any(each.chooses_on_test for each in results) else []
-    return [Table(columns, rows), *footnote]
+    return [Table(columns, results), *footnote]
 
 
-def _published(figures: Mapping[str, PublishedFigure], metrics: Sequence[str]) -> str:
+def _accuracy(metric: str, result: GzslResult) -> str:
+    mark = DAGGER if result.chooses_on_test else ""
+    return figure(getattr(result.mean, metric), getattr(result.std, metric), mark=mark)
+
+
+def _published(metrics: Sequence[str], result: GzslResult) -> str:
     """Such as "63.15 / 30.72 (unconfirmed)"; empty where none is known."""
-    known = [figures.get(metric) for metric in metrics]
+    known = [result.published.get(metric) for metric in metrics]
     if not any(known):
         return ""
     text = " / ".join(f"{each.value:.2f}" if each else "–" for each in known)
@@ -212,12 +209,13 @@ def _mode_table(results: Sequence[GzslResult]) -> list[Block]:
         reported = {seed.score_mode for seed in result.seeds}
         for mode, each in result.modes.items() if len(result.modes) > 1 else ():
             name = f"{mode} (reported)" if mode in reported else mode
-            rows.append([f"{result.method}, {result.form}", name, *_figures(each, result.chooses_on_test)])
+            in_mode = result.model_copy(update={"mean": each.mean, "std": each.std})
+            accuracies = [_accuracy(metric, in_mode) for metric in METRICS]
+            rows.append([f"{result.method}, {result.form}", name, *accuracies])
     if not rows:
         return []
     heading = "By what is compared with the class vectors: embeddings of sound, of pictures, or both."
-    columns = [*text_columns("method", "mode"), *number_columns(*_SHORT)]
-    return [Paragraph(heading, on="page"), Table(columns, rows, on="page")]
+    return [Paragraph(heading, on="page"), Table(plain_columns("method", "mode", *_SHORT, n_text=2), rows, on="page")]
 
 
 def _class_table(results: Sequence[GzslResult], benchmark: Benchmark | None) -> list[Block]:
@@ -225,42 +223,40 @@ def _class_table(results: Sequence[GzslResult], benchmark: Benchmark | None) -> 
     best = best_result(results)
     if best is None or not best.per_class:
         return []
-    listed = benchmark.subsets.get("stage_2_test_unseen") if benchmark else None
-    unseen = {
-        *(listed.classes if listed else ()),
-        *(name for name, each in best.per_class.items() if each.zsl is not None),
-    }
-    rows = [
-        [name, "unseen" if name in unseen else "seen", str(each.clips), figure(each.gzsl), figure(each.zsl)]
-        for name, each in best.per_class.items()
+    tested = benchmark.subsets.get("stage_2_test_unseen") if benchmark else None
+    unseen = {name for name, each in best.per_class.items() if each.zsl is not None} | set(
+        tested.classes if tested else ()
+    )
+    columns = [
+        Column("class", lambda row: row[0], is_text=True),
+        Column("", lambda row: "unseen" if row[0] in unseen else "seen", is_text=True),
+        Column("test clips", lambda row: str(row[1].clips)),
+        Column("among all classes", lambda row: figure(row[1].gzsl)),
+        Column("among unseen classes", lambda row: figure(row[1].zsl)),
     ]
+    summary = f"Each class: {label(best)}, the best mean HM; means over seeds"
+    table = Table(columns, list(best.per_class.items()), on="page", summary=summary)
     empty = ", ".join(name for name, each in best.per_class.items() if not each.clips)
     left_out = f"Classes without test clips, left out of all averages: {empty}."
-    columns = [*text_columns("class", ""), *number_columns("test clips", "among all classes", "among unseen classes")]
-    summary = f"Each class: {label(best)}, the best mean HM; means over seeds"
-    return [
-        *([Paragraph(left_out, on="page")] if empty else []),
-        Table(columns, rows, on="page", summary=summary),
-    ]
+    return [Paragraph(left_out, on="page"), table] if empty else [table]
 
 
 def _comparison_tables(results: Sequence[GzslResult], note: str) -> list[Block]:
     """For each form with several methods: the best against each other one."""
     words = ("difference", "95 % interval", "better / equal / worse")
-    names = [f"{metric}: {word}" for metric in ("HM", "ZSL") for word in words]
-    columns = [*text_columns("methods"), *number_columns("seeds", *names)]
-    blocks: list[Block] = []
+    columns = plain_columns("methods", "seeds", *(f"{metric}: {word}" for metric in ("HM", "ZSL") for word in words))
     methods = [result for result in results if not result.control]
+    marks = {(each.method, each.form): DAGGER if each.chooses_on_test else "" for each in methods}
+    blocks: list[Block] = []
     for form, group in group_by(methods, lambda each: each.form).items():
-        marks = {each.method: DAGGER if each.chooses_on_test else "" for each in group}
         rows = [
             [
-                f"{each.first} − {each.second}{marks[each.second]}",
-                str(each.n),
-                *_difference(each.hm),
-                *_difference(each.zsl),
+                f"{pair.first} − {pair.second}{marks[pair.second, form]}",
+                str(pair.n),
+                *_difference(pair.hm),
+                *_difference(pair.zsl),
             ]
-            for each in compare_with_best(group)
+            for pair in compare_with_best(group)
         ]
         if rows:
             heading = f"Form '{form}', the method with the best mean HM against each other one:"
@@ -280,15 +276,13 @@ def _difference(summary: DifferenceSummary | None) -> tuple[str, str, str]:
 
 def _subset_table(benchmark: Benchmark) -> Table:
     shared = benchmark.shared_sources
-    columns = [*text_columns("subset", "missing"), *number_columns("expected", "used")]
-    columns += number_columns("share a source video with training") if shared else []
-    rows = []
-    for subset, clips in benchmark.subsets.items():
-        row = [subset, counts(clips.missing), str(clips.expected), str(clips.used)]
-        rows.append([*row, *([str(shared[subset].shared) if subset in shared else "–"] if shared else [])])
-    return Table(columns, rows, on="page")
-
-
-def _figures(summary: AccuraciesOverSeeds, chooses_on_test: bool) -> list[str]:
-    mark = DAGGER if chooses_on_test else ""
-    return [figure(getattr(summary.mean, metric), getattr(summary.std, metric), mark=mark) for metric in METRICS]
+    columns = [
+        Column("subset", lambda row: row[0], is_text=True),
+        Column("missing", lambda row: counts(row[1].missing), is_text=True),
+        Column("expected", lambda row: str(row[1].expected)),
+        Column("used", lambda row: str(row[1].used)),
+    ]
+    if shared:
+        name = "share a source video with training"
+        columns.append(Column(name, lambda row: str(shared[row[0]].shared) if row[0] in shared else "–"))
+    return Table(columns, list(benchmark.subsets.items()), on="page")

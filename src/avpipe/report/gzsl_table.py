@@ -18,8 +18,7 @@ from avpipe.report.document import (
     Paragraph,
     Table,
     figure,
-    number_columns,
-    text_columns,
+    plain_columns,
 )
 from avpipe.report.gzsl import published_of, read_table
 from avpipe.report.gzsl_notices import DAGGER, describe_source, used_extractors
@@ -253,7 +252,7 @@ def _feature_table(cells: Sequence[Cell], methods: Sequence[str], notes: dict[st
             row = _row(same, form)
             texts = [_cell_text(row.get((*place, metric)), notes) for place in places for metric in _SHOWN]
             rows.append([method, form or "–", *texts])
-    return Table([*text_columns("method", "form"), *number_columns(*names)], rows)
+    return Table(plain_columns("method", "form", *names, n_text=2), rows)
 
 
 def _row(cells: Iterable[Cell], form: str) -> dict[tuple[str, str, str], Cell]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from avpipe.report.document import Block, Column, Document, Heading, Items, Table
+from avpipe.report.document import Block, Document, Heading, Items, Table
 
 _NOT_LITERAL = re.compile(r"[\\|<*`]")
 
@@ -28,18 +28,18 @@ def _block(block: Block) -> str:
     if isinstance(block, Items):
         return "\n".join(f"- {escape(line)}" for line in block.lines)
     if isinstance(block, Table):
-        table = "\n".join(table_lines(block.columns, block.rows))
+        table = "\n".join(table_lines(block))
         fold = f"<details>\n<summary>{escape(block.summary)}</summary>\n\n{table}\n\n</details>"
         return fold if block.summary else table
     return escape(block.text)
 
 
-def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_lines(table: Table) -> list[str]:
     """The lines of a table."""
-    shown = [place for place, column in enumerate(columns) if column.on != "terminal"]
-    names = [escape(columns[place].name) for place in shown]
-    marks = ["---" if columns[place].is_text else "---:" for place in shown]
-    return [_line(names), _line(marks), *(_line(escape(row[place]) for place in shown) for row in rows)]
+    columns = [column for column in table.columns if column.on != "terminal"]
+    marks = ["---" if column.is_text else "---:" for column in columns]
+    rows = [_line(escape(column.cell(row)) for column in columns) for row in table.rows]
+    return [_line(escape(column.name) for column in columns), _line(marks), *rows]
 
 
 def _line(cells: Iterable[str]) -> str:

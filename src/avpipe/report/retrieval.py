@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ from avpipe.report.charts import Bar, BarChart, Group, Panel, title_of
 from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.document import (
     Block,
+    Column,
     Document,
     Heading,
     Paragraph,
     Table,
     counts,
     figure,
-    number_columns,
-    text_columns,
 )
 from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import common_fields
@@ -47,7 +47,7 @@ KEYS = ("dataset", "model", "regime", "query", "candidates")
 """The first columns of config/published_retrieval.csv (specs/avlnet.md §7)."""
 HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank", "mean_rank": "mean rank"}
 """What tables and figures call a metric."""
-_PUBLISHED = METRICS[:4]
+_SHOWN = METRICS[:4]  # on a terminal, and what was published
 _COLOURS = {"r1": "#8da0cb", "r5": "#66c2a5", "r10": "#fc8d62"}
 _OF_PROTOCOL = ("expected", "gallery", "missing", "absent", "cut_clips", "averaged_clips", "window", "known_words")
 _INTRODUCTION = (
@@ -128,8 +128,7 @@ def to_document(record: RetrievalRecord) -> Document:
     """The report of a dataset."""
     blocks: list[Block] = [Paragraph(_INTRODUCTION)]
     for subset, results in group_by(record.results, lambda each: each.subset).items():
-        guessing = "/".join(f"{getattr(results[0].chance, key):.1f}" for key in RECALLS)
-        detail = f"{results[0].protocol.gallery} candidates (chance R@1/5/10 {guessing})"
+        detail = f"{results[0].protocol.gallery} candidates (chance R@1/5/10 {_chance(results[0], '/')})"
         blocks.append(Heading(f"{subset}, diagnostic" if results[0].diagnostic else subset, detail))
         texts = dict.fromkeys(each.protocol.text for each in results)
         blocks += [Paragraph(text, on="page") for text in texts]
@@ -205,31 +204,30 @@ def _protocol(tests: Sequence[GalleryTest]) -> Protocol:
 
 
 def _result_table(results: Sequence[RetrievalResult]) -> Table:
+    """A row for each result and direction."""
     columns = [
-        *text_columns("run"),
-        *text_columns("model", "regime", "weights", on="page"),
-        *text_columns("query → candidates"),
-        *number_columns(*(HEADINGS[key] for key in _PUBLISHED)),
-        *number_columns(HEADINGS["mean_rank"], "chance R@1 / 5 / 10", "ranked", "gallery", on="page"),
-        *number_columns("seeds"),
+        Column("run", lambda row: run_label(row[0]), is_text=True),
+        Column("model", lambda row: row[0].model, is_text=True, on="page"),
+        Column("regime", lambda row: row[0].regime, is_text=True, on="page"),
+        Column("weights", lambda row: _start(row[0]), is_text=True, on="page"),
+        Column("query → candidates", lambda row: direction_label(*row), is_text=True),
+        *(Column(HEADINGS[metric], partial(_figure, metric)) for metric in _SHOWN),
+        Column(HEADINGS["mean_rank"], partial(_figure, "mean_rank"), on="page"),
+        Column("chance R@1 / 5 / 10", lambda row: _chance(row[0], " / "), on="page"),
+        Column("ranked", lambda row: f"{row[0].protocol.n_ranked} of {row[0].protocol.n_queries}", on="page"),
+        Column("gallery", lambda row: str(row[0].protocol.gallery), on="page"),
+        Column("seeds", lambda row: "–" if row[0].seeds[0].seed is None else str(row[0].n_seeds)),
     ]
-    rows = [
-        [
-            run_label(result),
-            result.model,
-            result.regime,
-            _start(result),
-            direction_label(result, way),
-            *(figure(getattr(result.spread(way).mean, key), getattr(result.spread(way).std, key)) for key in METRICS),
-            " / ".join(f"{getattr(result.chance, key):.1f}" for key in RECALLS),
-            f"{result.protocol.n_ranked} of {result.protocol.n_queries}",
-            str(result.protocol.gallery),
-            "–" if result.seeds[0].seed is None else str(result.n_seeds),
-        ]
-        for result in results
-        for way in DIRECTIONS
-    ]
-    return Table(columns, rows)
+    return Table(columns, [(result, way) for result in results for way in DIRECTIONS])
+
+
+def _figure(metric: str, row: tuple[RetrievalResult, Direction]) -> str:
+    spread = row[0].spread(row[1])
+    return figure(getattr(spread.mean, metric), getattr(spread.std, metric))
+
+
+def _chance(result: RetrievalResult, separator: str) -> str:
+    return separator.join(f"{getattr(result.chance, metric):.1f}" for metric in RECALLS)
 
 
 def _start(result: RetrievalResult) -> str:
@@ -243,25 +241,18 @@ def _published_blocks(results: Sequence[RetrievalResult]) -> list[Block]:
     if not known:
         return []
     columns = [
-        *text_columns("run", "query → candidates", "source"),
-        *number_columns(*(HEADINGS[key] for key in _PUBLISHED)),
+        Column("run", run_label, is_text=True),
+        Column("query → candidates", lambda each: direction_label(each, DIRECTIONS[0]), is_text=True),
+        Column("source", _source, is_text=True),
+        *(Column(HEADINGS[metric], partial(_beside_ours, metric)) for metric in _SHOWN),
     ]
-    rows = [
-        [
-            run_label(result),
-            direction_label(result, DIRECTIONS[0]),
-            _source(result),
-            *(_beside_ours(result, key) for key in _PUBLISHED),
-        ]
-        for result in known
-    ]
-    table: list[Block] = [Paragraph("Published, and ours in brackets:", on="page"), Table(columns, rows, on="page")]
+    table: list[Block] = [Paragraph("Published, and ours in brackets:", on="page"), Table(columns, known, on="page")]
     return [*table, *(Paragraph(_published_line(result), on="terminal") for result in known)]
 
 
-def _beside_ours(result: RetrievalResult, key: str) -> str:
-    published = f"{result.published[key].value:g}" if key in result.published else "–"
-    return f"{published} ({figure(getattr(result.spread(DIRECTIONS[0]).mean, key))})"
+def _beside_ours(metric: str, result: RetrievalResult) -> str:
+    published = f"{result.published[metric].value:g}" if metric in result.published else "–"
+    return f"{published} ({figure(getattr(result.language_to_video.mean, metric))})"
 
 
 def _published_line(result: RetrievalResult) -> str:
@@ -274,20 +265,15 @@ def _source(result: RetrievalResult) -> str:
 
 
 def _pack_table(record: RetrievalRecord) -> list[Block]:
-    if not record.packs:
-        return []
-    columns = [*text_columns("subset", "features", "missing"), *number_columns("expected", "used")]
-    rows = [
-        [
-            name,
-            pack.origin,
-            counts({**pack.missing, "unlisted": pack.unlisted}),
-            str(pack.expected),
-            str(pack.used),
-        ]
-        for name, pack in record.packs.items()
+    columns = [
+        Column("subset", lambda row: row[0], is_text=True),
+        Column("features", lambda row: row[1].origin, is_text=True),
+        Column("missing", lambda row: counts({**row[1].missing, "unlisted": row[1].unlisted}), is_text=True),
+        Column("expected", lambda row: str(row[1].expected)),
+        Column("used", lambda row: str(row[1].used)),
     ]
-    return [Heading("Subsets", on="page"), Table(columns, rows, on="page")]
+    packs = list(record.packs.items())
+    return [Heading("Subsets", on="page"), Table(columns, packs, on="page")] if packs else []
 
 
 def _bars(result: RetrievalResult, way: Direction) -> Group:

@@ -40,15 +40,16 @@ def _table(block: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = [place for place, column in enumerate(block.columns) if column.on != "page"]
     table = RichTable(box=None, pad_edge=False)
-    for place in shown:
-        if block.columns[place].is_text:
-            table.add_column(Text(block.columns[place].name), overflow="fold")
+    columns = [column for column in block.columns if column.on != "page"]
+    for column in columns:
+        if column.is_text:
+            table.add_column(Text(column.name), overflow="fold")
         else:
-            table.add_column(Text(_compact(block.columns[place].name)), justify="right", no_wrap=True)
+            table.add_column(Text(_compact(column.name)), justify="right", no_wrap=True)
     for row in block.rows:
-        table.add_row(*(Text(row[p] if block.columns[p].is_text else _compact(row[p])) for p in shown))
+        cells = ((column, column.cell(row)) for column in columns)
+        table.add_row(*(Text(cell if column.is_text else _compact(cell)) for column, cell in cells))
     return table
 
 
