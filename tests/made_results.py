@@ -3,7 +3,7 @@
 from avpipe.report.comparison import NOTE, compare_methods
 from avpipe.report.gzsl import summarise
 from avpipe.report.gzsl_notices import find_notices
-from avpipe.schema.gzsl import Benchmark, Comparisons, GzslEvaluation, GzslRecord, SeedResult
+from avpipe.schema.gzsl import BenchmarkSummary, Comparisons, GzslEvaluation, GzslRecord, SeedResult
 from avpipe.schema.stored import Account, DatasetSettings, PublishedFigure, Weights
 
 GRID = [0.0, 1.0, 2.0, 3.0]
@@ -91,7 +91,7 @@ def make_tree(**changes):
         "source": {"kind": "extracted"},
         "shared_sources": {},
     }
-    return Benchmark.model_validate({**values, **changes})
+    return BenchmarkSummary.model_validate({**values, **changes})
 
 
 def make_settings(*, synthetic=False, benchmarks=("cls_features",)):

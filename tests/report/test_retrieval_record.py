@@ -38,9 +38,11 @@ def test_made_up_data_have_no_published_figures(tmp_path):
 
 
 def test_given_packs_have_no_account_of_clips_and_no_weights(tmp_path):
-    packs = {"test": make_pack(origin="published pickle"), "other/test": make_pack(origin="published pickle")}
+    given = make_pack(origin="published pickle", provenance={"file": "clips.pkl"})
+    packs = {"test": given, "other/test": given}
     record = write_record(tmp_path, [make_evaluation([10.0])], extracted=False, packs=packs)
     assert record.clips is record.provenance.weights is record.provenance.ffmpeg is None
+    assert record.packs["test"].provenance == {"file": "clips.pkl"} and record.packs["test"].weights() == []
     assert list(record.packs) == ["test", "other/test"] and record.fidelity == {"word": "corrected"}
 
 

@@ -38,7 +38,7 @@ from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
 from avpipe.report.gzsl_table import write_gzsl_table
 from avpipe.report.tasks import write_report
-from avpipe.schema.gzsl import METRICS, GzslEvaluation, SeedResult
+from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult, SharedClips
 
 __all__ = [
     "Experiment",
@@ -162,9 +162,9 @@ def build_tree(
         reasons={row["clip_id"]: row["reason"] for row in account["failed"]},
     )
     files = {clip.clip_id: clip.path for inventory in inventories for clip in read_inventory(inventory)}
-    write_json(
-        summary, {**result.to_record(), "source": {"kind": "extracted"}, "shared_sources": _shared(listed, files)}
-    )
+    shared, source = _shared(listed, files), FeatureSource(kind="extracted")
+    benchmark = BenchmarkSummary(**dict(result), source=source, shared_sources=shared)
+    write_json(summary, benchmark.to_json())
 
 
 def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: StrPath) -> None:
@@ -193,7 +193,7 @@ def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: S
         write_feature_pickle(folder / "features.pkl", features)
 
 
-def _shared(split: Split, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _shared(split: Split, files: Mapping[str, str]) -> dict[str, SharedClips]:
     clips = {clip for subset in split.clips.values() for clip in subset}
     return shared_sources(split, source_videos(clips, files))
 

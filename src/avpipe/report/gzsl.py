@@ -29,7 +29,7 @@ from avpipe.report.summary import group_by, mean, spread
 from avpipe.schema.gzsl import (
     METRICS,
     AccuraciesOverSeeds,
-    Benchmark,
+    BenchmarkSummary,
     ClassAccuracy,
     Comparisons,
     DifferenceSummary,
@@ -76,7 +76,7 @@ def collect_record(
     known = find_dataset(table, fields["dataset"], fields["title"])
     summarised = [summarise(read_evaluation(path, GzslEvaluation), path) for path in evaluations]
     results = [each.model_copy(update={"published": published_of(table, known, each)}) for each in summarised]
-    benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": read_summary(path, Benchmark) for path in trees}
+    benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": read_summary(path, BenchmarkSummary) for path in trees}
     return GzslRecord(
         **fields,
         notices=find_notices(settings, weights, results, benchmarks),
@@ -218,7 +218,7 @@ def _mode_table(results: Sequence[GzslResult]) -> list[Block]:
     return [Paragraph(heading, on="page"), Table(plain_columns("method", "mode", *_SHORT, n_text=2), rows, on="page")]
 
 
-def _class_table(results: Sequence[GzslResult], benchmark: Benchmark | None) -> list[Block]:
+def _class_table(results: Sequence[GzslResult], benchmark: BenchmarkSummary | None) -> list[Block]:
     """Classes of the best method in a fold, and above it those without clips."""
     best = best_result(results)
     if best is None or not best.per_class:
@@ -274,7 +274,7 @@ def _difference(summary: DifferenceSummary | None) -> tuple[str, str, str]:
     )
 
 
-def _subset_table(benchmark: Benchmark) -> Table:
+def _subset_table(benchmark: BenchmarkSummary) -> Table:
     shared = benchmark.shared_sources
     columns = [
         Column("subset", lambda row: row[0], is_text=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from avpipe.report.notices import listed, other_weights, synthetic_data, untrained_extractors
 from avpipe.report.summary import group_by
-from avpipe.schema.gzsl import Benchmark, FeatureSource, GzslResult
+from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource, GzslResult
 from avpipe.schema.stored import DatasetSettings, Weights
 
 DAGGER = "†"
@@ -20,7 +20,7 @@ _HARM = {
     "stage_2_test_unseen": "U, HM and ZSL are touched as well",
 }
 
-Benchmarks = Mapping[str, Benchmark]
+Benchmarks = Mapping[str, BenchmarkSummary]
 """<split>/<feature set> -> the summary of its tree."""
 
 

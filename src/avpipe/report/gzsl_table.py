@@ -24,7 +24,7 @@ from avpipe.report.gzsl import published_of, read_table
 from avpipe.report.gzsl_notices import DAGGER, describe_source, used_extractors
 from avpipe.report.markdown import to_markdown
 from avpipe.report.published import PublishedTable, find_dataset
-from avpipe.schema.gzsl import METRICS, Benchmark, GzslRecord, GzslResult
+from avpipe.schema.gzsl import METRICS, BenchmarkSummary, GzslRecord, GzslResult
 from avpipe.schema.reading import read_record
 from avpipe.schema.stored import PublishedFigure, Weights
 
@@ -164,7 +164,7 @@ def _our_cells(record: GzslRecord, result: GzslResult, published: PublishedTable
         )
 
 
-def describe_features(record: GzslRecord, features: str, benchmark: Benchmark) -> str:
+def describe_features(record: GzslRecord, features: str, benchmark: BenchmarkSummary) -> str:
     """Where a feature set comes from: the kind of file it was given as, or each extractor with its weights."""
     if (given := describe_source(benchmark.source)) is not None:
         return given
@@ -184,7 +184,7 @@ def _describe_weights(weights: Weights | None) -> str:
     return f"{kind} sha256 {weights.sha256 or weights.label}"
 
 
-def _clip_counts(benchmark: Benchmark) -> dict[str, Any]:
+def _clip_counts(benchmark: BenchmarkSummary) -> dict[str, Any]:
     subsets = {name: benchmark.subsets[name] for name in _COUNTED if name in benchmark.subsets}
     counts: dict[str, Any] = {}
     for part, names in {"train": _COUNTED[:1], "test": _COUNTED[1:]}.items():

@@ -66,8 +66,7 @@ def direction_label(result: RetrievalResult, direction: Direction) -> str:
 
 def _random_weights(weights: Mapping[str, Weights], packs: Packs) -> Iterator[str]:
     """Of this dataset's extractors, and of those that other datasets' packs were made with."""
-    made_with = [(part.extractor, part.weights) for pack in packs.values() for part in pack.provenance.values()]
-    used = [*sorted(weights.items()), *((name, each) for name, each in made_with if each is not None)]
+    used = [*sorted(weights.items()), *(each for pack in packs.values() for each in pack.weights())]
     yield from untrained_extractors(f"{name} ({each.label})" for name, each in used if each.is_random)
 
 

@@ -181,13 +181,18 @@ class SharedClips(Stored):
     examples: list[list[str]] = Field(description="At most five of them, each with its source video.")
 
 
-class Benchmark(Stored):
-    """What the folder tree of a split and feature set rests on."""
+class TreeClips(Stored):
+    """The clips of a folder tree."""
 
     split: str = Field(description="Name of the split.")
     split_digest: str = Field(description="sha256 of the split's contents.")
     dimensions: dict[str, int] = Field(description="Modality -> length of a clip's vector.")
     subsets: dict[str, SubsetClips] = Field(description="Subset -> its clips.")
+
+
+class BenchmarkSummary(TreeClips):
+    """What the folder tree of a split and feature set rests on."""
+
     source: FeatureSource = Field(description="Where the features come from.")
     shared_sources: dict[str, SharedClips] = Field(
         description="Subset -> clips that share a source video with training clips."
@@ -200,7 +205,9 @@ class GzslRecord(Record):
     kind: Literal["gzsl"] = Field("gzsl", description="The task.")
     results: list[GzslResult] = Field(description="One for each benchmark, method and form.")
     comparisons: Comparisons = Field(description="Methods compared, seed by seed.")
-    benchmarks: dict[str, Benchmark] = Field(description="<split>/<feature set> -> what its folder tree rests on.")
+    benchmarks: dict[str, BenchmarkSummary] = Field(
+        description="<split>/<feature set> -> what its folder tree rests on."
+    )
 
 
 class ReleasedTest(Stored):

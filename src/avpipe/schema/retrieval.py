@@ -249,7 +249,12 @@ class PackSummary(Stored):
     longer_than_window: LongerClips = Field(description="Clips that are longer than what is heard of them.")
     captions: CaptionCounts = Field(description="Captions.")
     warnings: list[str] = Field(description="A line for each oddity that was found and kept.")
-    provenance: dict[str, PackPart] = Field(description="Part of the pack -> what made it.")
+    provenance: dict[str, PackPart | str] = Field(description="Part -> what made it; of a given pack, its file.")
+
+    def weights(self) -> list[tuple[str, Weights]]:
+        """Extractors and their weights; empty for a pack that was given."""
+        parts = [part for part in self.provenance.values() if isinstance(part, PackPart)]
+        return [(part.extractor, part.weights) for part in parts if part.weights is not None]
 
 
 class RetrievalRecord(Record):
