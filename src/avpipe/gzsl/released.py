@@ -18,7 +18,7 @@ from avpipe.formats.released_files import Released, check_widths, read_pair, sup
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid
+from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid
 from avpipe.gzsl.loop import combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
@@ -76,16 +76,11 @@ def evaluate_released(
     for stage in (first, second):
         check_widths(method, stage, _widths(benchmark), Path(features))
     settings, chosen = _settings(method, sizes, flags or {}, benchmark)
+    model, results, without = _validate(method, settings, benchmark, first, where, threads)
     with deterministic(where, threads):
-        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
-        model = models.make(method, settings, validation).to(where)
-        _load(model, first)
-        modes = (*model.calibration_modes, *model.extra_modes)
-        results = evaluate(model, validation, beta_grid(), modes=modes)
         _load(model, second)
     beta = combined_beta(results, model.calibration_modes)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
-    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
         _text_notice(benchmark, text, read_class_vectors(class_split, features, split)),
@@ -111,6 +106,20 @@ def evaluate_released(
     )
     fingerprint = {"stage A": first.sha256, "stage B": second.sha256}
     return ReleasedReport(**{**dict(report), "fingerprint": fingerprint, "released": released})
+
+
+def _validate(
+    method: str, settings: MethodSettings, benchmark: Benchmark, stage: Released, where: torch.device, threads: int
+) -> tuple[Method, dict[str, CalibratedStacking], list[str]]:
+    """The model with stage A's weights, its figures on the validation clips by mode, and classes without clips."""
+    with deterministic(where, threads):
+        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
+        model = models.make(method, settings, validation).to(where)
+        _load(model, stage)
+        modes = (*model.calibration_modes, *model.extra_modes)
+        results = evaluate(model, validation, beta_grid(), modes=modes)
+    without = results[model.score_mode].classes_without_clips
+    return model, results, [benchmark.class_names[validation.class_ids[c]] for c in without]
 
 
 def describe(report: ReleasedReport) -> str:

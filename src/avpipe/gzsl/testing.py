@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid
+from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.settings import MethodSettings
 from avpipe.gzsl.stage_files import CHECKPOINT
 from avpipe.schema.gzsl import METRICS, BetaCurve, CalibratedAccuracies, ClassAccuracy, ClipCounts, SeedResult
@@ -51,14 +53,7 @@ def evaluate_stage2(
         test = tensors.evaluation_set(benchmark, *tensors.TEST, where)
         train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, where)
         model = models.make(model_name, hyperparameters, test).to(where)
-        stored = checkpoint.load_model(stage2 / CHECKPOINT, model)
-        if (stored.get("stage"), stored.get("method")) != (2, model_name):
-            raise AvpipeError(
-                f"{stage2 / CHECKPOINT} is of stage {stored.get('stage')} of {stored.get('method')}; expected stage 2 "
-                f"of {model_name}."
-            )
-        if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
-            raise AvpipeError(f"{stage2 / CHECKPOINT} was trained with other hyper-parameters; train stage 2 again.")
+        stored = _load(stage2 / CHECKPOINT, model, model_name, hyperparameters)
         modes = (*model.calibration_modes, *model.extra_modes)
         results = model.evaluate(train, test, [stored["beta"]], modes=modes)
         curve = None
@@ -76,12 +71,7 @@ def evaluate_stage2(
         beta=stored["beta"],
         score_mode=model.score_mode,
         metrics=metrics,
-        per_class={
-            name: ClassAccuracy(
-                gzsl=_percent(score.per_class_gzsl[c]), zsl=_percent(score.per_class_zsl[c]), clips=int(score.counts[c])
-            )
-            for c, name in enumerate(named)
-        },
+        per_class=_per_class(named, score),
         classes_without_clips=[named[c] for c in score.classes_without_clips],
         clips=_clip_counts(score.counts, test.seen.cpu().numpy()),
         beta_curve=None if curve is None else _curve(curve),
@@ -94,6 +84,26 @@ def in_percent(stacking: CalibratedStacking) -> CalibratedAccuracies:
     """The figures at the best beta, in %."""
     figures = stacking.figures()
     return CalibratedAccuracies(**{metric: 100 * figures[metric] for metric in METRICS}, beta=figures["beta"])
+
+
+def _load(path: Path, model: Method, name: str, hyperparameters: MethodSettings) -> dict[str, Any]:
+    """Fill a model from its stage-2 checkpoint; what else the checkpoint holds."""
+    stored = checkpoint.load_model(path, model)
+    if (stored.get("stage"), stored.get("method")) != (2, name):
+        raise AvpipeError(
+            f"{path} is of stage {stored.get('stage')} of {stored.get('method')}; expected stage 2 of {name}."
+        )
+    if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
+        raise AvpipeError(f"{path} was trained with other hyper-parameters; train stage 2 again.")
+    return stored
+
+
+def _per_class(names: list[str], score: CalibratedStacking) -> dict[str, ClassAccuracy]:
+    rates = zip(score.per_class_gzsl, score.per_class_zsl, score.counts, strict=True)
+    return {
+        name: ClassAccuracy(gzsl=_percent(gzsl), zsl=_percent(zsl), clips=int(n))
+        for name, (gzsl, zsl, n) in zip(names, rates, strict=True)
+    }
 
 
 def _curve(stacking: CalibratedStacking) -> BetaCurve:

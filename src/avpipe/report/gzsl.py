@@ -24,7 +24,7 @@ from avpipe.report.document import (
 )
 from avpipe.report.gzsl_notices import DAGGER, find_notices, label
 from avpipe.report.published import PublishedTable, find_dataset, read_published
-from avpipe.report.records import common_fields
+from avpipe.report.records import begin_record
 from avpipe.report.summary import group_by, mean, spread
 from avpipe.schema.gzsl import (
     METRICS,
@@ -65,21 +65,21 @@ def collect_record(
         evaluations: evaluation.json of every benchmark, method and form.
         trees: the summary of every benchmark's tree, .../gzsl/<split>/<features>.json.
         published: CSV of published figures to put beside ours; synthetic data get none.
-        **common: see `avpipe.report.records.common_fields`.
+        **common: see `avpipe.report.records.begin_record`.
 
     Raises:
         AvpipeError: an evaluation is another version's, or the published figures are malformed.
     """
-    fields = common_fields(**common)
-    settings, weights = fields["provenance"].settings, fields["provenance"].weights or {}
+    record = begin_record("gzsl", **common)
+    settings, weights = record.provenance.settings, record.provenance.weights or {}
     table = read_table(published) if published and not settings.synthetic else {}
-    known = find_dataset(table, fields["dataset"], fields["title"])
+    known = find_dataset(table, record.dataset, record.title)
     summarised = [summarise(read_evaluation(path, GzslEvaluation), path) for path in evaluations]
     results = [each.model_copy(update={"published": published_of(table, known, each)}) for each in summarised]
     benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": read_summary(path, BenchmarkSummary) for path in trees}
+    notices = find_notices(settings, weights, results, benchmarks)
     return GzslRecord(
-        **fields,
-        notices=find_notices(settings, weights, results, benchmarks),
+        **{**dict(record), "notices": notices},
         results=results,
         comparisons=Comparisons(note=NOTE, pairs=compare_methods(results)),
         benchmarks=benchmarks,
@@ -99,7 +99,7 @@ def summarise(evaluation: GzslEvaluation, place: str = "the evaluation") -> Gzsl
     seeds = evaluation.seeds
     if not seeds:
         raise AvpipeError(f"{place} holds no seed; expected at least one. Set gzsl.seeds and run again.")
-    modes = {mode: [seed.metrics[mode] for seed in seeds if mode in seed.metrics] for mode in seeds[0].metrics}
+    modes = {mode: [seed.metrics[mode] for seed in seeds] for mode in seeds[0].metrics}
     return GzslResult(
         **{name: value for name, value in evaluation if name not in ("schema_version", "kind")},
         **spread(seeds, METRICS),
@@ -154,7 +154,7 @@ def _bars(result: GzslResult) -> Group:
             mean=getattr(result.mean, metric),
             seeds=[value for seed in result.seeds if (value := getattr(seed, metric)) is not None],
             published=result.published[metric].value if metric in result.published else None,
-            chance=result.chance_zsl if metric == "zsl" else None,
+            chance=result.chance_zsl,  # of ZSL alone; the line runs across the group, or the bar would hide it
         )
         for metric in METRICS
     ]

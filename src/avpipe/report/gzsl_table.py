@@ -185,13 +185,14 @@ def _describe_weights(weights: Weights | None) -> str:
 
 
 def _clip_counts(benchmark: BenchmarkSummary) -> dict[str, Any]:
-    subsets = {name: benchmark.subsets[name] for name in _COUNTED if name in benchmark.subsets}
-    counts: dict[str, Any] = {}
-    for part, names in {"train": _COUNTED[:1], "test": _COUNTED[1:]}.items():
-        if all(name in subsets for name in names):
-            counts[f"{part}_used"] = sum(subsets[name].used for name in names)
-            counts[f"{part}_expected"] = sum(subsets[name].expected for name in names)
-    return {**counts, "expected_from": " and ".join(sorted({each.expected_from for each in subsets.values()})) or None}
+    train, *test = (benchmark.subsets[name] for name in _COUNTED)
+    return {
+        "train_used": train.used,
+        "train_expected": train.expected,
+        "test_used": sum(subset.used for subset in test),
+        "test_expected": sum(subset.expected for subset in test),
+        "expected_from": " and ".join(sorted({subset.expected_from for subset in (train, *test)})),
+    }
 
 
 def _not_run(dataset: str, published: PublishedTable, known: str | None) -> Iterator[Cell]:
@@ -284,19 +285,15 @@ def _note(cell: Cell) -> str:
     parts = [
         f"{cell.dataset}, {cell.split}, {cell.features}: {cell.rests_on}",
         "SYNTHETIC DATA" if cell.synthetic else "",
-        f"clips used of those expected by the {cell.expected_from or 'split'}: "
-        f"training {_of(cell.train_used, cell.train_expected)}, test {_of(cell.test_used, cell.test_expected)}",
+        f"clips used of those expected by the {cell.expected_from}: "
+        f"training {cell.train_used} of {cell.train_expected}, test {cell.test_used} of {cell.test_expected}",
         f"form {cell.form}, class vectors {cell.text}",
         f"{cell.n_seeds} seed{'s' if cell.n_seeds != 1 else ''}",
         f"{DAGGER} epoch chosen on the test clips" if cell.chosen_on_test else "",
-        f"split {(cell.split_digest or 'unknown')[:12]}",
+        f"split {(cell.split_digest or '')[:12]}",
         f"avpipe {_short_commit(cell.git_commit)}",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _of(used: int | None, expected: int | None) -> str:
-    return "unknown" if used is None or expected is None else f"{used} of {expected}"
 
 
 def _short_commit(commit: str | None) -> str:

@@ -12,17 +12,24 @@ from typing import Any
 from avpipe import versions
 from avpipe.registry import EXTRACTORS
 from avpipe.schema.reading import read_summary
-from avpipe.schema.stored import Account, DatasetSettings, Provenance, Weights
+from avpipe.schema.stored import Account, DatasetSettings, Kind, Provenance, Record, Weights
 
 _LIBRARIES = ("avpipe", "torch", "numpy", "av", "h5py", "librosa", "pandas", "pyarrow", "snakemake", "imageio-ffmpeg")
 
 
-def common_fields(
-    *, dataset: str, settings: Mapping[str, Any], fidelity: str, accounting: str | None, weights: Sequence[str]
-) -> dict[str, Any]:
-    """The fields of `avpipe.schema.stored.Record` but for notices.
+def begin_record(
+    kind: Kind,
+    *,
+    dataset: str,
+    settings: Mapping[str, Any],
+    fidelity: str,
+    accounting: str | None,
+    weights: Sequence[str],
+) -> Record:
+    """A record without notices and results.
 
     Args:
+        kind: the task.
         dataset: its name.
         settings: the dataset's settings, all quirks decided.
         fidelity: the config's word.
@@ -30,20 +37,23 @@ def common_fields(
         weights: checked weights, named <extractor>.json; empty where nothing was extracted.
     """
     checked = {Path(path).stem: read_summary(path, Weights) for path in weights}
-    return {
-        "dataset": dataset,
-        "title": settings["title"],
-        "fidelity": {"word": fidelity, **_extractor_quirks(settings, list(checked))},
-        "clips": read_summary(accounting, Account) if accounting else None,
-        "provenance": Provenance(
+    chosen = DatasetSettings.model_validate(settings)
+    return Record(
+        kind=kind,
+        dataset=dataset,
+        title=chosen.title,
+        notices=[],
+        fidelity={"word": fidelity, **_extractor_quirks(settings, list(checked))},
+        clips=read_summary(accounting, Account) if accounting else None,
+        provenance=Provenance(
             stages=_stage_versions(),
             libraries={name: version(name) for name in _LIBRARIES},
             weights=checked if accounting else None,
             ffmpeg=_ffmpeg_version() if accounting else None,
             git_commit=_git_commit(),
-            settings=DatasetSettings.model_validate(settings),
+            settings=chosen,
         ),
-    }
+    )
 
 
 def _stage_versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from avpipe.report.document import (
     figure,
 )
 from avpipe.report.published import PublishedTable, find_dataset, read_published
-from avpipe.report.records import common_fields
+from avpipe.report.records import begin_record
 from avpipe.report.retrieval_notices import direction_label, find_notices, run_label
 from avpipe.report.summary import group_by, spread
 from avpipe.schema.reading import read_evaluation, read_summary
@@ -65,23 +65,22 @@ def collect_record(
         evaluations: evaluation.json of every run and variant.
         packs: the summary of every pack that was trained or tested on, .../<dataset>/retrieval/packs/<subset>.json.
         published: CSV of published figures to put beside ours; synthetic data get none.
-        **common: see `avpipe.report.records.common_fields`.
+        **common: see `avpipe.report.records.begin_record`.
 
     Raises:
         AvpipeError: an evaluation is another version's, or the published figures are malformed.
     """
-    fields = common_fields(**common)
-    settings, weights = fields["provenance"].settings, fields["provenance"].weights or {}
+    record = begin_record("retrieval", **common)
+    settings, weights = record.provenance.settings, record.provenance.weights or {}
     table = read_table(published) if published and not settings.synthetic else {}
     summarised = [each for path in evaluations for each in summarise(read_evaluation(path, RetrievalEvaluation), path)]
     results = [
-        each.model_copy(update={"published": published_of(table, each, fields["dataset"], fields["title"])})
+        each.model_copy(update={"published": published_of(table, each, record.dataset, record.title)})
         for each in summarised
     ]
-    summaries = {_subset_name(path, fields["dataset"]): read_summary(path, PackSummary) for path in packs}
-    return RetrievalRecord(
-        **fields, notices=find_notices(settings, weights, results, summaries), results=results, packs=summaries
-    )
+    summaries = {_subset_name(path, record.dataset): read_summary(path, PackSummary) for path in packs}
+    notices = find_notices(settings, weights, results, summaries)
+    return RetrievalRecord(**{**dict(record), "notices": notices}, results=results, packs=summaries)
 
 
 def summarise(evaluation: RetrievalEvaluation, place: str = "the evaluation") -> list[RetrievalResult]:
