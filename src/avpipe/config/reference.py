@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from avpipe.config.models import Config
 from avpipe.io.atomic import write_text
 from avpipe.schema import reference as result_fields
+from avpipe.schema.reference import models_in
 
 FILES = {
     "docs/config.md": lambda: to_markdown(),
@@ -54,7 +55,7 @@ def to_markdown() -> str:
 def _entries(model: type[BaseModel], place: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         key = place + name
-        inner = list(_models(field.annotation))
+        inner = list(models_in(field.annotation))
         if not inner:
             yield key, field
             continue
@@ -63,14 +64,6 @@ def _entries(model: type[BaseModel], place: str) -> Iterator[tuple[str, FieldInf
         for each in inner:
             kind = each.model_fields["kind"].default if len(inner) > 1 else None
             yield from _entries(each, f"{key}{f' ({kind})' if kind else ''}.")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (dict, list, typing.Union, types.UnionType, typing.Annotated):
-        for part in typing.get_args(annotation):
-            yield from _models(part)
 
 
 def _line(key: str, field: FieldInfo) -> str:

@@ -52,15 +52,16 @@ def _section(model: type[BaseModel]) -> str:
 def _walk(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield model
     for field in model.model_fields.values():
-        for inner in _models(field.annotation):
+        for inner in models_in(field.annotation):
             yield from _walk(inner)
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's type is made of, from the left."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in typing.get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def _type(annotation: Any) -> str:
