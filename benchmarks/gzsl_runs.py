@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ from made_tree import KINDS
 
 from avpipe.gzsl.stage_files import stage_folder
 from avpipe.registry import METHODS
+from avpipe.schema.gzsl import GzslEvaluation
+from avpipe.schema.reading import read_evaluation
 from avpipe.training.seed_files import EPOCHS
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -129,7 +130,7 @@ def _measured(project: Path, choice: Choice, dataset: str, features: str, method
     kind, name = KINDS[features], _CONFIGURED[dataset]
     place = Path(name, kind.split, kind.name, method)
     runs = project / "results" / name / "runs" / kind.split / kind.name / method / form
-    evaluation = json.loads((runs / "evaluation.json").read_text("utf-8"))
+    evaluation = read_evaluation(runs / "evaluation.json", GzslEvaluation)
     stages = [
         [_epoch_seconds(stage_folder(runs, seed, stage) / EPOCHS) for seed in range(choice.seeds)] for stage in (1, 2)
     ]
@@ -141,10 +142,10 @@ def _measured(project: Path, choice: Choice, dataset: str, features: str, method
         stage_seconds=(statistics.mean(map(sum, stages[0])), statistics.mean(map(sum, stages[1]))),
         epoch_seconds=statistics.median(epochs),
         test_seconds=_number(_table(project, "evaluate_gzsl", place, form), "s"),
-        best_epochs=tuple(seed["best_epoch"] for seed in evaluation["seeds"]),
-        hm=statistics.mean(seed["hm"] for seed in evaluation["seeds"]),
-        zsl=statistics.mean(seed["zsl"] for seed in evaluation["seeds"]),
-        chance_zsl=evaluation["chance_zsl"],
+        best_epochs=tuple(seed.best_epoch for seed in evaluation.seeds),
+        hm=statistics.mean(seed.hm or 0.0 for seed in evaluation.seeds),
+        zsl=statistics.mean(seed.zsl or 0.0 for seed in evaluation.seeds),
+        chance_zsl=evaluation.chance_zsl,
         peak_mb=_number(_table(project, "train_gzsl", place, form), "max_rss"),
     )
 

@@ -1,14 +1,15 @@
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from made_results import make_account, make_evaluation, make_failed, make_record, make_weights
 
 from avpipe.cli import demo, main
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
+from avpipe.io.atomic import write_json
 from avpipe.registry import EXTRACTORS
 
 
@@ -70,16 +71,9 @@ def test_a_file_without_sound_has_no_vggish_features(tmp_path):
 
 
 def test_show_prints_notices_and_figures(tmp_path, capsys):
-    seeds = [{"seed": 0, "seen": 1.0, "unseen": 2.0, "hm": 3.0, "zsl": 4.0}]
-    result = {"split": "s", "features": "f", "method": "avca", "text": "correct", "chance_zsl": 11.1, "n_seeds": 1}
-    result |= {"form": "corrected", "quirks": {}, "control": False, "published": {}}
-    result |= {"mean": {key: seeds[0][key] for key in ("seen", "unseen", "hm", "zsl")}, "seeds": seeds}
-    result["std"] = dict.fromkeys(result["mean"])
-    failed = [{"clip_id": "[x]", "reason": "no_audio", "stage": "probe_clips", "detail": "why"}]
-    clips = {"requested": 2, "ok": 1, "reasons": {"no_audio": 1}, "failed": failed}
-    record = {"dataset": "d", "title": "D", "notices": ["RANDOM WEIGHTS: c3d"], "results": [result], "clips": clips}
-    record |= {"comparisons": [], "benchmarks": {}, "provenance": {}}
-    (tmp_path / "eval.json").write_text(json.dumps(record))
+    account = make_account([make_failed(clip_id="[x]", detail="why")])
+    record = make_record([make_evaluation([3.0])], weights={"c3d": make_weights("random:0")}, clips=account)
+    write_json(tmp_path / "eval.json", record.to_json())
     assert main(["show", str(tmp_path / "eval.json")]) == 0
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS: c3d" in printed and "3.00" in printed and "[x]: no_audio (why)" in printed

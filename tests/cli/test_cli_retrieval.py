@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from made_pack import make_pack, make_words, write_wav
+from made_retrieval import collect, make_evaluation, make_seed
 
 from avpipe.cli import main
 from avpipe.demo.zero_shot import plan_demo, render_clip
@@ -136,14 +137,12 @@ def test_a_layout_is_for_writing_pickles(tmp_path, run):
 
 
 def test_show_of_a_retrieval_result(tmp_path, run):
-    metrics = {"r1": 12.5, "r5": 50.0, "r10": 75.0, "median_rank": 4.0, "mean_rank": 7.25}
-    spread = {"mean": metrics, "std": dict.fromkeys(metrics)}
-    result = {"run": "zero_shot", "variant": "main", "subset": "test", "query": "audio", "candidates": "video"}
-    result |= {"language_to_video": spread, "video_to_language": spread, "n_seeds": 1, "seeds": [{"seed": None}]}
-    result |= {"chance": {"r1": 5.0, "r5": 25.0, "r10": 50.0}, "protocol": {"gallery": 20}, "published": {}}
-    record = {"kind": "retrieval", "dataset": "d", "title": "D", "notices": ["MISSED QUERIES: 3"], "results": [result]}
-    write_json(tmp_path / "eval.json", {**record, "packs": {}, "provenance": {}})
+    ranks = {"median_rank": 4.0, "n_queries": 20, "n_ranked": 17, "gallery": 20}
+    seeds = [make_seed(None, 12.5, backwards=12.5, metrics=ranks, gallery=20, expected=20)]
+    chance = {"test": {"r1": 5.0, "r5": 25.0, "r10": 50.0}}
+    record = collect(tmp_path, [make_evaluation([], run="zero_shot", seeds=seeds, chance=chance)])
+    write_json(tmp_path / "eval.json", record.to_json())
     status, out, _ = run("show", tmp_path / "eval.json")
-    assert status == 0 and "MISSED QUERIES: 3" in out and "test: 20 candidates" in out
+    assert status == 0 and "MISSED QUERIES: test: 3 of 20" in out and "test: 20 candidates" in out
     (row,) = [line for line in out.splitlines() if "audio → video" in line]
-    assert row.split()[-5:] == ["12.50", "50.00", "75.00", "4.00", "–"]
+    assert row.split()[-5:] == ["12.50", "25.00", "37.50", "4.00", "–"]

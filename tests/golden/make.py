@@ -48,6 +48,7 @@ from avpipe.media.decode import decode_video
 from avpipe.media.file_mode.convert import convert_to_rate
 from avpipe.media.file_mode.trim import trim_clip
 from avpipe.registry import EXTRACTORS, METHODS
+from avpipe.schema.gzsl import METRICS
 from avpipe.sources.local import SourceClip
 
 FILE = Path(__file__).with_name("fingerprints.json")
@@ -185,7 +186,7 @@ def run_method(name: str, benchmark: Benchmark, folder: Path) -> tuple[list[floa
     result = evaluate_stage2(benchmark, name, settings, stage2=folder / "2", device="cpu", threads=1)
     state = torch.load(folder / "2" / "checkpoint.pt", weights_only=True)["model"]
     norms = [float(value.double().norm()) for key, value in sorted(state.items()) if value.is_floating_point()]
-    return norms, [result["metrics"][result["score_mode"]][key] for key in ("seen", "unseen", "hm", "zsl")]
+    return norms, [getattr(result, key) for key in METRICS]
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from avpipe.retrieval.packs.build import import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.settings import Run
+from avpipe.schema.reading import read_evaluation
+from avpipe.schema.retrieval import DIRECTIONS, RetrievalEvaluation
 
 LENGTHS = (60, 40, 75, 90, 16, 33, 48, 64)
 
@@ -83,8 +84,8 @@ def _run(name: str, pack: Path, words: Path, folder: Path) -> tuple[list[float],
     index_run(job, pack=pack, words=table, training=training, target=index, **common)
     state = torch.load(folder / "seed0" / "model.pt", weights_only=True)
     norms = [float(value.double().norm()) for key, value in sorted(state.items()) if value.is_floating_point()]
-    tested = json.loads(evaluation.read_text())["seeds"][0]["tests"]["test"]
-    figures = [tested[way][key] for way in ("language_to_video", "video_to_language") for key in ("r1", "mean_rank")]
+    tested = read_evaluation(evaluation, RetrievalEvaluation).seeds[0].tests["test"]
+    figures = [getattr(getattr(tested, way), key) for way in DIRECTIONS for key in ("r1", "mean_rank")]
     with h5py.File(index) as file:
         lengths = np.linalg.norm(file["embeddings"][:], axis=1).tolist()
     return norms, figures, lengths

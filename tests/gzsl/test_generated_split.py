@@ -58,7 +58,7 @@ def test_split_reads_back_equal_and_no_source_video_is_on_both_sides(tmp_path, s
     split = generate_split(clips, sources, settings, "own_split")
     write_class_split(split, tmp_path / "own")
     assert read_split(tmp_path / "own", "own_split") == split  # read_split checks the published relations
-    assert {found["shared"] for found in shared_sources(split, sources).values()} == {0}
+    assert {found.shared for found in shared_sources(split, sources).values()} == {0}
     assert parts(split).keys() == clips.keys()
     assert all(split.clips[subset][clip] == clips[clip] for clip, subset in parts(split).items())
     assert len(split.classes["stage_1_train"]) == n_train
@@ -200,7 +200,7 @@ def test_class_whose_videos_others_share_gets_a_later_role_instead():
             clips[f"s{i}"], sources[f"s{i}"] = "shared", f"c{i:02}_000"
         settings = OwnSplit(seed=seed, train_classes=3, val_unseen_classes=1, test_unseen_classes=1)
         split = generate_split(clips, sources, settings, "s")
-        assert {found["shared"] for found in shared_sources(split, sources).values()} == {0}
+        assert {found.shared for found in shared_sources(split, sources).values()} == {0}
 
 
 def test_classes_that_share_all_their_videos_are_refused():

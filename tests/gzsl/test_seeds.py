@@ -29,6 +29,8 @@ from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
 from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
 from avpipe.registry import METHODS
+from avpipe.schema.gzsl import METRICS, GzslEvaluation
+from avpipe.schema.reading import read_evaluation
 from avpipe.training import checkpoint, runtime
 
 pytestmark = pytest.mark.slow  # trainings of all methods, of several seeds
@@ -152,9 +154,10 @@ def test_every_method_runs_both_stages_and_is_tested(name: str, form: Any, tmp_p
     report = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
     modes = models.implementation(name)
     assert modes.word_dim == METHODS[name].word_dim  # which planning checks, without torch
-    assert set(report["metrics"]) == {*modes.calibration_modes, *modes.extra_modes}
-    assert all(0 <= report["metrics"][report["score_mode"]][key] <= 1 for key in ("seen", "unseen", "hm", "zsl"))
-    assert (report["beta_curve"] is None) == (not modes.is_calibrated)
+    assert set(report.metrics) == {*modes.calibration_modes, *modes.extra_modes}
+    assert all(0 <= getattr(report, key) <= 100 for key in METRICS)
+    assert all(getattr(report.metrics[report.score_mode], key) == getattr(report, key) for key in METRICS)
+    assert (report.beta_curve is None) == (not modes.is_calibrated)
     again = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
     assert again == report
 
@@ -175,7 +178,8 @@ def test_choosing_on_the_test_clips_is_done_when_asked_for_and_only_then(tmp_pat
         stage2=stage_folder(tmp_path / "published", 0, 2), device="cpu", threads=1,
     )  # fmt: skip
     # What the stage recorded on the clips it chose on is what the test reports: they are the same clips.
-    assert report["metrics"]["both"] == published["metrics"]["both"]
+    tested, chosen = report.metrics["both"], published["metrics"]["both"]
+    assert tested.to_json() == {key: value if key == "beta" else 100 * value for key, value in chosen.items()}
     assert looked == [4, 0]
     corrected = json.loads((stage_folder(tmp_path / "corrected", 0, 2) / "stage.json").read_text())
     assert corrected["metrics"] == {}
@@ -222,6 +226,7 @@ def run(folder: Path, task: Experiment) -> dict[str, Any]:
     train_method(task, device="cpu", threads=1, target=folder / "training.json")
     options = {"training": folder / "training.json", "target": folder / "evaluation.json"}
     evaluate_method(task, device="cpu", threads=1, **options)
+    read_evaluation(folder / "evaluation.json", GzslEvaluation)
     return json.loads((folder / "evaluation.json").read_text())
 
 
@@ -236,6 +241,9 @@ def test_the_record_of_a_method(tree: Path, tmp_path: Path) -> None:
     at = int(np.argmin(np.abs(np.array(curve["betas"]) - seed["beta"])))
     assert curve["hm"][at] == pytest.approx(seed["hm"]) and seed["hm"] == seed["metrics"]["video"]["hm"]
     assert set(seed["metrics"]) == {"video", "audio", "both"} and len(seed["per_class"]) == 12
+    # In %: the mean over unseen classes among themselves, and none of the figures is a fraction.
+    among_unseen = [each["zsl"] for each in seed["per_class"].values() if each["zsl"] is not None]
+    assert seed["zsl"] == pytest.approx(np.mean(among_unseen)) and max(curve["seen"]) > 1
 
 
 def test_the_permuted_control_has_other_vectors_for_each_seed(tree: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_shared_sources_compare_each_stage_with_its_own_training():
     }
     split = Split("s", ("A", "B", "C"), {s: tuple(sorted(set(rows[s].values()))) for s in SUBSETS}, rows)
     sources = {"t": "1", "v": "2", "u": "1", "w": "3", "e": "2", "f": "4", "x": "5"}
-    assert shared_sources(split, sources) == {
+    assert {name: each.to_json() for name, each in shared_sources(split, sources).items()} == {
         "stage_1_val_seen": _shared("stage_1_train", 1, []),
         "stage_1_val_unseen": _shared("stage_1_train", 2, [["u", "1"]]),
         "stage_2_test_seen": _shared("stage_2_train", 2, [["e", "2"]]),
@@ -90,7 +90,7 @@ def _shared(training, clips, examples):
 def test_published_splits_share_what_the_specification_counts(dataset, percent):
     split = read_split(SHARED / dataset, "main_split")
     sources = source_videos(itertools.chain.from_iterable(split.clips.values()))
-    shares = [100 * found["share"] for found in shared_sources(split, sources).values()]
+    shares = [100 * found.share for found in shared_sources(split, sources).values()]
     # The specification rounds: to whole percent, and 0.02 to two decimals.
     assert [round(share, 2 if share < 1 else 0) for share in shares] == percent
 

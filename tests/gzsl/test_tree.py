@@ -149,7 +149,7 @@ def test_only_clips_with_both_modalities_are_used_and_the_rest_accounted(tmp_pat
         video=features(split, 6, without=["t2", "u2"]),
         reasons={"t2": "decode_error", "t3": "too_short", "unasked": "blocked"},
     )
-    record = summary.to_record()
+    record = summary.to_json()
     assert record["split_digest"] == split.digest and record["dimensions"] == {"audio": 4, "video": 6}
     subsets = record["subsets"]
     assert {s: (subsets[s]["expected"], subsets[s]["used"], subsets[s]["missing"]) for s in SUBSETS} == {
@@ -173,7 +173,7 @@ def test_only_clips_with_both_modalities_are_used_and_the_rest_accounted(tmp_pat
 def test_class_without_usable_clip_is_written_empty_and_counted(tmp_path):
     split = small_split()
     root, _, _, summary = write_small(tmp_path, audio=features(split, 4, without=["t3", "日本_1"]))
-    counts = summary.to_record()["subsets"]["stage_1_train"]["classes"][CLASSES[1]]
+    counts = summary.to_json()["subsets"]["stage_1_train"]["classes"][CLASSES[1]]
     assert (counts["expected"], counts["used"], counts["missing"]) == (2, 0, {"no_audio": 2})
     got = read_tree(root, "main_features", "main_split")
     assert 1 in got.classes["stage_1_train"] and 1 not in got.subsets["stage_1_train"].class_ids
@@ -328,7 +328,7 @@ def test_a_tree_of_the_size_of_ucf_is_written_and_read(tmp_path):
         "words_file": SHARED / "w2v_features/word_embeddings_ucf_normed.npy",
         "names_file": SHARED / "UCF/class-split/ucf_w2v_class_names.csv",
     }
-    summary = write_tree(tmp_path, split, "cls_features", audio, video, **files).to_record()
+    summary = write_tree(tmp_path, split, "cls_features", audio, video, **files).to_json()
     assert all(subset["used"] == subset["expected"] for subset in summary["subsets"].values())
     got = read_tree(tmp_path, "cls_features", "main_split")
     assert [len(got.subsets[subset].clip_ids) for subset in SUBSETS] == [3174, 353, 1467, 4994, 555, 1267]

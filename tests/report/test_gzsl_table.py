@@ -1,16 +1,17 @@
 import csv
 
 import pytest
-from made_results import make_evaluation, make_record, make_tree
+from made_results import make_evaluation, make_record, make_tree, make_weights
 
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json
+from avpipe.report.gzsl import KEYS
 from avpipe.report.gzsl_table import write_gzsl_table
 from avpipe.report.published import COLUMNS
 
 PUBLISHED = "\n".join(
     [
-        ",".join(COLUMNS),
+        ",".join((*KEYS, *COLUMNS)),
         "ucf_gzsl,cls_split,cls_features,ale,hm,35.37,README,yes",
         "ucf_gzsl,cls_split,cls_features,avca,hm,41.34,README,yes",
         "ucf_gzsl,cls_split,cls_features,avca,zsl,37.72,README,yes",
@@ -29,7 +30,7 @@ def write(tmp_path):
         paths = []
         for number, record in enumerate(records):
             paths.append(tmp_path / f"{number}.json")
-            write_json(paths[-1], record)
+            write_json(paths[-1], record if isinstance(record, dict) else record.to_json())
         targets = tmp_path / "t.csv", tmp_path / "t.md"
         write_gzsl_table(paths, tmp_path / "published.csv", *targets, names)
         with targets[0].open(newline="") as file:
@@ -63,7 +64,7 @@ def test_a_dataset_that_was_run_is_not_also_not_run(write):
 
 
 def test_the_csv_has_every_metric_and_what_it_rests_on(write):
-    weights = {"c3d": {"label": "random:0"}, "vggish": {"label": "cd" * 32, "sha256": "cd" * 32, "remarks": {}}}
+    weights = {"c3d": make_weights("random:0"), "vggish": make_weights("cd" * 32)}
     evaluation = make_evaluation([40.0, 42.0], quirks={"chooses_on_test": True})
     rows, page = write([make_record([evaluation], dataset="ucf_gzsl", weights=weights)])
     ours = {row["metric"]: row for row in rows if row["method"] == "avca"}
@@ -105,7 +106,7 @@ def test_the_csv_has_every_metric_and_what_it_rests_on(write):
     ("weights", "source", "words"),
     [
         ({}, {"kind": "caches"}, "the cache files of the published code"),
-        ({"c3d": {"label": "ab", "remarks": {"c3d": "odd"}}}, None, "c3d other weights sha256 ab, vggish with unknown"),
+        ({"c3d": make_weights("ab", remarks={"c3d": "odd"})}, None, "c3d other weights sha256 ab, vggish with unknown"),
     ],
 )
 def test_what_features_rest_on(write, weights, source, words):

@@ -1,6 +1,7 @@
 import pytest
 
-from avpipe.report.markdown import escape, figure, table
+from avpipe.report.document import Column, Table, figure, plain_columns
+from avpipe.report.markdown import escape, table_lines
 
 
 @pytest.mark.parametrize(
@@ -12,13 +13,14 @@ def test_what_markdown_would_read_is_escaped(text, escaped):
 
 
 def test_a_table():
-    assert table(("name", "n"), [("a|b", "1")]) == ["| name | n |", "| --- | ---: |", "| a\\|b | 1 |"]
+    columns = [*plain_columns("name", "n"), Column("brief", lambda row: row[2], on="terminal")]
+    assert table_lines(Table(columns, [("a|b", "1", "x")])) == ["| name | n |", "| --- | ---: |", "| a\\|b | 1 |"]
 
 
 def test_figures():
-    assert [figure(1.0, 2.0), figure(1.0, None), figure(None, None), figure(1.0, 2.0, separator="±")] == [
+    assert [figure(1.0, 2.0), figure(1.0, None), figure(None, None), figure(1.0, 2.0, mark="†")] == [
         "1.00 ± 2.00",
         "1.00",
         "–",
-        "1.00±2.00",
+        "1.00 ± 2.00†",
     ]

@@ -1,15 +1,16 @@
 import re
 
 import pytest
-from made_retrieval import MODALITIES, make_evaluation, write_record
+from made_retrieval import MODALITIES, collect, make_evaluation
 
-from avpipe.report.retrieval_figure import plot_retrieval
+from avpipe.report.charts import plot_bars
+from avpipe.report.retrieval import to_chart
 
 
 @pytest.fixture
 def plot(tmp_path):
     def draw(*evaluations, **changes):
-        plot_retrieval(write_record(tmp_path, evaluations, **changes), tmp_path / "eval.svg")
+        plot_bars(to_chart(collect(tmp_path, evaluations, **changes)), tmp_path / "eval.svg")
         return (tmp_path / "eval.svg").read_text()
 
     return draw
@@ -22,7 +23,7 @@ def texts(picture):
 
 @pytest.mark.slow
 def test_every_run_subset_and_direction_is_in_the_figure_and_equal_results_give_equal_bytes(plot):
-    evaluations = [make_evaluation([0.1, 0.2], run=f"run_{m}", model=m, subsets=("a", "b")) for m in MODALITIES]
+    evaluations = [make_evaluation([10.0, 20.0], run=f"run_{m}", model=m, subsets=("a", "b")) for m in MODALITIES]
     picture = plot(*evaluations, synthetic=True)
     found = texts(picture)
     for model, (query, candidates) in MODALITIES.items():
@@ -34,14 +35,14 @@ def test_every_run_subset_and_direction_is_in_the_figure_and_equal_results_give_
 
 
 def test_controls_are_hatched(plot):
-    main, control = make_evaluation([0.1]), make_evaluation([0.1], variant="permuted")
+    main, control = make_evaluation([10.0]), make_evaluation([10.0], variant="permuted")
     one, both = (plot(*each).count("fill: url(#") for each in ([main], [main, control]))
     assert both == one + 6  # three recalls in two directions; the legend has one of its own
 
 
 def test_published_figures_are_marked_in_the_direction_they_are_known_for(plot):
     with_figure, without = (
-        plot(make_evaluation([0.1]), dataset=dataset).count("fill-opacity: 0; stroke: #000000")
+        plot(make_evaluation([10.0]), dataset=dataset).count("fill-opacity: 0; stroke: #000000")
         for dataset in ("youcook2", "mine")
     )
     assert with_figure == without + 1  # R@1 alone is known; the legend has a hollow mark of its own

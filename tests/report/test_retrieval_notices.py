@@ -1,19 +1,22 @@
 import pytest
-from made_retrieval import make_evaluation, make_pack, make_seed, make_settings
+from made_results import make_weights
+from made_retrieval import make_evaluation, make_pack, make_seed, make_settings, make_training
 
-from avpipe.report.retrieval_notices import find_retrieval_notices
-from avpipe.report.retrieval_summary import summarise_retrieval
+from avpipe.report.retrieval import summarise
+from avpipe.report.retrieval_notices import find_notices
+from avpipe.schema.stored import DatasetSettings
 
 ALL_THERE = {"metrics": {"n_queries": 968}, "missing": {}, "absent": 0, "expected": 968}
 
 
 def notices(*evaluations, weights=None, packs=None, **settings):
-    results = [result for each in evaluations for result in summarise_retrieval(each)]
-    return find_retrieval_notices(make_settings(**settings), weights or {}, results, packs)
+    results = [result for each in evaluations for result in summarise(each)]
+    chosen = DatasetSettings.model_validate(make_settings(**settings))
+    return find_notices(chosen, weights or {}, results, packs)
 
 
 def test_nothing_to_say_of_a_full_subset():
-    assert notices(make_evaluation([0.1], test=ALL_THERE), packs={"test": make_pack()}) == []
+    assert notices(make_evaluation([10.0], test=ALL_THERE), packs={"test": make_pack()}) == []
 
 
 def test_made_up_data_and_notes():
@@ -22,36 +25,36 @@ def test_made_up_data_and_notes():
 
 
 def test_untrained_extractors_and_other_weights():
-    weights = {"resnet152": {"label": "random:1"}, "spectrogram": {"label": "none"}}
-    weights["resnext101"] = {"label": "ab", "remarks": {"resnext101": "not the published file"}}
+    weights = {"resnet152": make_weights("random:1"), "spectrogram": make_weights("none")}
+    weights["resnext101"] = make_weights("ab", remarks={"resnext101": "not the published file"})
     random, other = notices(weights=weights)
     assert random.startswith("RANDOM WEIGHTS: resnet152 (random:1);") and other.startswith("OTHER WEIGHTS: resnext101")
 
 
 def test_packs_of_other_datasets_say_what_they_were_made_with():
     made_with = [("resnet152", "random:1"), ("resnext101", "random:2"), ("spectrogram", "none")]
-    parts = {name: {"extractor": name, "weights": {"label": label}} for name, label in made_with}
+    parts = {name: {"extractor": name, "weights": make_weights(label)} for name, label in made_with}
     packs = {"test": make_pack(provenance=parts), "other/test": make_pack(provenance=parts)}
-    (notice,) = notices(weights={"resnet152": {"label": "random:1"}}, packs=packs)
+    (notice,) = notices(weights={"resnet152": make_weights("random:1")}, packs=packs)
     assert notice.startswith("RANDOM WEIGHTS: resnet152 (random:1), resnext101 (random:2);")
 
 
 def test_untrained_models_are_named_and_trained_ones_are_not():
     start = {"spec": "random:3", "label": "random:3", "sha256": None}
-    untrained = make_evaluation([], run="raw", start=start, seeds=[make_seed(None, 0.1, **ALL_THERE)])
-    (notice,) = notices(untrained, make_evaluation([0.1], run="scratch", start=start, test=ALL_THERE))
+    untrained = make_evaluation([], run="raw", start=start, seeds=[make_seed(None, 10.0, **ALL_THERE)])
+    (notice,) = notices(untrained, make_evaluation([10.0], run="scratch", start=start, test=ALL_THERE))
     assert notice.startswith("RANDOM WEIGHTS") and "raw (random:3)" in notice and "scratch" not in notice
 
 
 def test_a_training_that_starts_from_a_stand_in_is_named():
     start = {"spec": "published", "label": "random:0", "sha256": None}
-    (notice,) = notices(make_evaluation([0.1], run="tuned", start=start, test=ALL_THERE))
+    (notice,) = notices(make_evaluation([10.0], run="tuned", start=start, test=ALL_THERE))
     assert notice == "RANDOM WEIGHTS: tuned (random:0): trained from random weights in place of published ones."
 
 
 def test_clips_that_no_training_saw_are_counted():
-    training = {"items": 8, "left_out": {"missing": 2, "no_audio": 1, "too_short": 0}}
-    seeds = [make_seed(1, 0.1, training=training, **ALL_THERE)]
+    training = make_training(items=8, left_out={"missing": 2, "no_audio": 1, "too_short": 0})
+    seeds = [make_seed(1, 10.0, training=training, **ALL_THERE)]
     (notice,) = notices(*(make_evaluation([], run=run, seeds=seeds) for run in ("one", "two")))
     assert notice == "LEFT OUT OF TRAINING: one, two: 3 beside the 8 used (missing 2, no_audio 1)."
 
@@ -64,47 +67,49 @@ def test_given_features_and_what_packs_warn_of():
 
 
 def test_missed_queries_say_why_and_what_is_left():
-    (notice,) = notices(make_evaluation([0.1]), make_evaluation([0.2], run="other"))
+    (notice,) = notices(make_evaluation([10.0]), make_evaluation([20.0], run="other"))
     assert notice.startswith("MISSED QUERIES: test: 32 of 1000 queries")
     assert "(no_audio 30, unlisted 2)" in notice and "gallery of 968" in notice
 
 
 def test_runs_that_differ_are_named():
-    one, other = notices(make_evaluation([0.1]), make_evaluation([0.2], run="other", test=ALL_THERE | {"cut_clips": 3}))
+    one, other = notices(
+        make_evaluation([10.0]), make_evaluation([20.0], run="other", test=ALL_THERE | {"cut_clips": 3})
+    )
     assert one.startswith("MISSED QUERIES: test (fine_tuned): 32 of")
     assert other.startswith("CUT CLIPS: test (other): 3 clips are longer than the 30.72 s")
 
 
 def test_clips_that_are_read_window_by_window():
-    (notice,) = notices(make_evaluation([0.1], test=ALL_THERE | {"averaged_clips": 3}))
+    (notice,) = notices(make_evaluation([10.0], test=ALL_THERE | {"averaged_clips": 3}))
     assert notice.startswith("Clips of several windows: test: 3 clips are longer than 30.72 s") and "mean" in notice
 
 
 def test_unknown_words():
     words = {"known": 90, "tokens": 120, "captions_without": 4}
-    (notice,) = notices(make_evaluation([0.1], model="avlnet_text_tri", test=ALL_THERE | {"known_words": words}))
+    (notice,) = notices(make_evaluation([10.0], model="avlnet_text_tri", test=ALL_THERE | {"known_words": words}))
     assert "25.0 % of the captions' words (30 of 120)" in notice and "4 captions have no known word" in notice
     empty = {"known": 0, "tokens": 0, "captions_without": 2}
-    (notice,) = notices(make_evaluation([0.1], model="avlnet_text_tri", test=ALL_THERE | {"known_words": empty}))
+    (notice,) = notices(make_evaluation([10.0], model="avlnet_text_tri", test=ALL_THERE | {"known_words": empty}))
     assert "2 captions have no known word" in notice
 
 
 def test_ties_by_direction():
     tied = ALL_THERE | {"metrics": {"n_queries": 968, "n_tied": 5}}
-    (notice,) = notices(make_evaluation([0.1], test=tied))
+    (notice,) = notices(make_evaluation([10.0], test=tied))
     assert notice.startswith("TIES: test:") and "5 (audio → video), 5 (video → audio)" in notice
 
 
 def test_small_galleries_and_diagnostic_subsets():
-    small = {"metrics": {"n_queries": 12, "n_ranked": 12, "gallery": 12}, "missing": {}, "absent": 0}
-    chance = {"test": {"r1": 1 / 12, "r5": 5 / 12, "r10": 10 / 12}}
-    (notice,) = notices(make_evaluation([0.1], test=small, chance=chance))
+    small = {"metrics": {"n_queries": 12, "n_ranked": 12, "gallery": 12}, "gallery": 12, "missing": {}, "absent": 0}
+    chance = {"test": {"r1": 100 / 12, "r5": 500 / 12, "r10": 1000 / 12}}
+    (notice,) = notices(make_evaluation([10.0], test=small, chance=chance))
     assert notice == "SMALL GALLERY: test: 12 candidates; guessing has R@10 83.3 %."
-    (notice,) = notices(make_evaluation([0.1], test=small | {"diagnostic": True}, chance=chance))
+    (notice,) = notices(make_evaluation([10.0], test=small | {"diagnostic": True}, chance=chance))
     assert notice.startswith("DIAGNOSTIC: test: not to be used")
 
 
 @pytest.mark.parametrize(("variant", "n"), [("main", 0), ("permuted", 1)])
 def test_controls(variant, n):
-    found = notices(make_evaluation([0.1], variant=variant, test=ALL_THERE))
+    found = notices(make_evaluation([10.0], variant=variant, test=ALL_THERE))
     assert len(found) == n and all("pictures permuted" in each for each in found)

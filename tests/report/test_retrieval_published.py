@@ -2,24 +2,28 @@ import pytest
 from made_retrieval import PUBLISHED, make_evaluation
 
 from avpipe.errors import AvpipeError
-from avpipe.report.retrieval_published import COLUMNS, find_published, read_published_recalls
-from avpipe.report.retrieval_summary import summarise_retrieval
+from avpipe.report.published import COLUMNS
+from avpipe.report.retrieval import KEYS, published_of, read_table, summarise
 
 
 def published(dataset, title="", **changes):
-    (result,) = summarise_retrieval(make_evaluation([0.1], **changes))
-    return find_published(read_published_recalls(PUBLISHED), result, dataset, title)
+    (result,) = summarise(make_evaluation([10.0], **changes))
+    figures = published_of(read_table(PUBLISHED), result, dataset, title)
+    return {metric: figure.value for metric, figure in figures.items()}
 
 
 def test_the_table_holds_what_has_a_source_and_nothing_recalled():
-    rows = {(row.dataset, row.model): row for row in read_published_recalls(PUBLISHED)}
-    assert len(rows) == 5 and all(row.source and row.regime == "fine-tuned" for row in rows.values())
-    assert rows["msrvtt", "avlnet_text_fused"].figures == {"r1": 27.1, "r5": 55.6, "r10": 66.6, "median_rank": 4}
-    assert rows["youcook2", "avlnet"].figures == {"r1": 30.7}  # specs/avlnet.md §7 knows no others
+    table = read_table(PUBLISHED)
+    rows = {key[:2]: {metric: each.value for metric, each in figures.items()} for key, figures in table.items()}
+    assert len(rows) == len(table) == 5 and all(key[2] == "fine-tuned" for key in table)
+    assert all(each.source for figures in table.values() for each in figures.values())
+    assert rows["msrvtt", "avlnet_text_fused"] == {"r1": 27.1, "r5": 55.6, "r10": 66.6, "median_rank": 4}
+    assert rows["youcook2", "avlnet"] == {"r1": 30.7}  # specs/avlnet.md §7 knows no others
+    assert "VLSA" in table["youcook2", "avlnet", "fine-tuned", "audio", "video"]["r1"].source
 
 
 def test_figures_go_with_dataset_model_and_regime():
-    assert published("youcook2")["r1"] == 30.7 and "VLSA" in published("youcook2")["source"]
+    assert published("youcook2")["r1"] == 30.7
     assert published("my_cooking", "YouCook2, my features")["r1"] == 30.7
     assert published("msrvtt_9k", model="avlnet_text_tri")["r10"] == 64.1
     assert published("youcook2_small")["r1"] == 30.7
@@ -35,28 +39,30 @@ def test_controls_and_diagnostic_subsets_have_none():
     assert published("youcook2", variant="permuted") == published("youcook2", test={"diagnostic": True}) == {}
 
 
-GOOD = "d,avlnet,fine-tuned,audio,video,1,,,,somewhere"
+HEAD = ",".join((*KEYS, *COLUMNS))
+GOOD = "d,avlnet,fine-tuned,audio,video,r1,1,somewhere,yes"
 
 
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
         (["dataset,model", "a,b"], "has the columns"),
-        ([",".join(COLUMNS), GOOD, GOOD], "row 3 repeats avlnet on d"),
-        ([",".join(COLUMNS), GOOD.replace(",1,", ",101,")], "row 2: found"),
-        ([",".join(COLUMNS), GOOD.replace(",1,", ",x,")], "row 2: found"),
-        ([",".join(COLUMNS), GOOD.replace(",1,", ",,")], "row 2: found"),
-        ([",".join(COLUMNS), GOOD.replace("somewhere", "")], "row 2: found"),
-        ([",".join(COLUMNS), "d,avlnet,fine-tuned,audio,video,1,,,0.5,somewhere"], "row 2: found"),
-        ([",".join(COLUMNS), "d,avlnet"], "row 2: found"),
+        ([HEAD, GOOD, GOOD], "row 3 repeats r1 of d, avlnet"),
+        ([HEAD, GOOD.replace(",1,", ",101,")], "row 2: found"),
+        ([HEAD, GOOD.replace(",1,", ",x,")], "row 2: found"),
+        ([HEAD, GOOD.replace(",1,", ",,")], "row 2: found"),
+        ([HEAD, GOOD.replace("somewhere", "")], "row 2: found"),
+        ([HEAD, "d,avlnet,fine-tuned,audio,video,median_rank,0.5,somewhere,yes"], "row 2: found"),
+        ([HEAD, GOOD.replace("fine-tuned", "")], "row 2: found"),
+        ([HEAD, "d,avlnet"], "row 2: found"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(tmp_path, lines, found):
     (tmp_path / "p.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(AvpipeError, match=found):
-        read_published_recalls(tmp_path / "p.csv")
+        read_table(tmp_path / "p.csv")
 
 
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(AvpipeError, match="were not read"):
-        read_published_recalls(tmp_path / "gone.csv")
+        read_table(tmp_path / "gone.csv")

@@ -1,15 +1,15 @@
 import io
 
-from made_retrieval import MODALITIES, make_evaluation, make_seed, write_record
+from made_retrieval import MODALITIES, collect, make_evaluation, make_seed
 from rich.console import Console
 
-from avpipe.report.retrieval_terminal import print_retrieval
-from avpipe.report.terminal import WIDTH
+from avpipe.report.retrieval import to_document
+from avpipe.report.terminal import WIDTH, print_document
 
 
 def printed(record):
     text = io.StringIO()
-    print_retrieval(record, Console(file=text, width=WIDTH))
+    print_document(to_document(record), Console(file=text, width=WIDTH))
     return text.getvalue()
 
 
@@ -18,9 +18,9 @@ def test_three_models_fit_a_hundred_columns(tmp_path):
     for model in MODALITIES:
         # twelve seeds, of which one has half of what the others have: the deviation of R@1 is 50 / sqrt(12)
         widest = {"median_rank": 1675.5}
-        seeds = [make_seed(n, 1.0 if n else 0.5, backwards=1.0, metrics=widest) for n in range(12)]
+        seeds = [make_seed(n, 100.0 if n else 50.0, backwards=100.0, metrics=widest) for n in range(12)]
         evaluations.append(make_evaluation([], run="from_scratch", model=model, seeds=seeds))
-    lines = printed(write_record(tmp_path, evaluations, extracted=False)).splitlines()
+    lines = printed(collect(tmp_path, evaluations, extracted=False)).splitlines()
     assert max(map(len, lines)) <= WIDTH
     rows = [line.split() for line in lines if line.startswith("from_scratch ")]
     assert [row[1:4] for row in rows[:2]] == [["audio", "→", "video"], ["video", "→", "audio"]]
@@ -29,13 +29,12 @@ def test_three_models_fit_a_hundred_columns(tmp_path):
 
 
 def test_notices_published_figures_and_the_account(tmp_path):
-    text = printed(write_record(tmp_path, [make_evaluation([0.1])], dataset="youcook2", notes=["A [note] ü"]))
+    text = printed(collect(tmp_path, [make_evaluation([10.0])], dataset="youcook2", notes=["A [note] ü"]))
     assert "MISSED QUERIES: test: 32 of 1000" in text and "A [note] ü" in text
     assert "published for fine_tuned, audio → video: R@1 30.7 (VLSA" in text.replace("\n", " ")
-    assert (
-        "clips: requested 3, ok 2, no_audio 1" in text and "test: 968 candidates (chance R@1/5/10 0.1/0.5/1.0)" in text
-    )
+    assert "clips: requested 3, ok 2, no_audio 1" in text and "  a|b: no_audio (line" in text
+    assert "test: 968 candidates (chance R@1/5/10 0.1/0.5/1.0)" in text
 
 
 def test_given_features_have_no_account(tmp_path):
-    assert "clips: " not in printed(write_record(tmp_path, [make_evaluation([0.1])], extracted=False))
+    assert "clips: " not in printed(collect(tmp_path, [make_evaluation([10.0])], extracted=False))

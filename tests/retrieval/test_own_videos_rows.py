@@ -214,7 +214,7 @@ def test_an_hour_of_sound_in_a_pack_is_never_all_in_memory(tmp_path: Path) -> No
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # The three windows of 5120 frames are 2.5 MB together, float32 vectors and torch's own memory aside.
-    assert result["cut_clips"] == 3 and peak < pack.audio.nbytes / 8
+    assert result.cut_clips == 3 and peak < pack.audio.nbytes / 8
 
 
 class TestWeightsOfAnotherTraining:
@@ -294,12 +294,11 @@ def test_captions_that_are_alike_or_unknown_do_not_help(captions: list[str]) -> 
     model = models.build("avlnet_text_tri", embedding_dim=8, audio_channels=2).eval()
     gallery = open_gallery(pack, word_table(), Reading(100, 20, "cut"), expected=None, diagnostic=False, name="test")
     result = score_gallery(model, gallery)
-    to_text = result["video_to_language"]
-    assert (to_text["r1"], to_text["r5"], to_text["n_tied"], to_text["median_rank"]) == (0, 0, 6, 6)
-    to_video = result["language_to_video"]
+    to_text, to_video = result.video_to_language, result.language_to_video
+    assert (to_text.r1, to_text.r5, to_text.n_tied, to_text.median_rank) == (0, 0, 6, 6)
     # One query in six finds its clip first, whatever the caption: all queries are one vector.
-    assert to_video["r1"] == pytest.approx(1 / 6) and to_video["r5"] == pytest.approx(5 / 6)
-    assert result["known_words"]["captions_without"] == 6 and result["known_words"]["known"] == 0
+    assert to_video.r1 == pytest.approx(100 / 6) and to_video.r5 == pytest.approx(500 / 6)
+    assert result.known_words.captions_without == 6 and result.known_words.known == 0
 
 
 def test_constant_similarities_give_no_recall() -> None:
@@ -320,10 +319,10 @@ class TestGalleryThatIsNot1000:
         reading = Reading(100, 20, "cut")
         gallery = open_gallery(make_pack(8), None, reading, expected=expected, diagnostic=False, name="test")
         result = score_gallery(model, gallery)
-        assert result["language_to_video"]["r10"] == pytest.approx(8 / divisor)
-        assert (result["expected"], result["gallery"], result["absent"]) == (divisor, 8, divisor - 8)
-        assert result["protocol"].startswith(f"Each of {divisor:,} clips is a query")
-        assert "against a gallery of 8;" in result["protocol"]
+        assert result.language_to_video.r10 == pytest.approx(800 / divisor)
+        assert (result.expected, result.gallery, result.absent) == (divisor, 8, divisor - 8)
+        assert result.protocol.startswith(f"Each of {divisor:,} clips is a query")
+        assert "against a gallery of 8;" in result.protocol
 
     def test_only_msr_vtt_is_divided_by_1000(self) -> None:
         found = {}

@@ -305,7 +305,7 @@ def test_summary_accounts_for_every_clip():
     audio[0] = 0  # clip0 begins loud and is not silent
     info = replace(PACK.info, expected=10)
     captions = [("a", "b"), (), ("c",), ()]
-    summary = summarise_pack(make_pack(audio=audio, info=info, captions=captions), window=16)
+    summary = summarise_pack(make_pack(audio=audio, info=info, captions=captions), window=16).to_json()
     assert (summary["expected"], summary["used"], summary["unlisted"]) == (10, 4, 5)
     assert summary["missing"] == {"no_audio": 1} and summary["missing_clips"] == PACK.info.missing
     assert summary["silent_clips"] == ["clip1"] and summary["total_seconds"] == 0.92

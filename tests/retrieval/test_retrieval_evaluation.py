@@ -14,6 +14,7 @@ from avpipe.retrieval import evaluation, models
 from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.metrics import retrieval_metrics
 from avpipe.retrieval.packs import Pack
+from avpipe.schema.retrieval import Ranking
 
 PACK = make_pack(30, frames=(20, 1500), missing=2)
 CUT = Reading(window=800, max_words=5, long_clips="cut")
@@ -84,18 +85,19 @@ def test_both_directions_are_the_matrix_and_its_transpose(name):
     gallery = evaluation.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=False, name="test")
     result = evaluation.score_gallery(model, gallery)
     similarity = model.similarity(embed_pack(model, PACK, word_table(), CUT))
-    assert result["language_to_video"] == retrieval_metrics(similarity, n_queries=40)
-    assert result["video_to_language"] == retrieval_metrics(similarity.T, n_queries=40)
+    assert result.language_to_video == Ranking.of(retrieval_metrics(similarity, n_queries=40))
+    assert result.video_to_language == Ranking.of(retrieval_metrics(similarity.T, n_queries=40))
+    assert result.language_to_video.r10 == 100 * retrieval_metrics(similarity, n_queries=40)["r10"]
 
 
 def test_what_a_gallery_rests_on():
     gallery = evaluation.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=True, name="test")
     result = evaluation.score_gallery(build("avlnet_text_tri"), gallery)
-    assert (result["expected"], result["gallery"], result["missing"], result["absent"]) == (40, 30, {"no_audio": 2}, 8)
-    assert result["cut_clips"] == int((PACK.n_frames > 800).sum()) and result["window"] == 800
-    assert result["known_words"] == {"known": 90, "tokens": 90, "captions_without": 0}
-    assert result["diagnostic"] and "10 without features counted as missed" in result["protocol"]
-    assert evaluation.chance(gallery) == {"r1": 1 / 40, "r5": 5 / 40, "r10": 10 / 40}
+    assert (result.expected, result.gallery, result.missing, result.absent) == (40, 30, {"no_audio": 2}, 8)
+    assert result.cut_clips == int((PACK.n_frames > 800).sum()) and result.window == 800
+    assert result.known_words.to_json() == {"known": 90, "tokens": 90, "captions_without": 0}
+    assert result.diagnostic and "10 without features counted as missed" in result.protocol
+    assert evaluation.chance(gallery).to_json() == {"r1": 2.5, "r5": 12.5, "r10": 25.0}
 
 
 def test_the_number_of_queries():

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         help="which vector each class gets; the checkpoints were trained with the default, %(default)s",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="what the files do not say")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, accuracies from 0 to 1")
+    parser.add_argument("--out", type=Path, help="the JSON file to write, accuracies in %")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if any")
     parser.set_defaults(run=_run)
 
@@ -67,6 +67,6 @@ def _run(chosen: argparse.Namespace) -> int:
             device=device,
         )
     if chosen.out is not None:
-        write_json(chosen.out, report)
+        write_json(chosen.out, report.to_json())
     print(describe(report))  # noqa: T201
     return 0

@@ -70,18 +70,16 @@ def _run_show(chosen: argparse.Namespace) -> int:
 
     pack = read_pack(chosen.path)
     known = summarise_pack(pack, window=chosen.window)
-    missing = {**known["missing"], "unlisted": known["unlisted"]}
-    reasons = ", ".join(f"{reason} {n}" for reason, n in missing.items() if n) or "none"
-    longer = f"{known['longer_than_window']['clips']} longer than {chosen.window / FRAMES_PER_SECOND:g} s"
-    longest = f"longest {known['longest']['clip_id']}, {known['longest']['seconds']:g} s"
-    captions = known["captions"]
+    reasons = ", ".join(f"{why} {n}" for why, n in {**known.missing, "unlisted": known.unlisted}.items() if n) or "none"
+    longer = f"{known.longer_than_window.clips} longer than {chosen.window / FRAMES_PER_SECOND:g} s"
+    longest = f"longest {known.longest.clip_id}, {known.longest.seconds:g} s"
     rows = [
-        ("from", f"{known['origin']}, sha256 {known['sha256'] or 'unknown'}"),
-        ("clips", f"{known['used']} of {known['expected']}; missing: {reasons}"),
-        ("sound", f"{known['total_seconds'] / 3600:.2f} h; {longest}; {longer}; {len(known['silent_clips'])} silent"),
-        ("captions", f"{captions['total']}; {captions['clips_without']} clips have none"),
-        ("digest", known["digest"]),
-        *(("warning", warning) for warning in known["warnings"]),
+        ("from", f"{known.origin}, sha256 {known.sha256 or 'unknown'}"),
+        ("clips", f"{known.used} of {known.expected}; missing: {reasons}"),
+        ("sound", f"{known.total_seconds / 3600:.2f} h; {longest}; {longer}; {len(known.silent_clips)} silent"),
+        ("captions", f"{known.captions.total}; {known.captions.clips_without} clips have none"),
+        ("digest", known.digest),
+        *(("warning", warning) for warning in known.warnings),
     ]
     print_table((str(chosen.path), ""), rows)
     return 0

@@ -20,15 +20,13 @@ def show_result(path: Path) -> int:
     """Print notices, result tables and account of clips of an eval.json."""
     from rich.console import Console
 
-    from avpipe.report.results import RETRIEVAL, kind_of, read_record
-    from avpipe.report.retrieval_terminal import print_retrieval
-    from avpipe.report.terminal import WIDTH, print_result
+    from avpipe.report.tasks import to_document
+    from avpipe.report.terminal import WIDTH, print_document
+    from avpipe.schema.reading import read_any_record
 
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    record = read_record(path, None)
-    show = print_retrieval if kind_of(record) == RETRIEVAL else print_result
-    show(record, console)
+    print_document(to_document(read_any_record(path)), console)
     console.print(f"The result and all it rests on: {path}", highlight=False)
     return 0

@@ -1,6 +1,6 @@
-"""What is generated from the models: docs/config.md and config/schema.json.
+"""What is generated from models: docs/config.md, config/schema.json and docs/result_fields.md.
 
-`python -m avpipe.config.reference --fix` writes both; without --fix it says whether they are in step.
+`python -m avpipe.config.reference --fix` writes them; without --fix it says whether they are in step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from pydantic.fields import FieldInfo
 
 from avpipe.config.models import Config
 from avpipe.io.atomic import write_text
+from avpipe.schema import reference as result_fields
+from avpipe.schema.reference import models_in
 
-FILES = {"docs/config.md": lambda: to_markdown(), "config/schema.json": lambda: to_schema()}
+FILES = {
+    "docs/config.md": lambda: to_markdown(),
+    "config/schema.json": lambda: to_schema(),
+    "docs/result_fields.md": result_fields.to_markdown,
+}
 
 
 def to_schema() -> str:
@@ -49,7 +55,7 @@ def to_markdown() -> str:
 def _entries(model: type[BaseModel], place: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         key = place + name
-        inner = list(_models(field.annotation))
+        inner = list(models_in(field.annotation))
         if not inner:
             yield key, field
             continue
@@ -58,14 +64,6 @@ def _entries(model: type[BaseModel], place: str) -> Iterator[tuple[str, FieldInf
         for each in inner:
             kind = each.model_fields["kind"].default if len(inner) > 1 else None
             yield from _entries(each, f"{key}{f' ({kind})' if kind else ''}.")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (dict, list, typing.Union, types.UnionType, typing.Annotated):
-        for part in typing.get_args(annotation):
-            yield from _models(part)
 
 
 def _line(key: str, field: FieldInfo) -> str:
@@ -88,7 +86,7 @@ def _type(annotation: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Check or write the generated files; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Check or write the files generated from the config models.")
+    parser = argparse.ArgumentParser(description="Check or write the files generated from models.")
     parser.add_argument("--fix", action="store_true", help="write the files that are out of step")
     fix = parser.parse_args(arguments).fix
     stale = 0
@@ -100,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_text(path, make())
         else:
             stale += 1
-            sys.stderr.write(f"{name} is out of step with src/avpipe/config; run this command with --fix.\n")
+            sys.stderr.write(f"{name} is out of step with its models; run this command with --fix.\n")
     return int(stale > 0)
 
 

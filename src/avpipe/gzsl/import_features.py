@@ -24,18 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from avpipe.errors import AvpipeError, Reason, listed
+from avpipe.errors import AvpipeError, listed
 from avpipe.formats.avca_pickles import CachedSubset, read_feature_pickle, unique_rows
 from avpipe.gzsl.caches import CACHE_PARTS, cache_path, cached_words, read_caches
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, read_classes, read_split
-from avpipe.gzsl.tree import NAMES_SUFFIX, ClassCount, PooledFeatures, write_features
+from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features
 from avpipe.gzsl.tree_files import MODALITIES, only_file
 from avpipe.gzsl.tree_reading import list_subset, read_modality
 from avpipe.gzsl.words import read_names, read_words, write_words
 from avpipe.io.atomic import write_json
+from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource
 
 StrPath = str | os.PathLike[str]
 Members = dict[str, dict[str, str]]
@@ -89,9 +90,7 @@ def import_features(
         words: the word vectors; None: those of the source, a tree's text folder or the text rows of caches.
         names: the `<dataset>_w2v_class_names.csv`.
         tree: the feature-set folder to write, as `avpipe.gzsl.tree.write_features` does.
-        summary: the JSON file to write: the record of a `TreeSummary`; for each subset also `expected_from`, "csv"
-            or the kind of the source; `source`, which says what was merged and left out; and `shared_sources`, how
-            many clips share a source video with training clips by their names.
+        summary: the JSON file to write, a `BenchmarkSummary`; a subset's `expected_from` is "csv" or the source's kind.
 
     Raises:
         AvpipeError: the source is none of these, is malformed, or holds what the rules of this module refuse.
@@ -106,22 +105,28 @@ def import_features(
     else:
         expected, origins = _expected(class_split, split, found.members, found.kind)
         _check_members(source, found.members, expected)
-    record: dict[str, Any] = {
-        "kind": found.kind,
-        "path": str(source),
-        "merged_duplicates": found.merged,
-        "dropped_classes": found.dropped,
-        "unlisted_clips": len(found.clip_ids) - _used(expected, found.clip_ids),
-    }
     with tempfile.TemporaryDirectory() as scratch:
         words_file = _words_file(source, found, words, Path(names), all_classes, Path(scratch))
-        if found.cache is not None:
-            record["text_rows_agree"] = _text_rows_agree(found.cache, words_file)
+        text_rows_agree = None if found.cache is None else _text_rows_agree(found.cache, words_file)
         audio, video = (PooledFeatures(found.clip_ids, found.arrays[modality]) for modality in MODALITIES)
         result = write_features(tree, expected, audio, video, words_file=words_file, names_file=names)
     clips = {clip for subset in expected.clips.values() for clip in subset}
-    shared = shared_sources(expected, source_videos(clips))
-    write_json(summary, {**_with_origins(result.to_record(), origins), "source": record, "shared_sources": shared})
+    subsets = {
+        subset: each.model_copy(update={"expected_from": origins[subset]}) for subset, each in result.subsets.items()
+    }
+    benchmark = BenchmarkSummary(
+        **{**dict(result), "subsets": subsets},
+        source=FeatureSource(
+            kind=found.kind,
+            path=str(source),
+            merged_duplicates=found.merged,
+            dropped_classes=found.dropped,
+            unlisted_clips=len(found.clip_ids) - _used(expected, found.clip_ids),
+            text_rows_agree=text_rows_agree,
+        ),
+        shared_sources=shared_sources(expected, source_videos(clips)),
+    )
+    write_json(summary, benchmark.to_json())
 
 
 def _read_source(source: Path, split: str, all_classes: ClassNames, classes: Mapping[str, tuple[str, ...]]) -> _Source:
@@ -297,21 +302,3 @@ def _text_rows_agree(cache: CachedSubset, words_file: Path) -> bool:
     vectors = read_words(words_file)
     rows = [vectors[key] for key in sorted(vectors)]
     return len(rows) == len(cache.words) and all(map(np.array_equal, rows, cache.words))
-
-
-def _count(expected: Split, subset: str, members: Mapping[str, str]) -> dict[str, ClassCount]:
-    wanted, used = Counter(expected.clips[subset].values()), Counter(members.values())
-    return {
-        name: ClassCount(
-            wanted[name],
-            used[name],
-            {Reason.MISSING.value: wanted[name] - used[name]} if wanted[name] > used[name] else {},
-        )
-        for name in expected.classes[subset]
-    }
-
-
-def _with_origins(record: dict[str, Any], origins: Mapping[str, str]) -> dict[str, Any]:
-    for subset, origin in origins.items():
-        record["subsets"][subset]["expected_from"] = origin
-    return record

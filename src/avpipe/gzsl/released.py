@@ -18,20 +18,20 @@ from avpipe.formats.released_files import Released, check_widths, read_pair, sup
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid, combined_beta
+from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT
-from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.testing import evaluate_stage2, in_percent
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.registry import METHODS
+from avpipe.schema.gzsl import METRICS, ReleasedReport, ReleasedTest, SeedResult
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
 
 StrPath = str | os.PathLike[str]
 _NORMALISED_WIDTHS = (128, 4096)  # audio and video of cls_features, whose scripts set --norm_inputs (§3.2)
 _FLAGS = ("norm_inputs", "normalize_decoder_outputs")
-_FIGURES = ("seen", "unseen", "hm", "zsl")
 
 
 def evaluate_released(
@@ -46,7 +46,7 @@ def evaluate_released(
     flags: Mapping[str, Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> ReleasedReport:
     """Test published checkpoints as the published program does: beta from stage A on val, figures from B on test.
 
     Args:
@@ -63,9 +63,7 @@ def evaluate_released(
         threads: CPU threads; None: torch's own number.
 
     Returns:
-        What `evaluate_stage2` returns (seed is None, fingerprint has the files' digests), and "released": stage_a,
-        stage_b (file names), stage_a_sha256, stage_b_sha256, epoch (from 0), split, features, text, settings, betas,
-        validation (mode -> seen, unseen, hm, zsl, beta of stage A) and notices (sentences to read with the figures).
+        As `evaluate_stage2`, in %; seed is None, fingerprint has the files' digests, `released` what was tested.
 
     Raises:
         AvpipeError: files or entries are lacking, unreadable or contradictory, or features do not fit them.
@@ -77,7 +75,10 @@ def evaluate_released(
     for stage in (first, second):
         check_widths(method, stage, _widths(benchmark), Path(features))
     settings, chosen = _settings(method, sizes, flags or {}, benchmark)
-    model, beta, validated, untested = _validate(method, settings, benchmark, first, where, threads)
+    model, results, without = _validate(method, settings, benchmark, first, where, threads)
+    with deterministic(where, threads):
+        _load(model, second)
+    beta = combined_beta(results, model.calibration_modes)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
@@ -85,59 +86,57 @@ def evaluate_released(
         *chosen,
         *_kept_for(first),
         *_clip_notices(benchmark, class_split, split),
-        *_without_clips("validation", untested),
-        *_without_clips("test", report["classes_without_clips"]),
+        *_without_clips("validation", without),
+        *_without_clips("test", report.classes_without_clips),
     ]
-    chosen_settings = {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))}
-    asked = {"split": split, "features": Path(features).name, "text": text, "settings": chosen_settings}
-    released = {**_files(first, second), **asked, **validated, "notices": notices}
-    return report | {"fingerprint": {"stage A": first.sha256, "stage B": second.sha256}, "released": released}
+    released = ReleasedTest(
+        stage_a=first.path.name,
+        stage_a_sha256=first.sha256,
+        stage_b=second.path.name,
+        stage_b_sha256=second.sha256,
+        epoch=first.epoch,
+        split=split,
+        features=Path(features).name,
+        text=text,
+        settings={name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
+        betas={mode: results[mode].best_beta for mode in model.calibration_modes},
+        validation={mode: in_percent(stacking) for mode, stacking in results.items()},
+        notices=notices,
+    )
+    fingerprint = {"stage A": first.sha256, "stage B": second.sha256}
+    return ReleasedReport(**{**dict(report), "fingerprint": fingerprint, "released": released})
 
 
 def _validate(
-    method: str, settings: MethodSettings, benchmark: Benchmark, stage: Released, device: torch.device, threads: int
-) -> tuple[Method, float, dict[str, Any], list[str]]:
-    """The model with stage A's weights, its beta, its best betas and figures for the record, and classes without clips.
-
-    The last are the validation classes that no clip of the features belongs to.
-    """
-    with deterministic(device, threads):
-        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, device)
-        model = models.make(method, settings, validation).to(device)
+    method: str, settings: MethodSettings, benchmark: Benchmark, stage: Released, where: torch.device, threads: int
+) -> tuple[Method, dict[str, CalibratedStacking], list[str]]:
+    """The model with stage A's weights, its figures on the validation clips by mode, and classes without clips."""
+    with deterministic(where, threads):
+        validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
+        model = models.make(method, settings, validation).to(where)
         _load(model, stage)
-        results = evaluate(model, validation, beta_grid(), modes=(*model.calibration_modes, *model.extra_modes))
-    validated = {
-        "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
-        "validation": {mode: stacking.figures() for mode, stacking in results.items()},
-    }
-    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
-    return model, combined_beta(results, model.calibration_modes), validated, without
+        modes = (*model.calibration_modes, *model.extra_modes)
+        results = evaluate(model, validation, beta_grid(), modes=modes)
+    without = results[model.score_mode].classes_without_clips
+    return model, results, [benchmark.class_names[validation.class_ids[c]] for c in without]
 
 
-def _files(first: Released, second: Released) -> dict[str, Any]:
-    """Which two files a result is of."""
-    record: dict[str, Any] = {}
-    for name, stage in (("stage_a", first), ("stage_b", second)):
-        record |= {name: stage.path.name, f"{name}_sha256": stage.sha256}
-    return {**record, "epoch": first.epoch}
-
-
-def describe(report: Mapping[str, Any]) -> str:
+def describe(report: ReleasedReport) -> str:
     """What `evaluate_released` returned, in lines to be read; accuracies in %."""
-    released, mode = report["released"], report["score_mode"]
-    betas = ", ".join(f"{name} {beta:.1f}" for name, beta in released["betas"].items())
+    released, mode = report.released, report.score_mode
+    betas = ", ".join(f"{name} {beta:.1f}" for name, beta in released.betas.items())
     lines = [
-        METHODS[report["method"]].title + f", {released['features']}, {released['split']}, distances by {mode}",
-        f"stage A: {released['stage_a']}, epoch {released['epoch']} (from 0)",
-        f"stage B: {released['stage_b']}, epoch {released['epoch']} (from 0)",
-        f"beta: {report['beta']:.4g} (best of stage A on the validation clips: {betas})",
-        f"class vectors: {released['text']} alignment",
+        METHODS[report.method].title + f", {released.features}, {released.split}, distances by {mode}",
+        f"stage A: {released.stage_a}, epoch {released.epoch} (from 0)",
+        f"stage B: {released.stage_b}, epoch {released.epoch} (from 0)",
+        f"beta: {report.beta:.4g} (best of stage A on the validation clips: {betas})",
+        f"class vectors: {released.text} alignment",
         f"{'':22}{'S':>8}{'U':>8}{'HM':>8}{'ZSL':>8}{'beta':>8}",
     ]
-    for name, figures in (("validation (stage A)", released["validation"]), ("test (stage B)", report["metrics"])):
+    for name, figures in (("validation (stage A)", released.validation), ("test (stage B)", report.metrics)):
         row = figures[mode]
-        lines.append(f"{name:22}" + "".join(f"{100 * row[key]:8.2f}" for key in _FIGURES) + f"{row['beta']:8.4g}")
-    return "\n".join([*lines, *(f"note: {notice}" for notice in released["notices"])])
+        lines.append(f"{name:22}" + "".join(f"{getattr(row, key):8.2f}" for key in METRICS) + f"{row.beta:8.4g}")
+    return "\n".join([*lines, *(f"note: {notice}" for notice in released.notices)])
 
 
 def _flags_of(method: str) -> list[str]:
@@ -196,9 +195,8 @@ def _test(
     method: str,
     device: str,
     threads: int,
-) -> dict[str, Any]:
-    """The test of our own checkpoints, on stage B's model in their form."""
-    _load(model, stage)
+) -> SeedResult:
+    """The test of our own checkpoints, on the model in their form."""
     with tempfile.TemporaryDirectory() as folder:
         content = {
             "stage": 2,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from avpipe.gzsl.splits import Split
+from avpipe.schema.gzsl import SharedClips
 
 TRAINED_BEFORE = {
     "stage_1_val_seen": "stage_1_train",
@@ -66,7 +66,7 @@ def source_videos(clip_ids: Iterable[str], paths: Mapping[str, str] | None = Non
     return {clip: root(source) for clip, source in named.items()}
 
 
-def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, SharedClips]:
     """How many clips of each evaluated subset share a source video with the training clips of their stage.
 
     In the published splits of UCF and ActivityNet most or many do (specs/avca.md §1.6), so that accuracy on seen
@@ -77,18 +77,17 @@ def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, dict[s
         sources: clip id -> source video for every clip of the split, as `source_videos` gives it.
 
     Returns:
-        subset -> `trained_with` (the subset compared with), `clips`, `shared` (clips), `share` (0 to 1) and
-        `examples` ([clip, source], at most five).
+        subset -> its clips.
     """
     record = {}
     for subset, training in TRAINED_BEFORE.items():
         trained = {sources[clip] for clip in split.clips[training]}
         shared = [[clip, sources[clip]] for clip in split.clips[subset] if sources[clip] in trained]
-        record[subset] = {
-            "trained_with": training,
-            "clips": len(split.clips[subset]),
-            "shared": len(shared),
-            "share": len(shared) / max(len(split.clips[subset]), 1),
-            "examples": shared[:_EXAMPLES],
-        }
+        record[subset] = SharedClips(
+            trained_with=training,
+            clips=len(split.clips[subset]),
+            shared=len(shared),
+            share=len(shared) / max(len(split.clips[subset]), 1),
+            examples=shared[:_EXAMPLES],
+        )
     return record

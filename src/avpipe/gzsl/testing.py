@@ -12,9 +12,11 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import beta_grid
+from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid
+from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.settings import MethodSettings
 from avpipe.gzsl.stage_files import CHECKPOINT
+from avpipe.schema.gzsl import METRICS, BetaCurve, CalibratedAccuracies, ClassAccuracy, ClipCounts, SeedResult
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
 
@@ -28,7 +30,7 @@ def evaluate_stage2(
     device: str,
     threads: int,
     betas: npt.NDArray[np.float32] | None = None,
-) -> dict[str, Any]:
+) -> SeedResult:
     """Test a stage-2 checkpoint on test_seen + test_unseen with the beta that stage 1 chose.
 
     Args:
@@ -41,24 +43,17 @@ def evaluate_stage2(
         betas: constants for the curve, which is for information and chooses nothing; None: the published grid.
 
     Returns:
-        Plain values for eval.json: method, seed, best_epoch, beta, score_mode, metrics (mode -> seen, unseen, hm,
-        zsl, 0 to 1), per_class (name -> gzsl, zsl, clips; None where it is not defined), classes_without_clips,
-        clips (seen, unseen), beta_curve (betas, seen, unseen, hm; None for a method without calibration) and the
-        checkpoint's fingerprint.
+        Accuracies in %, at the top those of the reported mode; device and seed, and what else `SeedResult` says.
+
+    Raises:
+        AvpipeError: the checkpoint is of another stage, method or other hyper-parameters.
     """
     where = resolve_device(device)
     with deterministic(where, threads):
         test = tensors.evaluation_set(benchmark, *tensors.TEST, where)
         train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, where)
         model = models.make(model_name, hyperparameters, test).to(where)
-        stored = checkpoint.load_model(stage2 / CHECKPOINT, model)
-        if (stored.get("stage"), stored.get("method")) != (2, model_name):
-            raise AvpipeError(
-                f"{stage2 / CHECKPOINT} is of stage {stored.get('stage')} of {stored.get('method')}; expected stage 2 "
-                f"of {model_name}."
-            )
-        if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
-            raise AvpipeError(f"{stage2 / CHECKPOINT} was trained with other hyper-parameters; train stage 2 again.")
+        stored = _load(stage2 / CHECKPOINT, model, model_name, hyperparameters)
         modes = (*model.calibration_modes, *model.extra_modes)
         results = model.evaluate(train, test, [stored["beta"]], modes=modes)
         curve = None
@@ -67,25 +62,58 @@ def evaluate_stage2(
             curve = model.evaluate(train, test, grid)[model.score_mode]
     score = results[model.score_mode]
     named = [benchmark.class_names[i] for i in test.class_ids]
-    per_class = {
-        name: {"gzsl": _finite(score.per_class_gzsl[c]), "zsl": _finite(score.per_class_zsl[c]), "clips": int(n)}
-        for c, (name, n) in enumerate(zip(named, score.counts, strict=True))
-    }
-    seen = test.seen.cpu().numpy()
+    metrics = {mode: in_percent(stacking) for mode, stacking in results.items()}
+    return SeedResult(
+        **{metric: getattr(metrics[model.score_mode], metric) for metric in METRICS},
+        seed=stored["seed"],
+        method=model_name,
+        best_epoch=stored["epoch"],
+        beta=stored["beta"],
+        score_mode=model.score_mode,
+        metrics=metrics,
+        per_class=_per_class(named, score),
+        classes_without_clips=[named[c] for c in score.classes_without_clips],
+        clips=_clip_counts(score.counts, test.seen.cpu().numpy()),
+        beta_curve=None if curve is None else _curve(curve),
+        fingerprint=stored["fingerprint"],
+        device=device,
+    )
+
+
+def in_percent(stacking: CalibratedStacking) -> CalibratedAccuracies:
+    """The figures at the best beta, in %."""
+    figures = stacking.figures()
+    return CalibratedAccuracies(**{metric: 100 * figures[metric] for metric in METRICS}, beta=figures["beta"])
+
+
+def _load(path: Path, model: Method, name: str, hyperparameters: MethodSettings) -> dict[str, Any]:
+    """Fill a model from its stage-2 checkpoint; what else the checkpoint holds."""
+    stored = checkpoint.load_model(path, model)
+    if (stored.get("stage"), stored.get("method")) != (2, name):
+        raise AvpipeError(
+            f"{path} is of stage {stored.get('stage')} of {stored.get('method')}; expected stage 2 of {name}."
+        )
+    if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
+        raise AvpipeError(f"{path} was trained with other hyper-parameters; train stage 2 again.")
+    return stored
+
+
+def _per_class(names: list[str], score: CalibratedStacking) -> dict[str, ClassAccuracy]:
+    rates = zip(score.per_class_gzsl, score.per_class_zsl, score.counts, strict=True)
     return {
-        "method": model_name,
-        "seed": stored["seed"],
-        "best_epoch": stored["epoch"],
-        "beta": stored["beta"],
-        "score_mode": model.score_mode,
-        "metrics": {mode: stacking.figures() for mode, stacking in results.items()},
-        "per_class": per_class,
-        "classes_without_clips": [named[c] for c in score.classes_without_clips],
-        "clips": {"seen": int(score.counts[seen].sum()), "unseen": int(score.counts[~seen].sum())},
-        "beta_curve": curve and {name: curve[name].tolist() for name in ("betas", "seen", "unseen", "hm")},
-        "fingerprint": stored["fingerprint"],
+        name: ClassAccuracy(gzsl=_percent(gzsl), zsl=_percent(zsl), clips=int(n))
+        for name, (gzsl, zsl, n) in zip(names, rates, strict=True)
     }
 
 
-def _finite(value: np.float64) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _curve(stacking: CalibratedStacking) -> BetaCurve:
+    rates = {name: [100 * value for value in stacking[name].tolist()] for name in ("seen", "unseen", "hm")}
+    return BetaCurve(betas=stacking.betas.tolist(), **rates)
+
+
+def _clip_counts(counts: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> ClipCounts:
+    return ClipCounts(seen=int(counts[seen].sum()), unseen=int(counts[~seen].sum()))
+
+
+def _percent(accuracy: np.float64) -> float | None:
+    return 100 * float(accuracy) if np.isfinite(accuracy) else None

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from avpipe.gzsl.splits import Availability, Split, match_clips, read_classes, r
 from avpipe.gzsl.tree_files import safe_name
 from avpipe.gzsl.words import class_vectors, read_names, read_words
 from avpipe.io.atomic import atomic_directory, write_bytes
+from avpipe.schema.gzsl import ClassClips, SubsetClips, TreeClips
 
 StrPath = str | os.PathLike[str]
 NAMES_SUFFIX = "_w2v_class_names.csv"
@@ -50,58 +50,6 @@ class PooledFeatures:
         return {clip: row for row, clip in enumerate(self.clip_ids)}
 
 
-@dataclass(frozen=True)
-class ClassCount:
-    """The clips of one class in one subset; expected == used + sum(missing.values()).
-
-    Attributes:
-        expected: number of clips the split lists.
-        used: number of clips with features of both modalities.
-        missing: reason -> number of clips.
-    """
-
-    expected: int
-    used: int
-    missing: dict[str, int]
-
-
-@dataclass(frozen=True)
-class TreeSummary:
-    """What a tree rests on.
-
-    Attributes:
-        split: its name.
-        split_digest: of its contents.
-        dimensions: modality -> d.
-        counts: subset -> class -> ClassCount.
-    """
-
-    split: str
-    split_digest: str
-    dimensions: dict[str, int]
-    counts: dict[str, dict[str, ClassCount]]
-
-    def to_record(self) -> dict[str, Any]:
-        """As plain JSON, with the totals of each subset."""
-        subsets = {}
-        for subset, classes in self.counts.items():
-            missing: Counter[str] = Counter()
-            for count in classes.values():
-                missing.update(count.missing)
-            subsets[subset] = {
-                "expected": sum(count.expected for count in classes.values()),
-                "used": sum(count.used for count in classes.values()),
-                "missing": dict(sorted(missing.items())),
-                "classes": {name: vars(count) for name, count in classes.items()},
-            }
-        return {
-            "split": self.split,
-            "split_digest": self.split_digest,
-            "dimensions": self.dimensions,
-            "subsets": subsets,
-        }
-
-
 def write_tree(
     root: StrPath,
     split: Split,
@@ -112,7 +60,7 @@ def write_tree(
     words_file: StrPath,
     names_file: StrPath,
     reasons: Mapping[str, str] | None = None,
-) -> TreeSummary:
+) -> TreeClips:
     """Write `root`/class-split and `root`/features/<feature_set> in the published layout; see `write_features`."""
     folder = Path(root) / "features" / safe_name(feature_set)
     summary = write_features(folder, split, audio, video, words_file=words_file, names_file=names_file, reasons=reasons)
@@ -173,7 +121,7 @@ def write_features(
     words_file: StrPath,
     names_file: StrPath,
     reasons: Mapping[str, str] | None = None,
-) -> TreeSummary:
+) -> TreeClips:
     """Write the feature set `folder` (…/features/<feature_set>) in the published layout; equal input, equal bytes.
 
     A clip is used only if both modalities have it. Rows are in order of clip id, the same in audio and video.
@@ -209,7 +157,8 @@ def write_features(
         (temporary / "text").mkdir()
         shutil.copyfile(words_file, temporary / "text" / _published_name(words_file, "word_embeddings_", "_normed.npy"))
     dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
-    return TreeSummary(split.name, split.digest, dimensions, counts)
+    subsets = {subset: _total(classes) for subset, classes in counts.items()}
+    return TreeClips(split=split.name, split_digest=split.digest, dimensions=dimensions, subsets=subsets)
 
 
 def _published_name(path: Path, prefix: str, suffix: str) -> str:
@@ -231,8 +180,8 @@ def _check_finite(modality: str, pooled: PooledFeatures) -> None:
 
 def _count(
     split: Split, both: Availability, rows: Mapping[str, Mapping[str, int]], reasons: Mapping[str, str]
-) -> dict[str, dict[str, ClassCount]]:
-    counts: dict[str, dict[str, ClassCount]] = {}
+) -> dict[str, dict[str, ClassClips]]:
+    counts: dict[str, dict[str, ClassClips]] = {}
     for subset in SUBSETS:
         expected = Counter(split.clips[subset].values())
         used = Counter(split.clips[subset][clip] for clip in both.present[subset])
@@ -240,13 +189,25 @@ def _count(
         for clip in both.missing[subset]:
             missing[split.clips[subset][clip]][reasons.get(clip) or _guess_reason(clip, rows)] += 1
         counts[subset] = {
-            name: ClassCount(expected[name], used[name], dict(sorted(missing[name].items())))
+            name: ClassClips(expected=expected[name], used=used[name], missing=dict(sorted(missing[name].items())))
             for name in split.classes[subset]
         }
     return counts
 
 
-def _check_no_empty_subset(counts: Mapping[str, Mapping[str, ClassCount]]) -> None:
+def _total(classes: dict[str, ClassClips]) -> SubsetClips:
+    missing: Counter[str] = Counter()
+    for clips in classes.values():
+        missing.update(clips.missing)
+    return SubsetClips(
+        expected=sum(clips.expected for clips in classes.values()),
+        used=sum(clips.used for clips in classes.values()),
+        missing=dict(sorted(missing.items())),
+        classes=classes,
+    )
+
+
+def _check_no_empty_subset(counts: Mapping[str, Mapping[str, ClassClips]]) -> None:
     """A class without clips is told in the results; a subset without any leaves nothing to train on or to test."""
     for subset, classes in counts.items():
         if any(count.used for count in classes.values()):

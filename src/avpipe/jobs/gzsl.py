@@ -33,12 +33,13 @@ from avpipe.gzsl.words import read_names, read_words, write_names
 from avpipe.inventory.accounting import account, check_failure_rate, make_account, require_few_failures
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.shards import read_inventory
-from avpipe.io.atomic import atomic_directory, write_json, write_text
+from avpipe.io.atomic import atomic_directory, write_json
 from avpipe.registry import METHODS
-from avpipe.report.figures import plot_beta_curves, plot_results
+from avpipe.report.beta_curves import plot_beta_curves
+from avpipe.report.gzsl import collect_record
 from avpipe.report.gzsl_table import write_gzsl_table
-from avpipe.report.results import write_results
-from avpipe.report.tables import to_markdown
+from avpipe.report.tasks import write_report
+from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult, SharedClips
 
 __all__ = [
     "Experiment",
@@ -162,9 +163,9 @@ def build_tree(
         reasons={row["clip_id"]: row["reason"] for row in account["failed"]},
     )
     files = {clip.clip_id: clip.path for inventory in inventories for clip in read_inventory(inventory)}
-    write_json(
-        summary, {**result.to_record(), "source": {"kind": "extracted"}, "shared_sources": _shared(listed, files)}
-    )
+    shared, source = _shared(listed, files), FeatureSource(kind="extracted")
+    benchmark = BenchmarkSummary(**dict(result), source=source, shared_sources=shared)
+    write_json(summary, benchmark.to_json())
 
 
 def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: StrPath) -> None:
@@ -193,7 +194,7 @@ def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: S
         write_feature_pickle(folder / "features.pkl", features)
 
 
-def _shared(split: Split, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _shared(split: Split, files: Mapping[str, str]) -> dict[str, SharedClips]:
     clips = {clip for subset in split.clips.values() for clip in subset}
     return shared_sources(split, source_videos(clips, files))
 
@@ -321,54 +322,36 @@ def evaluate_method(experiment: Experiment, *, device: str, threads: int, traini
                 threads=threads,
                 betas=beta_grid(protocol.beta_max, protocol.n_betas),
             )
-            seeds.append(_in_percent(result) | {"device": leased})
-            _log.info("seed %d: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(seeds[-1][key] for key in _METRICS))
-    write_json(target, _record(experiment, seeds))
+            seeds.append(result)
+            _log.info("seed %d: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(getattr(result, key) for key in METRICS))
+    write_json(target, _evaluation(experiment, seeds).to_json())
 
 
-def _record(experiment: Experiment, seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    unseen = [name for name, each in seeds[0]["per_class"].items() if each["zsl"] is not None]
-    return {
-        "split": experiment.split,
-        "features": Path(experiment.tree).name,
-        "method": experiment.method,
-        "form": experiment.form,
-        "text": experiment.text,
-        "quirks": experiment.settings().quirks() | experiment.protocol().quirks() | {"text_alignment": experiment.text},
-        "control": experiment.text == "permuted",
-        "chance_zsl": 100.0 / max(len(unseen), 1),
-        "seeds": seeds,
-    }
+def _evaluation(experiment: Experiment, seeds: list[SeedResult]) -> GzslEvaluation:
+    n_unseen = sum(each.zsl is not None for each in seeds[0].per_class.values())
+    return GzslEvaluation(
+        split=experiment.split,
+        features=Path(experiment.tree).name,
+        method=experiment.method,
+        form=experiment.form,
+        text=experiment.text,
+        quirks=experiment.settings().quirks() | experiment.protocol().quirks() | {"text_alignment": experiment.text},
+        control=experiment.text == "permuted",
+        chance_zsl=100.0 / max(n_unseen, 1),
+        seeds=seeds,
+    )
 
 
-_METRICS = ("seen", "unseen", "hm", "zsl")
-
-
-def _in_percent(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A seed's result with the reported metrics at the top, all accuracies in %."""
-    modes = {mode: _scaled(metrics, _METRICS) for mode, metrics in result["metrics"].items()}
-    per_class = {name: _scaled(each, ("gzsl", "zsl")) for name, each in result["per_class"].items()}
-    curve = result["beta_curve"]
-    if curve is not None:
-        curve = {key: [100 * value for value in each] if key != "betas" else each for key, each in curve.items()}
-    reported = {key: modes[result["score_mode"]][key] for key in _METRICS}
-    return {**result, **reported, "metrics": modes, "per_class": per_class, "beta_curve": curve}
-
-
-def _scaled(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: 100 * value if key in keys and value is not None else value for key, value in values.items()}
-
-
-def write_eval(*, table: StrPath, figure: StrPath, curves: StrPath, **results: Any) -> None:
+def write_eval(*, target: StrPath, table: StrPath, figure: StrPath, curves: StrPath, **made: Any) -> None:
     """Write eval.json of a dataset, its table and its figures.
 
     Args:
+        target: eval.json.
         table: the Markdown file to write.
         figure: the figure of the results to write.
         curves: the figure of seen and unseen accuracy over the calibration constant to write.
-        **results: see `avpipe.report.results.write_results`.
+        **made: see `avpipe.report.gzsl.collect_record`.
     """
-    record = write_results(**results)
-    write_text(table, to_markdown(record))
-    plot_results(record, figure)
+    record = collect_record(**made)
+    write_report(record, target, table=table, figure=figure)
     plot_beta_curves(record, curves)

@@ -14,10 +14,9 @@ from typing import Any
 
 from avpipe.devices import leased_device, leased_devices, resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json, write_text
-from avpipe.report.retrieval_figure import plot_retrieval
-from avpipe.report.retrieval_results import write_retrieval_results
-from avpipe.report.retrieval_tables import to_markdown
+from avpipe.io.atomic import write_json
+from avpipe.report.retrieval import collect_record
+from avpipe.report.tasks import write_report
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
@@ -179,16 +178,16 @@ def evaluate_run(
         training: the training.json that it wrote; None: the start is tested as it is.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads.
-        target: the JSON file to write; its recalls are fractions.
+        target: the JSON file to write; its recalls are in %.
 
     Raises:
         AvpipeError: a checkpoint is not the one that training.json lists, weights or features do not fit, or a pack has
             more clips than are expected.
     """
     with leased_device(device) as leased:
-        from avpipe.retrieval.evaluation import evaluation_record
+        from avpipe.retrieval.evaluation import evaluate_galleries
 
-        record = evaluation_record(
+        record = evaluate_galleries(
             job,
             packs={test: Path(path) for test, path in packs.items()},
             tests=tests,
@@ -198,7 +197,7 @@ def evaluate_run(
             device=leased,
             threads=threads,
         )
-    write_json(target, record)
+    write_json(target, record.to_json())
 
 
 def index_run(
@@ -255,14 +254,13 @@ def index_run(
         )
 
 
-def write_retrieval_eval(*, table: StrPath, figure: StrPath, **results: Any) -> None:
+def write_retrieval_eval(*, target: StrPath, table: StrPath, figure: StrPath, **made: Any) -> None:
     """Write eval.json of a retrieval dataset, its table and its figure.
 
     Args:
+        target: eval.json.
         table: the Markdown file to write.
         figure: the figure of the results to write.
-        **results: see `avpipe.report.retrieval_results.write_retrieval_results`.
+        **made: see `avpipe.report.retrieval.collect_record`.
     """
-    record = write_retrieval_results(**results)
-    write_text(table, to_markdown(record))
-    plot_retrieval(record, figure)
+    write_report(collect_record(**made), target, table=table, figure=figure)

@@ -1,4 +1,4 @@
-"""Results: eval.json, tables, notices and figures, each with what it rests on."""
+"""Reports of results: one engine for pages, terminals and figures, and one module for what each task has to say."""
 
 import lazy_loader
 
@@ -6,9 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "gzsl_table": ["write_gzsl_table"],
-        "results": ["read_record", "write_results"],
-        "retrieval_results": ["write_retrieval_results"],
-        "retrieval_terminal": ["print_retrieval"],
-        "terminal": ["print_result"],
+        "markdown": ["to_markdown"],
+        "tasks": ["to_chart", "to_document", "write_report"],
+        "terminal": ["print_document"],
     },
 )

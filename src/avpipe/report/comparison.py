@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from avpipe.report.summary import best_result, by_benchmark
+from avpipe.report.summary import group_by
+from avpipe.schema.gzsl import DifferenceSummary, GzslResult, MethodPair
 
-COMPARED = ("hm", "zsl")
 NOTE = (
     "Differences are paired by seed. Seeds measure the randomness of training on one split of one dataset, not a "
     "population of datasets or of clips: an interval without 0 says that another seed would hardly turn the order "
@@ -20,58 +19,57 @@ _CONFIDENCE = 0.95
 _TIE = 1e-9  # in %: two sums of the same accuracies may differ in their last bits
 
 
-def compare_methods(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every pair of methods within a benchmark and form, in the order of `results`; controls are left out.
-
-    Args:
-        results: as `avpipe.report.summary.summarise` returns them.
-
-    Returns:
-        What `compare` says of every pair, with `split`, `features` and `form`.
-    """
+def compare_methods(results: Sequence[GzslResult]) -> list[MethodPair]:
+    """Every pair of methods within a benchmark and form, in the order of `results`; controls are left out."""
     pairs = []
-    for (split, features), group in by_benchmark(results).items():
-        methods = [each for each in group if not each["control"]]
-        for form in dict.fromkeys(each["form"] for each in methods):
-            place = {"split": split, "features": features, "form": form}
-            same = [each for each in methods if each["form"] == form]
-            pairs += [{**place, **compare(first, second)} for first, second in combinations(same, 2)]
+    for group in group_by(results, lambda each: each.benchmark).values():
+        methods = [each for each in group if not each.control]
+        for same in group_by(methods, lambda each: each.form).values():
+            pairs += [compare(first, second) for first, second in combinations(same, 2)]
     return pairs
 
 
-def compare_with_best(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def compare_with_best(results: Sequence[GzslResult]) -> list[MethodPair]:
     """The best method (see `best_result`) against each other one, for results of one benchmark and one form."""
     best = best_result(results)
     if best is None:
         return []
-    return [compare(best, other) for other in results if other is not best and not other["control"]]
+    return [compare(best, other) for other in results if other is not best and not other.control]
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two methods over their common seeds.
+def best_result(results: Sequence[GzslResult]) -> GzslResult | None:
+    """The result with the largest mean harmonic mean, the first listed of equals.
 
-    Returns:
-        `first` and `second`, the methods' names; `seeds` that both have and their number `n`; and for `hm` and
-        `zsl` what `describe_differences` says of first minus second, in percentage points. None where a seed lacks
-        the figure.
+    Controls do not count, nor do results whose epoch the test clips chose: their figures are too high.
     """
-    one, other = ({seed["seed"]: seed for seed in each["seeds"]} for each in (first, second))
+    candidates = [each for each in results if not each.control and not each.chooses_on_test]
+    known = [(each.mean.hm, each) for each in candidates if each.mean.hm is not None]
+    return max(known, key=lambda pair: pair[0], default=(None, None))[1]
+
+
+def compare(first: GzslResult, second: GzslResult) -> MethodPair:
+    """Two methods over their common seeds; a metric is None where a seed lacks the figure or fewer than two are."""
+    one, other = ({seed.seed: seed for seed in each.seeds} for each in (first, second))
     common = [seed for seed in one if seed in other]
-    figures: dict[str, Any] = {}
-    for metric in COMPARED:
-        pairs = [(one[seed].get(metric), other[seed].get(metric)) for seed in common]
+    figures = {}
+    for metric in ("hm", "zsl"):
+        pairs = [(getattr(one[seed], metric), getattr(other[seed], metric)) for seed in common]
         known = [a - b for a, b in pairs if a is not None and b is not None]
         figures[metric] = describe_differences(known) if len(known) == len(pairs) else None
-    return {"first": first["method"], "second": second["method"], "seeds": common, "n": len(common), **figures}
+    return MethodPair(
+        split=first.split,
+        features=first.features,
+        form=first.form,
+        first=first.method,
+        second=second.method,
+        seeds=common,
+        n=len(common),
+        **figures,
+    )
 
 
-def describe_differences(differences: Sequence[float]) -> dict[str, float | int] | None:
-    """Mean, deviation and Student's 95 % interval of paired differences; None for fewer than two.
-
-    Returns:
-        `mean`, `std` (sample standard deviation), `low` and `high` (mean ± t(0.975, n - 1) std / √n), and how many
-        are `wins` (above 0), `ties` and `losses`.
-    """
+def describe_differences(differences: Sequence[float]) -> DifferenceSummary | None:
+    """Mean, deviation and Student's 95 % interval, mean ± t(0.975, n - 1) std / √n; None for fewer than two."""
     n = len(differences)
     if n < 2:
         return None
@@ -81,5 +79,6 @@ def describe_differences(differences: Sequence[float]) -> dict[str, float | int]
     half = float(stdtrit(n - 1, (1 + _CONFIDENCE) / 2)) * std / math.sqrt(n)
     wins = sum(each > _TIE for each in differences)
     losses = sum(each < -_TIE for each in differences)
-    interval = {"mean": mean, "std": std, "low": mean - half, "high": mean + half}
-    return {**interval, "wins": wins, "ties": n - wins - losses, "losses": losses}
+    return DifferenceSummary(
+        mean=mean, std=std, low=mean - half, high=mean + half, wins=wins, ties=n - wins - losses, losses=losses
+    )

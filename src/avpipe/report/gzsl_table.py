@@ -5,16 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from avpipe.io.atomic import write_text
-from avpipe.report.markdown import escape, figure, table
-from avpipe.report.notices import describe_source, used_extractors
-from avpipe.report.published import PublishedFigure, PublishedTable, find_dataset, read_published
-from avpipe.report.results import read_record
-from avpipe.report.summary import DAGGER, METRICS, chooses_on_test
+from avpipe.report.document import (
+    Block,
+    Document,
+    Heading,
+    Items,
+    Paragraph,
+    Table,
+    figure,
+    plain_columns,
+)
+from avpipe.report.gzsl import published_of, read_table
+from avpipe.report.gzsl_notices import DAGGER, describe_source, used_extractors
+from avpipe.report.markdown import to_markdown
+from avpipe.report.published import PublishedTable, find_dataset
+from avpipe.schema.gzsl import METRICS, BenchmarkSummary, GzslRecord, GzslResult
+from avpipe.schema.reading import read_record
+from avpipe.schema.stored import PublishedFigure, Weights
 
 StrPath = str | os.PathLike[str]
 _COUNTED = ("stage_2_train", "stage_2_test_seen", "stage_2_test_unseen")
@@ -94,23 +106,27 @@ def write_gzsl_table(
     Raises:
         AvpipeError: a file is not what it should be.
     """
-    figures = read_published(published)
-    cells = make_cells([read_record(path) for path in evals], figures, names)
+    figures = read_table(published)
+    cells = make_cells([read_record(path, GzslRecord) for path in evals], figures, names)
     write_text(csv_path, _to_csv(cells))
-    write_text(md_path, _to_markdown(cells, order_methods(cells, figures)))
+    write_text(md_path, to_markdown(_to_document(cells, order_methods(cells, figures))))
 
 
-def make_cells(records: Sequence[Mapping[str, Any]], published: PublishedTable, names: Sequence[str]) -> list[Cell]:
+def make_cells(records: Sequence[GzslRecord], published: PublishedTable, names: Sequence[str]) -> list[Cell]:
     """All figures, ours and those published for the same datasets; sorted by dataset, benchmark, method and form."""
     cells = []
     for record in records:
-        is_synthetic = record["provenance"]["settings"]["synthetic"]
-        known = None if is_synthetic else find_dataset(published, record["dataset"], record["title"])
-        ours = [cell for result in record["results"] for cell in _our_cells(record, result, published, known)]
+        is_synthetic = record.provenance.settings.synthetic
+        known = None if is_synthetic else find_dataset(published, record.dataset, record.title)
+        ours = [cell for result in record.results for cell in _our_cells(record, result, published, known)]
         run = {(cell.split, cell.features, cell.method) for cell in ours if not cell.control}
         cells += ours
-        cells += [each for each in _not_run(record["dataset"], published, known) if _place(each)[1:] not in run]
-    for name in set(names) - {record["dataset"] for record in records}:
+        cells += [
+            cell
+            for cell in _not_run(record.dataset, published, known)
+            if (cell.split, cell.features, cell.method) not in run
+        ]
+    for name in set(names) - {record.dataset for record in records}:
         cells += _not_run(name, published, find_dataset(published, name))
     methods = order_methods(cells, published)
     return sorted(cells, key=lambda cell: _order(cell, methods))
@@ -118,89 +134,77 @@ def make_cells(records: Sequence[Mapping[str, Any]], published: PublishedTable, 
 
 def order_methods(cells: Iterable[Cell], published: PublishedTable) -> list[str]:
     """All methods: those of the published table in its order, then the others by the alphabet."""
-    known = [method for rows in published.values() for method in rows]
+    known = [method for *_, method in published]
     return list(dict.fromkeys((*known, *sorted(cell.method for cell in cells))))
 
 
-def _our_cells(
-    record: Mapping[str, Any], result: Mapping[str, Any], published: PublishedTable, known: str | None
-) -> Iterator[Cell]:
-    split, features, method = result["split"], result["features"], result["method"]
-    tree = record["benchmarks"].get(f"{split}/{features}", {})
-    methods = {} if known is None or result["control"] else published.get((known, split, features), {})
+def _our_cells(record: GzslRecord, result: GzslResult, published: PublishedTable, known: str | None) -> Iterator[Cell]:
+    benchmark = record.benchmarks[result.benchmark]
+    figures = published_of(published, known, result)
     for metric in METRICS:
         yield Cell(
-            dataset=record["dataset"],
-            split=split,
-            features=features,
-            method=method,
-            form=result["form"],
+            dataset=record.dataset,
+            split=result.split,
+            features=result.features,
+            method=result.method,
+            form=result.form,
             metric=metric,
-            mean=result["mean"][metric],
-            sd=result["std"][metric],
-            n_seeds=result["n_seeds"],
-            **_published_fields(methods.get(method, {}).get(metric)),
-            rests_on=describe_features(record, features, tree),
-            synthetic=record["provenance"]["settings"]["synthetic"],
-            **_clip_counts(tree),
-            text=result["text"],
-            chosen_on_test=chooses_on_test(result),
-            control=result["control"],
-            split_digest=tree.get("split_digest"),
-            git_commit=record["provenance"]["git_commit"],
+            mean=getattr(result.mean, metric),
+            sd=getattr(result.std, metric),
+            n_seeds=result.n_seeds,
+            **_published_fields(figures.get(metric)),
+            rests_on=describe_features(record, result.features, benchmark),
+            synthetic=record.provenance.settings.synthetic,
+            **_clip_counts(benchmark),
+            text=result.text,
+            chosen_on_test=result.chooses_on_test,
+            control=result.control,
+            split_digest=benchmark.split_digest,
+            git_commit=record.provenance.git_commit,
         )
 
 
-def describe_features(record: Mapping[str, Any], features: str, tree: Mapping[str, Any]) -> str:
+def describe_features(record: GzslRecord, features: str, benchmark: BenchmarkSummary) -> str:
     """Where a feature set comes from: the kind of file it was given as, or each extractor with its weights."""
-    settings = record["provenance"]["settings"]
-    if (given := describe_source(settings, tree)) is not None:
+    if (given := describe_source(benchmark.source)) is not None:
         return given
-    weights = record["provenance"].get("weights", {})
-    extractors = used_extractors(settings, features)
+    weights = record.provenance.weights or {}
+    extractors = used_extractors(record.provenance.settings, features)
     return ", ".join(f"{each} {_describe_weights(weights.get(each))}" for each in extractors) or "unknown"
 
 
-def _describe_weights(checked: Mapping[str, Any] | None) -> str:
-    if checked is None:
+def _describe_weights(weights: Weights | None) -> str:
+    if weights is None:
         return "with unknown weights"
-    label = str(checked["label"])
-    if label == "none":
+    if weights.label == "none":
         return "without weights"
-    if label.startswith("random:"):
-        return f"{label} weights"
-    remarks = checked.get("remarks") or {}
-    kind = "other weights" if remarks else "published weights"
-    return f"{kind} sha256 {checked.get('sha256') or label}"
+    if weights.is_random:
+        return f"{weights.label} weights"
+    kind = "other weights" if weights.remarks else "published weights"
+    return f"{kind} sha256 {weights.sha256 or weights.label}"
 
 
-def _clip_counts(tree: Mapping[str, Any]) -> dict[str, Any]:
-    subsets = tree.get("subsets", {})
-    counts: dict[str, Any] = {}
-    for part, names in {"train": _COUNTED[:1], "test": _COUNTED[1:]}.items():
-        for key in ("used", "expected"):
-            if all(name in subsets for name in names):
-                counts[f"{part}_{key}"] = sum(subsets[name][key] for name in names)
-    origins = {subsets[name].get("expected_from", "csv") for name in _COUNTED if name in subsets}
-    return {**counts, "expected_from": " and ".join(sorted(origins)) or None}
+def _clip_counts(benchmark: BenchmarkSummary) -> dict[str, Any]:
+    train, *test = (benchmark.subsets[name] for name in _COUNTED)
+    return {
+        "train_used": train.used,
+        "train_expected": train.expected,
+        "test_used": sum(subset.used for subset in test),
+        "test_expected": sum(subset.expected for subset in test),
+        "expected_from": " and ".join(sorted({subset.expected_from for subset in (train, *test)})),
+    }
 
 
 def _not_run(dataset: str, published: PublishedTable, known: str | None) -> Iterator[Cell]:
-    for (name, split, features), methods in published.items():
-        if name == known:
-            for method, figures in methods.items():
-                for metric, value in figures.items():
-                    yield Cell(dataset, split, features, method, "", metric, **_published_fields(value))
+    for (name, split, features, method), figures in published.items():
+        for metric, value in figures.items() if name == known else ():
+            yield Cell(dataset, split, features, method, "", metric, **_published_fields(value))
 
 
 def _published_fields(value: PublishedFigure | None) -> dict[str, Any]:
     if value is None:
         return {}
     return {"published": value.value, "published_source": value.source, "published_confirmed": value.confirmed}
-
-
-def _place(cell: Cell) -> tuple[str, str, str, str]:
-    return cell.dataset, cell.split, cell.features, cell.method
 
 
 def _order(cell: Cell, methods: Sequence[str]) -> tuple[Any, ...]:
@@ -220,26 +224,27 @@ def _to_csv(cells: Iterable[Cell]) -> str:
     return buffer.getvalue()
 
 
-def _to_markdown(cells: Sequence[Cell], methods: Sequence[str]) -> str:
+def _to_document(cells: Sequence[Cell], methods: Sequence[str]) -> Document:
     shown = [cell for cell in cells if not cell.control and cell.metric in _SHOWN]
     notes: dict[str, int] = {}
-    lines = ["# Generalised zero-shot learning on all datasets", "", _INTRODUCTION]
+    blocks: list[Block] = [Paragraph(_INTRODUCTION)]
     for features in sorted({cell.features for cell in shown}):
         same = [cell for cell in shown if cell.features == features]
-        lines += ["", f"## {escape(features)}", "", *_feature_table(same, methods, notes)]
+        blocks += [Heading(features), _feature_table(same, methods, notes)]
     if notes:
-        lines += ["", "## What the figures rest on", ""]
-        lines += [f"- [{number}] {escape(note)}" for note, number in notes.items()]
-    sources = sorted({cell.published_source for cell in cells if cell.published_source})
-    if sources:
-        lines += ["", f"Published figures: {escape('; '.join(sources))}."]
-    return "\n".join(lines) + "\n"
+        blocks += [
+            Heading("What the figures rest on"),
+            Items([f"[{number}] {note}" for note, number in notes.items()]),
+        ]
+    if sources := sorted({cell.published_source for cell in cells if cell.published_source}):
+        blocks.append(Paragraph(f"Published figures: {'; '.join(sources)}."))
+    return Document("Generalised zero-shot learning on all datasets", [], blocks)
 
 
-def _feature_table(cells: Sequence[Cell], methods: Sequence[str], notes: dict[str, int]) -> list[str]:
+def _feature_table(cells: Sequence[Cell], methods: Sequence[str], notes: dict[str, int]) -> Table:
     """One feature set's table: a row per method and form, two columns per dataset and split; fills `notes`."""
     places = list(dict.fromkeys((cell.dataset, cell.split) for cell in cells))
-    header = [f"{dataset}, {split}: {name}" for dataset, split in places for name in _SHOWN.values()]
+    names = [f"{dataset}, {split}: {name}" for dataset, split in places for name in _SHOWN.values()]
     rows = []
     for method in methods:
         same = [cell for cell in cells if cell.method == method]
@@ -248,7 +253,7 @@ def _feature_table(cells: Sequence[Cell], methods: Sequence[str], notes: dict[st
             row = _row(same, form)
             texts = [_cell_text(row.get((*place, metric)), notes) for place in places for metric in _SHOWN]
             rows.append([method, form or "–", *texts])
-    return table(["method", "form", *header], rows, n_text=2)
+    return Table(plain_columns("method", "form", *names, n_text=2), rows)
 
 
 def _row(cells: Iterable[Cell], form: str) -> dict[tuple[str, str, str], Cell]:
@@ -280,19 +285,15 @@ def _note(cell: Cell) -> str:
     parts = [
         f"{cell.dataset}, {cell.split}, {cell.features}: {cell.rests_on}",
         "SYNTHETIC DATA" if cell.synthetic else "",
-        f"clips used of those expected by the {cell.expected_from or 'split'}: "
-        f"training {_of(cell.train_used, cell.train_expected)}, test {_of(cell.test_used, cell.test_expected)}",
+        f"clips used of those expected by the {cell.expected_from}: "
+        f"training {cell.train_used} of {cell.train_expected}, test {cell.test_used} of {cell.test_expected}",
         f"form {cell.form}, class vectors {cell.text}",
         f"{cell.n_seeds} seed{'s' if cell.n_seeds != 1 else ''}",
         f"{DAGGER} epoch chosen on the test clips" if cell.chosen_on_test else "",
-        f"split {(cell.split_digest or 'unknown')[:12]}",
+        f"split {(cell.split_digest or '')[:12]}",
         f"avpipe {_short_commit(cell.git_commit)}",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _of(used: int | None, expected: int | None) -> str:
-    return "unknown" if used is None or expected is None else f"{used} of {expected}"
 
 
 def _short_commit(commit: str | None) -> str:

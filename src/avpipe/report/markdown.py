@@ -1,11 +1,20 @@
-"""Markdown tables and figures as text."""
+"""A report as a page in Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from avpipe.report.document import Block, Document, Heading, Items, Table
 
 _NOT_LITERAL = re.compile(r"[\\|<*`]")
+
+
+def to_markdown(document: Document) -> str:
+    """The page."""
+    parts = [f"# {escape(document.title)}", *(f"> **{escape(notice)}**" for notice in document.notices)]
+    parts += [_block(block) for block in document.blocks if block.on != "terminal"]
+    return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:
@@ -13,17 +22,24 @@ def escape(text: str) -> str:
     return _NOT_LITERAL.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", " ".join(text.splitlines()))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, n_text: int = 1) -> list[str]:
-    """The lines of a table; the columns after the first `n_text` are set to the right."""
-    marks = ["---" if place < n_text else "---:" for place in range(len(header))]
-    return [_line(escape(cell) for cell in header), _line(marks), *(_line(map(escape, row)) for row in rows)]
+def _block(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {escape(block.text)}"
+    if isinstance(block, Items):
+        return "\n".join(f"- {escape(line)}" for line in block.lines)
+    if isinstance(block, Table):
+        table = "\n".join(table_lines(block))
+        fold = f"<details>\n<summary>{escape(block.summary)}</summary>\n\n{table}\n\n</details>"
+        return fold if block.summary else table
+    return escape(block.text)
 
 
-def figure(mean: float | None, deviation: float | None, *, separator: str = " ± ", mark: str = "") -> str:
-    """A mean with its deviation, where there is one, and a mark; a dash where there is no figure."""
-    if mean is None:
-        return "–"
-    return (f"{mean:.2f}" if deviation is None else f"{mean:.2f}{separator}{deviation:.2f}") + mark
+def table_lines(table: Table) -> list[str]:
+    """The lines of a table."""
+    columns = [column for column in table.columns if column.on != "terminal"]
+    marks = ["---" if column.is_text else "---:" for column in columns]
+    rows = [_line(escape(column.cell(row)) for column in columns) for row in table.rows]
+    return [_line(escape(column.name) for column in columns), _line(marks), *rows]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Published figures, to be shown beside ours; config/published_gzsl.csv, specs/avca.md §7."""
+"""Published figures, to be shown beside ours: a CSV table for each task in config/."""
 
 from __future__ import annotations
 
@@ -6,95 +6,81 @@ import csv
 import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
-from avpipe.report.summary import METRICS
+from avpipe.schema.stored import PublishedFigure
 
-COLUMNS = ("dataset", "split", "features", "method", "metric", "value", "source", "confirmed")
+COLUMNS = ("metric", "value", "source", "confirmed")
+"""The last columns of a table; those before them say whose figure it is, the dataset first."""
 _WORDS = {"yes": True, "no": False}
 
-
-@dataclass(frozen=True)
-class PublishedFigure:
-    """One published number.
-
-    Attributes:
-        value: accuracy in %.
-        source: where it was read.
-        confirmed: False where no source was found and the number only fits those that have one.
-    """
-
-    value: float
-    source: str
-    confirmed: bool
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f}" if self.confirmed else f"{self.value:.2f} (unconfirmed)"
-
-
-Benchmark = tuple[str, str, str]
-"""(dataset, split, feature set), by the names that the published tables' rows have in the CSV."""
 Figures = dict[str, PublishedFigure]
-"""metric ("seen", "unseen", "hm", "zsl") -> figure; a metric that was not published is absent."""
-PublishedTable = dict[Benchmark, dict[str, Figures]]
-"""benchmark -> method -> figures, in the order of the CSV."""
+"""metric -> figure; a metric that was not published is absent."""
+PublishedTable = dict[tuple[str, ...], Figures]
+"""Whose figures, by the names of the CSV's first columns -> figures, in the order of the CSV."""
 
 
-def read_published(path: str | os.PathLike[str]) -> PublishedTable:
+def read_published(
+    path: str | os.PathLike[str], keys: Sequence[str], ranges: Mapping[str, tuple[float, float]]
+) -> PublishedTable:
     """Read a table of published figures.
+
+    Args:
+        path: of the CSV.
+        keys: its first columns, the dataset first.
+        ranges: metric -> smallest and largest value.
 
     Raises:
         AvpipeError: it is unreadable, its columns are others, or a row does not fit or occurs twice.
     """
-    table: PublishedTable = {}
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AvpipeError(f"The published figures in {path} were not read: {error}. Expected a CSV table.") from None
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected {', '.join(COLUMNS)}. Mend its head.")
+    columns = (*keys, *COLUMNS)
+    if tuple(reader.fieldnames or ()) != columns:
+        raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected {', '.join(columns)}. Mend its head.")
+    table: PublishedTable = {}
     for number, row in enumerate(rows, start=2):
-        figure = _figure(row, f"{path}, row {number}")
-        methods = table.setdefault((row["dataset"], row["split"], row["features"]), {})
-        figures = methods.setdefault(row["method"], {})
+        figure = _figure(row, keys, ranges, f"{path}, row {number}")
+        figures = table.setdefault(tuple(row[key] for key in keys), {})
         if row["metric"] in figures:
-            raise AvpipeError(f"{path}, row {number} repeats {row['metric']} of {row['method']}. Remove one of them.")
+            names = ", ".join(row[key] for key in keys)
+            raise AvpipeError(f"{path}, row {number} repeats {row['metric']} of {names}. Remove one of them.")
         figures[row["metric"]] = figure
     return table
 
 
-def find_dataset(table: PublishedTable, name: str, title: str = "") -> str | None:
+def find_dataset(table: Iterable[tuple[str, ...]], name: str, title: str = "") -> str | None:
     """The published dataset that a dataset is: its name or title begins with the published name, or None.
 
     "ucf_gzsl", "ucf_gzsl_selavi" and the title "UCF-GZSL, C3D/VGGish features" are ucf_gzsl; "ucf_gzsl2" is not.
     """
-    for published in dict.fromkeys(benchmark[0] for benchmark in table):
+    for published in dict.fromkeys(key[0] for key in table):
         if any(f"{_slug(each)}_".startswith(f"{_slug(published)}_") for each in (name, title)):
             return published
     return None
 
 
-def as_records(figures: Mapping[str, PublishedFigure]) -> dict[str, dict[str, float | str | bool]]:
-    """Figures as plain JSON."""
-    return {metric: dict(vars(figure)) for metric, figure in figures.items()}
-
-
-def _figure(row: Mapping[str, str], place: str) -> PublishedFigure:
+def _figure(
+    row: Mapping[str, str], keys: Sequence[str], ranges: Mapping[str, tuple[float, float]], place: str
+) -> PublishedFigure:
     try:
         value = float(row["value"])
     except (TypeError, ValueError):
         value = math.nan
-    if not 0 <= value <= 100 or row["metric"] not in METRICS or row["confirmed"] not in _WORDS or not row["source"]:
+    low, high = ranges.get(row["metric"], (math.inf, -math.inf))
+    if not (low <= value <= high and row["confirmed"] in _WORDS and all(row[key] for key in (*keys, "source"))):
+        expected = ", ".join(f"{metric} ({least:g} to {most:g})" for metric, (least, most) in ranges.items())
         raise AvpipeError(
-            f"{place}: found {dict(row)}; expected a metric of {', '.join(METRICS)}, a value from 0 to 100, a source, "
-            "and yes or no under confirmed. Mend the row."
+            f"{place}: found {dict(row)}; expected names, a metric of {expected} within its range, a source, and yes "
+            "or no under confirmed. Mend the row."
         )
-    return PublishedFigure(value, row["source"], _WORDS[row["confirmed"]])
+    return PublishedFigure(value=value, source=row["source"], confirmed=_WORDS[row["confirmed"]])
 
 
 def _slug(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tests of a retrieval run: every gallery, both directions, every seed; what evaluation.json says."""
+"""Tests of a retrieval run: every gallery, both directions, every seed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,23 @@ from avpipe.retrieval.seed_files import seed_model
 from avpipe.retrieval.settings import Run
 from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
 from avpipe.retrieval.training import architecture_of
+from avpipe.schema.retrieval import (
+    Drawn,
+    GalleryTest,
+    KnownWords,
+    Ranking,
+    Recalls,
+    RetrievalEvaluation,
+    SeedTests,
+    Start,
+    Training,
+)
 from avpipe.training.precision import arithmetic
 from avpipe.training.runtime import deterministic
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from avpipe.retrieval.run import RunJob
 
 log = logging.getLogger(__name__)
@@ -53,7 +66,7 @@ class Gallery:
     diagnostic: bool
 
 
-def evaluation_record(
+def evaluate_galleries(
     job: RunJob,
     *,
     packs: Mapping[str, Path],
@@ -63,8 +76,8 @@ def evaluation_record(
     training: Path | None,
     device: str,
     threads: int,
-) -> dict[str, Any]:
-    """What evaluation.json holds; arguments as of `avpipe.jobs.retrieval.evaluate_run`, the device leased.
+) -> RetrievalEvaluation:
+    """Test a run on every gallery; arguments as of `avpipe.jobs.retrieval.evaluate_run`, the device leased.
 
     Raises:
         AvpipeError: as there.
@@ -81,30 +94,29 @@ def evaluation_record(
         )
         for test, settings in tests.items()
     }
-    entries = []
+    tested = []
     with deterministic(where, threads), arithmetic(where, "float32"):
         # Weights that are the same for all seeds are tested once.
         seeds = list(job.seeds) if training is not None or is_drawn_per_seed(start) else [None]
         trained = _listed(training, job) if training is not None else {}
         for seed in seeds:
-            entry = _test_seed(run, galleries, start, training, trained, seed, where)
-            log.info("%s", _summary(job.name, entry))
-            entries.append(entry | {"device": where.type})
-    return {
-        "run": job.name,
-        "model": run.model,
-        "variant": job.variant,
-        "control": job.variant == "permuted",
-        "regime": regime(run),
-        "start": _common_start(run.weights, [entry["start"] for entry in entries]),
-        "query": registry.model(run.model).query,
-        "candidates": implementation(run.model).candidates,
-        "settings": run.model_dump(mode="json"),
-        "quirks": run.quirks() | (run.windows.quirks() if run.windows else {}),
-        "long_clips": job.long_clips,
-        "chance": {test: chance(gallery) for test, gallery in galleries.items()},
-        "seeds": entries,
-    }
+            tested.append(_test_seed(run, galleries, start, training, trained, seed, where))
+            log.info("%s", _summary(job.name, tested[-1]))
+    return RetrievalEvaluation(
+        run=job.name,
+        model=run.model,
+        variant=job.variant,
+        control=job.variant == "permuted",
+        regime=regime(run),
+        start=_common_start(run.weights, [each.start for each in tested]),
+        query=registry.model(run.model).query,
+        candidates=implementation(run.model).candidates,
+        settings=run.model_dump(mode="json"),
+        quirks=run.quirks() | (run.windows.quirks() if run.windows else {}),
+        long_clips=job.long_clips,
+        chance={test: chance(gallery) for test, gallery in galleries.items()},
+        seeds=tested,
+    )
 
 
 def open_gallery(
@@ -140,12 +152,12 @@ def regime(run: Run) -> str:
     return "from scratch" if run.is_scratch else "fine-tuned"
 
 
-def chance(gallery: Gallery) -> dict[str, float]:
-    """R@k of candidates in random order; clips that are missing are missed here too."""
-    return {f"r{k}": min(k, len(gallery.pack)) / gallery.expected for k in _AT}
+def chance(gallery: Gallery) -> Recalls:
+    """R@k of candidates in random order, in %; clips that are missing are missed here too."""
+    return Recalls.of({f"r{k}": min(k, len(gallery.pack)) / gallery.expected for k in _AT})
 
 
-def score_gallery(model: RetrievalModel, gallery: Gallery) -> dict[str, Any]:
+def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
     """Metrics of a model on a gallery, in both directions, and what they rest on.
 
     Args:
@@ -158,27 +170,26 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> dict[str, Any]:
     pack, reading = gallery.pack, gallery.reading
     embeddings = embed_pack(model, pack, gallery.words, reading)
     queries, candidates = model.query_of(embeddings), model.candidates_of(embeddings)
-    metrics = {}
-    for direction, sides in {
-        "language_to_video": (queries, candidates),
-        "video_to_language": (candidates, queries),
-    }.items():
-        ranks, n_tied = ranks_of(*sides)
-        metrics[direction] = metrics_of_ranks(ranks, n_tied=n_tied, gallery=len(pack), n_queries=gallery.expected)
     longer = int((pack.n_frames > reading.window).sum())
-    return {
-        **metrics,
-        "expected": gallery.expected,
-        "gallery": len(pack),
-        "missing": dict(Counter(each["reason"] for each in pack.info.missing)),
-        "absent": max(0, gallery.expected - len(pack) - len(pack.info.missing)),
-        "cut_clips": longer if reading.long_clips == "cut" else 0,
-        "averaged_clips": longer if reading.long_clips == "average" else 0,
-        "window": reading.window,
-        "known_words": _known_words(gallery),
-        "diagnostic": gallery.diagnostic,
-        "protocol": _protocol(gallery),
-    }
+    return GalleryTest(
+        language_to_video=_ranking(queries, candidates, gallery),
+        video_to_language=_ranking(candidates, queries, gallery),
+        expected=gallery.expected,
+        gallery=len(pack),
+        missing=dict(Counter(each["reason"] for each in pack.info.missing)),
+        absent=max(0, gallery.expected - len(pack) - len(pack.info.missing)),
+        cut_clips=longer if reading.long_clips == "cut" else 0,
+        averaged_clips=longer if reading.long_clips == "average" else 0,
+        window=reading.window,
+        known_words=_known_words(gallery),
+        diagnostic=gallery.diagnostic,
+        protocol=_protocol(gallery),
+    )
+
+
+def _ranking(queries: Tensor, candidates: Tensor, gallery: Gallery) -> Ranking:
+    ranks, n_tied = ranks_of(queries, candidates)
+    return Ranking.of(metrics_of_ranks(ranks, n_tied=n_tied, gallery=len(gallery.pack), n_queries=gallery.expected))
 
 
 def _protocol(gallery: Gallery) -> str:
@@ -190,16 +201,16 @@ def _protocol(gallery: Gallery) -> str:
     )
 
 
-def _known_words(gallery: Gallery) -> dict[str, int] | None:
+def _known_words(gallery: Gallery) -> KnownWords | None:
     if gallery.words is None:
         return None
     captions = [evaluation_caption(gallery.pack, index) for index in range(len(gallery.pack))]
     found = vocabulary_report(gallery.words, captions)
-    return {
-        "known": found["known_tokens"],
-        "tokens": found["tokens"],
-        "captions_without": found["captions_without_known_word"],
-    }
+    return KnownWords(
+        known=found["known_tokens"],
+        tokens=found["tokens"],
+        captions_without=found["captions_without_known_word"],
+    )
 
 
 def _listed(training: Path, job: RunJob) -> dict[str, Any]:
@@ -224,7 +235,7 @@ def _test_seed(
     trained: Mapping[str, Any],
     seed: int | None,
     where: Any,
-) -> dict[str, Any]:
+) -> SeedTests:
     """A seed's tests, from its trained model or from the start."""
     table = next((gallery.words for gallery in galleries.values() if gallery.words is not None), None)
     architecture = architecture_of(run, table)
@@ -236,21 +247,26 @@ def _test_seed(
         came_from = results.pop("start")
         model, _ = make_model(architecture, str(seed_model(training, int(seed or 0), results["sha256"])), 0)
     model = model.to(where).eval()
-    tested = {test: score_gallery(model, gallery) for test, gallery in galleries.items()}
-    return {"seed": seed, "start": came_from, "training": results, "tests": tested}
+    return SeedTests(
+        seed=seed,
+        start=Drawn(**came_from),
+        training=None if results is None else Training(**results),
+        device=where.type,
+        tests={test: score_gallery(model, gallery) for test, gallery in galleries.items()},
+    )
 
 
-def _common_start(spec: str, starts: list[dict[str, Any]]) -> dict[str, Any]:
+def _common_start(spec: str, starts: list[Drawn]) -> Start:
     """Where all seeds start: the weights if they are the same for all, else how each has its own."""
     if all(each == starts[0] for each in starts):
-        return {"spec": spec, **starts[0]}
-    return {"spec": spec, "label": "random" if starts[0]["sha256"] is None else "one for each seed", "sha256": None}
+        return Start(spec=spec, label=starts[0].label, sha256=starts[0].sha256)
+    return Start(spec=spec, label="random" if starts[0].sha256 is None else "one for each seed", sha256=None)
 
 
-def _summary(name: str, entry: Mapping[str, Any]) -> str:
-    seed = "" if entry["seed"] is None else f", seed {entry['seed']}"
+def _summary(name: str, tested: SeedTests) -> str:
+    seed = "" if tested.seed is None else f", seed {tested.seed}"
     parts = []
-    for test, result in entry["tests"].items():
-        recalls = result["language_to_video"]
-        parts.append(f"{test} " + ", ".join(f"R@{k} {100 * recalls[f'r{k}']:.1f}" for k in _AT))
+    for test, result in tested.tests.items():
+        recalls = result.language_to_video
+        parts.append(f"{test} R@1 {recalls.r1:.1f}, R@5 {recalls.r5:.1f}, R@10 {recalls.r10:.1f}")
     return f"{name}{seed}: {'; '.join(parts)} %"

@@ -101,7 +101,7 @@ def build_pack(
         {part: _provenance(part, stores[part]) for part in STREAMS},
     )
     _write(target, ids, wanted, probed, stores, found, info)
-    write_json(summary, summarise_pack(read_pack(target), window=window))
+    write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
 
 
 def import_pack(
@@ -133,7 +133,7 @@ def import_pack(
             )
         pack = replace(pack, info=replace(pack.info, expected=expected))
     write_pack(target, pack)
-    write_json(summary, summarise_pack(read_pack(target), window=window))
+    write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
 
 
 def _by_id(clips: Sequence[PackClip]) -> dict[str, PackClip]:

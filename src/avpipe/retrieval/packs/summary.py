@@ -1,52 +1,44 @@
-"""What is in a pack and what is not, as plain JSON for reports."""
+"""What is in a pack and what is not."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, Pack
+from avpipe.schema.retrieval import CaptionCounts, LongerClips, LongestClip, PackSummary
 
 
-def summarise_pack(pack: Pack, *, window: int) -> dict[str, Any]:
+def summarise_pack(pack: Pack, *, window: int) -> PackSummary:
     """Clips that a pack has and lacks, and how long they are.
 
     Args:
         pack: the clips.
         window: spectrogram frames that the networks read of a clip.
-
-    Returns:
-        `origin`, `sha256` and `digest`; `expected` clips; `used`, those in the pack; `missing`, how many of the others
-        have which reason, and `missing_clips` with their details; `unlisted`, how many of the expected are not even
-        known; `silent_clips`, ids of those that are digital silence; `total_seconds`; `longest`, clip and seconds;
-        `longer_than_window`, `window_frames`, `clips` and their `share`; `captions`, how many there are and how many
-        clips have none; `warnings`; `provenance` as in `PackInfo`.
     """
     info = pack.info
     longest = int(np.argmax(pack.n_frames))
     longer = int((pack.n_frames > window).sum())
-    return {
-        "origin": info.origin,
-        "sha256": info.sha256,
-        "digest": pack.digest,
-        "expected": info.expected,
-        "used": len(pack),
-        "missing": dict(sorted(Counter(clip["reason"] for clip in info.missing).items())),
-        "missing_clips": info.missing,
-        "unlisted": info.expected - len(pack) - len(info.missing),
-        "silent_clips": [clip_id for index, clip_id in enumerate(pack.ids) if _is_silent(pack, index)],
-        "total_seconds": int(pack.n_frames.sum()) / FRAMES_PER_SECOND,
-        "longest": {"clip_id": pack.ids[longest], "seconds": int(pack.n_frames[longest]) / FRAMES_PER_SECOND},
-        "longer_than_window": {"window_frames": window, "clips": longer, "share": longer / len(pack)},
-        "captions": {
-            "total": sum(map(len, pack.captions)),
-            "clips_without": sum(not captions for captions in pack.captions),
-        },
-        "warnings": info.warnings,
-        "provenance": info.provenance,
-    }
+    return PackSummary(
+        origin=info.origin,
+        sha256=info.sha256,
+        digest=pack.digest,
+        expected=info.expected,
+        used=len(pack),
+        missing=dict(sorted(Counter(clip["reason"] for clip in info.missing).items())),
+        missing_clips=info.missing,
+        unlisted=info.expected - len(pack) - len(info.missing),
+        silent_clips=[clip_id for index, clip_id in enumerate(pack.ids) if _is_silent(pack, index)],
+        total_seconds=int(pack.n_frames.sum()) / FRAMES_PER_SECOND,
+        longest=LongestClip(clip_id=pack.ids[longest], seconds=int(pack.n_frames[longest]) / FRAMES_PER_SECOND),
+        longer_than_window=LongerClips(window_frames=window, clips=longer, share=longer / len(pack)),
+        captions=CaptionCounts(
+            total=sum(map(len, pack.captions)), clips_without=sum(not captions for captions in pack.captions)
+        ),
+        warnings=info.warnings,
+        provenance=info.provenance,
+    )
 
 
 def _is_silent(pack: Pack, index: int) -> bool:

@@ -1,29 +1,38 @@
 import io
 
-from made_results import make_evaluation, make_record, make_seed
+from made_results import (
+    make_account,
+    make_evaluation,
+    make_failed,
+    make_published,
+    make_record,
+    make_seed,
+    make_weights,
+)
 from rich.console import Console
 
-from avpipe.report.terminal import WIDTH, print_result
+from avpipe.report.gzsl import to_document
+from avpipe.report.terminal import WIDTH, print_document
 
 METHODS = ("avca", "ale", "devise", "sje", "apn", "cjme", "avgzslnet", "fvaegan")
 
 
 def printed(record):
     text = io.StringIO()
-    print_result(record, Console(file=text, width=WIDTH))
+    print_document(to_document(record), Console(file=text, width=WIDTH))
     return text.getvalue()
 
 
 def test_eight_methods_in_two_forms_fit_a_hundred_columns():
     widest = {"seen": 100.0, "unseen": 99.99, "hm": 99.99, "zsl": 100.0}
-    known = {"hm": {"value": 41.34}, "zsl": {"value": 37.72}}
+    known = make_published(hm=41.34, zsl=37.72)
     evaluations = []
     for method in METHODS:
         for form in ("corrected", "published", "permuted"):
-            seeds = [{**make_seed(n, 0.0), **(widest if n else dict.fromkeys(widest, 50.0))} for n in range(12)]
+            seeds = [make_seed(n, **(widest if n else dict.fromkeys(widest, 50.0))) for n in range(12)]
             quirks = {"chooses_on_test": form == "published"}
             evaluations.append(make_evaluation([], method, form, seeds=seeds, quirks=quirks))
-    lines = printed(make_record(evaluations, published={**known})).splitlines()
+    lines = printed(make_record(evaluations, published=known)).splitlines()
     assert max(map(len, lines)) <= WIDTH
     for method in METHODS:
         rows = [line.split() for line in lines if line.startswith(f"{method} ")]
@@ -35,19 +44,16 @@ def test_eight_methods_in_two_forms_fit_a_hundred_columns():
 
 
 def test_notices_and_failed_clips_are_printed_as_they_are():
-    record = make_record([make_evaluation([1.0])], weights={"c3d": {"label": "random:0"}})
-    record["clips"]["failed"] = [{"clip_id": "[x]", "reason": "no_audio", "stage": "s", "detail": "why"}] * 12
-    record["notices"].append("A note with [brackets] ü")
-    text = printed(record)
+    account = make_account([make_failed(clip_id="[x]", detail="why")] * 12)
+    record = make_record([make_evaluation([1.0])], weights={"c3d": make_weights("random:0")}, clips=account)
+    text = printed(record.model_copy(update={"notices": [*record.notices, "A note with [brackets] ü"]}))
     assert "RANDOM WEIGHTS: c3d" in text and "A note with [brackets] ü" in text
     assert text.count("  [x]: no_audio (why)") == 10 and "and 2 more in eval.json" in text
     assert "clips: requested 3, ok 2, no_audio 1" in text
 
 
 def test_given_features_have_no_account():
-    record = make_record([make_evaluation([1.0])])
-    del record["clips"]
-    text = printed(record)
+    text = printed(make_record([make_evaluation([1.0])], clips=None))
     assert (
         "clips: " not in text
         and "cls_split, cls_features" in text

@@ -1,8 +1,16 @@
 import pytest
-from made_results import make_evaluation, make_settings, make_tree
+from made_results import (
+    make_class,
+    make_evaluation,
+    make_settings,
+    make_shared,
+    make_subset,
+    make_tree,
+    make_weights,
+)
 
-from avpipe.report.notices import find_notices
-from avpipe.report.summary import summarise
+from avpipe.report.gzsl import summarise
+from avpipe.report.gzsl_notices import find_notices
 
 PLACE = "cls_split/cls_features"
 
@@ -20,19 +28,20 @@ def notices(results=(), trees=None, **settings):
     ],
 )
 def test_made_up_data_and_random_weights(synthetic, label, words):
-    found = find_notices(make_settings(synthetic=synthetic), {"c3d": {"label": label}})
+    found = find_notices(make_settings(synthetic=synthetic), {"c3d": make_weights(label)})
     assert len(found) == len(words) and all(word in notice for word, notice in zip(words, found, strict=True))
 
 
 def test_networks_that_no_benchmark_uses_are_named_apart():
-    weights = {"c3d": {"label": "random:1"}, "selavi": {"label": "random:2"}, "spectrogram": {"label": "none"}}
+    labels = {"c3d": "random:1", "selavi": "random:2", "spectrogram": "none"}
+    weights = {name: make_weights(label) for name, label in labels.items()}
     used, besides = find_notices(make_settings(), weights)
     assert "c3d (random:1)" in used and "selavi" not in used
     assert "selavi (random:2)" in besides and "no figure here rests on them" in besides
 
 
 def test_weights_that_are_not_the_published_ones_are_named():
-    (notice,) = find_notices(make_settings(), {"c3d": {"label": "ab", "remarks": {"c3d": "not the published file"}}})
+    (notice,) = find_notices(make_settings(), {"c3d": make_weights("ab", remarks={"c3d": "not the published file"})})
     assert notice == "OTHER WEIGHTS: c3d is not the published file."
 
 
@@ -52,15 +61,17 @@ def test_features_that_were_given_say_what_they_are(kind, words):
 
 def test_given_features_say_what_was_left_out_and_what_nobody_knows():
     source = {"kind": "caches", "merged_duplicates": 3, "dropped_classes": {"Odd": 7}}
-    subsets = {"stage_1_train": {"expected_from": "caches", "classes": {}}, "stage_2_train": {"expected_from": "csv"}}
+    subsets = {
+        "stage_1_train": make_subset({}, expected_from="caches"),
+        "stage_2_train": make_subset({}, expected_from="csv"),
+    }
     (notice,) = notices(trees={PLACE: make_tree(source=source, subsets=subsets)})
     assert "no list has them: Odd (7 clips)" in notice and "3 repeated rows" in notice
     assert "no csv tells which clips of stage_1_train are missing" in notice
 
 
-def test_a_published_tree_that_is_used_in_place():
-    settings = {**make_settings(), "source": {"kind": "published"}}
-    (notice,) = find_notices(settings, {}, [], {PLACE: make_tree(subsets={})})
+def test_given_features_without_a_path():
+    (notice,) = notices(trees={PLACE: make_tree(source={"kind": "tree"}, subsets={})})
     assert (
         notice
         == f"GIVEN FEATURES: {PLACE} rests on a published tree of .h5 files; avpipe did not extract them from videos."
@@ -80,14 +91,13 @@ def test_classes_without_clips_are_named_with_their_subset():
 
 
 def test_many_classes_without_clips_are_counted():
-    empty = {f"c{n:02}": {"used": 0} for n in range(23)}
-    (notice,) = notices(trees={PLACE: make_tree(subsets={"stage_1_train": {"classes": empty}})})
+    empty = {f"c{n:02}": make_class(0, {"missing": 1}) for n in range(23)}
+    (notice,) = notices(trees={PLACE: make_tree(subsets={"stage_1_train": make_subset(empty)})})
     assert "c19 and 3 more in stage_1_train" in notice and "c20" not in notice
 
 
 def shared(seen, unseen):
-    subsets = {"stage_2_test_seen": seen, "stage_2_test_unseen": unseen, "stage_1_val_seen": seen}
-    return {name: {"clips": clips, "shared": n, "share": n / clips} for name, (n, clips) in subsets.items()}
+    return make_shared(stage_2_test_seen=seen, stage_2_test_unseen=unseen, stage_1_val_seen=seen)
 
 
 def test_clips_from_the_videos_of_training_clips():
@@ -99,11 +109,6 @@ def test_clips_from_the_videos_of_training_clips():
     (notice,) = notices(trees={PLACE: make_tree(subsets={}, shared_sources=shared((5, 5), (0, 5)))})
     assert "100.00 %" in notice and "unseen" not in notice
     assert notices(trees={PLACE: make_tree(subsets={}, shared_sources=shared((0, 5), (0, 5)))}) == []
-
-
-def test_shared_videos_may_stand_in_the_evaluation_alone():
-    evaluation = make_evaluation([1.0], shared_sources=shared((5, 5), (0, 5)))
-    assert any("100.00 % of stage_2_test_seen" in notice for notice in notices([evaluation]))
 
 
 def test_the_published_form_says_what_it_switches():

@@ -1,12 +1,25 @@
-from made_results import make_evaluation, make_record, make_seed, make_tree
+from made_results import (
+    make_account,
+    make_class,
+    make_evaluation,
+    make_failed,
+    make_published,
+    make_record,
+    make_seed,
+    make_shared,
+    make_subset,
+    make_tree,
+    make_weights,
+)
 
-from avpipe.report.tables import to_markdown
+from avpipe.report import markdown
+from avpipe.report.gzsl import to_document
 
-READ = {
-    "hm": {"value": 41.34, "source": "README", "confirmed": True},
-    "zsl": {"value": 37.72, "source": "README", "confirmed": True},
-    "seen": {"value": 63.15, "source": "recalled", "confirmed": False},
-}
+READ = make_published(hm=41.34, zsl=37.72, seen={"value": 63.15, "source": "recalled", "confirmed": False})
+
+
+def to_markdown(record):
+    return markdown.to_markdown(to_document(record))
 
 
 def test_a_row_per_method_and_form():
@@ -38,9 +51,9 @@ def test_figures_chosen_on_the_test_clips_have_a_dagger_and_a_footnote():
 
 
 def test_modes_of_methods_that_have_several():
-    audio = {"seen": 1.0, "unseen": 2.0, "hm": 3.0, "zsl": 4.0}
+    audio = {"seen": 1.0, "unseen": 2.0, "hm": 3.0, "zsl": 4.0, "beta": 0.2}
     seed = make_seed(0, 10.0)
-    seed["metrics"]["audio"] = audio
+    seed = make_seed(0, 10.0, metrics={**seed.metrics, "audio": audio})
     page = to_markdown(make_record([make_evaluation([], seeds=[seed]), make_evaluation([1.0], "ale")]))
     assert "| avca, corrected | audio | 1.00 | 2.00 | 3.00 | 4.00 |" in page
     assert "| avca, corrected | both (reported) | 50.00 |" in page
@@ -56,8 +69,8 @@ def test_classes_of_the_best_method_in_a_fold():
 
 
 def test_an_unseen_class_without_clips_is_still_unseen():
-    tree = make_tree()
-    tree["subsets"]["stage_2_test_unseen"]["classes"]["Gone"] = {"expected": 1, "used": 0, "missing": {}}
+    unseen = make_subset({"New": 5, "Gone": make_class(0, {"missing": 1})})
+    tree = make_tree(subsets=make_tree().subsets | {"stage_2_test_unseen": unseen})
     assert "| Gone | unseen | 0 | – | – |" in to_markdown(make_record([make_evaluation([1.0])], tree=tree))
 
 
@@ -81,22 +94,21 @@ def test_without_a_second_seed_there_is_no_interval_and_without_a_second_method_
 
 
 def test_the_page_says_what_the_numbers_rest_on():
-    page = to_markdown(make_record([make_evaluation([1.0])], weights={"c3d": {"label": "random:0"}}))
+    page = to_markdown(make_record([make_evaluation([1.0])], weights={"c3d": make_weights("random:0")}))
     assert "> **RANDOM WEIGHTS" in page and "| stage_2_train | too_short 1 | 9 | 8 |" in page
     assert "| a\\|b | no_audio | probe_clips | line break |" in page
     assert "source video" not in page
 
 
 def test_shared_source_videos_are_counted_for_each_subset():
-    counts = {"stage_2_test_seen": {"clips": 4, "shared": 3, "share": 0.75}}
-    page = to_markdown(make_record([make_evaluation([1.0])], tree=make_tree(shared_sources=counts)))
+    shared = make_shared(stage_2_test_seen=(3, 4))
+    page = to_markdown(make_record([make_evaluation([1.0])], tree=make_tree(shared_sources=shared)))
     assert "| stage_2_test_seen | no_audio 1 | 5 | 4 | 3 |" in page
     assert "| stage_2_train | too_short 1 | 9 | 8 | – |" in page
 
 
 def test_a_long_list_of_failed_clips_is_cut():
-    record = make_record([make_evaluation([1.0])])
-    record["clips"]["failed"] *= 53
+    record = make_record([make_evaluation([1.0])], clips=make_account([make_failed()] * 53))
     assert to_markdown(record).endswith("\nand 3 more in eval.json.\n")
 
 

@@ -1,11 +1,17 @@
 import re
 
 import pytest
-from made_results import make_evaluation, make_record, make_seed
+from made_results import make_evaluation, make_published, make_record, make_seed
 
-from avpipe.report.figures import plot_beta_curves, plot_results
+from avpipe.report.beta_curves import plot_beta_curves
+from avpipe.report.charts import plot_bars
+from avpipe.report.gzsl import to_chart
 
 METHODS = ("avca", "ale", "devise", "sje", "apn", "cjme", "avgzslnet", "fvaegan")
+
+
+def plot_results(record, target):
+    plot_bars(to_chart(record), target)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +23,7 @@ def record():
         for method in METHODS
         for form in ("corrected", "published", "permuted")
     ]
-    return make_record(evaluations, synthetic=True, published={"hm": {"value": 41.34}})
+    return make_record(evaluations, synthetic=True, published=make_published(hm=41.34))
 
 
 @pytest.fixture(scope="module")
