@@ -93,6 +93,7 @@ def train_seeds(
             loop = LoopSettings(seed, settings.epochs, steps, fingerprint, resume_path, save_every_seconds)
             if not _is_finished(loop, processes):
                 _train_seed(RetrievalTrainer(model, seed_data, settings, loop, processes), weights)
+            del model  # or a GPU would hold it while the next one is made
 
 
 def _word_table(run: Run, words: str | None) -> WordTable | None:

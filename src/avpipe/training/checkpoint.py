@@ -93,7 +93,8 @@ def load_resume(path: Path, fingerprint: Fingerprint) -> dict[str, Any] | None:
     except AvpipeError as error:
         log.warning("Starting over: %s", error)
         return None
-    if state.pop(_CHECKSUM, None) != _digest(state):
+    checksum = state.pop(_CHECKSUM, None)
+    if checksum is None or checksum != _digest(state):
         log.warning("Starting over: %s is of another version of avpipe, or not what was written (checksum).", path)
         return None
     found = state["fingerprint"]
