@@ -18,7 +18,7 @@ from avpipe.formats.released_files import Released, check_widths, read_pair, sup
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.data import Benchmark
-from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid, combined_beta
+from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT
@@ -75,10 +75,9 @@ def evaluate_released(
     for stage in (first, second):
         check_widths(method, stage, _widths(benchmark), Path(features))
     settings, chosen = _settings(method, sizes, flags or {}, benchmark)
-    model, results, without = _validate(method, settings, benchmark, first, where, threads)
+    model, beta, validated, without = _validate(method, settings, benchmark, first, where, threads)
     with deterministic(where, threads):
         _load(model, second)
-    beta = combined_beta(results, model.calibration_modes)
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
@@ -89,36 +88,39 @@ def evaluate_released(
         *_without_clips("validation", without),
         *_without_clips("test", report.classes_without_clips),
     ]
-    released = ReleasedTest(
-        stage_a=first.path.name,
-        stage_a_sha256=first.sha256,
-        stage_b=second.path.name,
-        stage_b_sha256=second.sha256,
-        epoch=first.epoch,
-        split=split,
-        features=Path(features).name,
-        text=text,
-        settings={name: getattr(settings, name) for name in (*sizes, *_flags_of(method))},
-        betas={mode: results[mode].best_beta for mode in model.calibration_modes},
-        validation={mode: in_percent(stacking) for mode, stacking in results.items()},
-        notices=notices,
-    )
+    read = {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))}
+    asked = {"split": split, "features": Path(features).name, "text": text, "settings": read}
+    released = ReleasedTest(**_files(first, second), **asked, **validated, notices=notices)
     fingerprint = {"stage A": first.sha256, "stage B": second.sha256}
     return ReleasedReport(**{**dict(report), "fingerprint": fingerprint, "released": released})
 
 
 def _validate(
     method: str, settings: MethodSettings, benchmark: Benchmark, stage: Released, where: torch.device, threads: int
-) -> tuple[Method, dict[str, CalibratedStacking], list[str]]:
-    """The model with stage A's weights, its figures on the validation clips by mode, and classes without clips."""
+) -> tuple[Method, float, dict[str, Any], list[str]]:
+    """The model with stage A's weights, its beta, what the record says of the validation, and classes without clips.
+
+    The last are the validation classes that no clip of the features belongs to.
+    """
     with deterministic(where, threads):
         validation = tensors.evaluation_set(benchmark, *tensors.VALIDATION, where)
         model = models.make(method, settings, validation).to(where)
         _load(model, stage)
         modes = (*model.calibration_modes, *model.extra_modes)
         results = evaluate(model, validation, beta_grid(), modes=modes)
-    without = results[model.score_mode].classes_without_clips
-    return model, results, [benchmark.class_names[validation.class_ids[c]] for c in without]
+    validated = {
+        "betas": {mode: results[mode].best_beta for mode in model.calibration_modes},
+        "validation": {mode: in_percent(stacking) for mode, stacking in results.items()},
+    }
+    without = [benchmark.class_names[validation.class_ids[c]] for c in results[model.score_mode].classes_without_clips]
+    return model, combined_beta(results, model.calibration_modes), validated, without
+
+
+def _files(first: Released, second: Released) -> dict[str, Any]:
+    """Which two files a result is of."""
+    stages = {"stage_a": first, "stage_b": second}
+    names = {name: stage.path.name for name, stage in stages.items()}
+    return {"epoch": first.epoch, **names, **{f"{name}_sha256": stage.sha256 for name, stage in stages.items()}}
 
 
 def describe(report: ReleasedReport) -> str:
