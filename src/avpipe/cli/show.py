@@ -12,7 +12,7 @@ from avpipe.errors import AvpipeError
 def add(commands: Any) -> None:
     """Add the command: print a result."""
     parser = commands.add_parser("show", help="print the result table of an eval.json")
-    parser.add_argument("path", type=Path, help="such as results/ucf_gzsl/eval.json")
+    parser.add_argument("path", type=Path, help="a dataset's eval.json")
     parser.set_defaults(run=lambda chosen: show_result(chosen.path))
 
 
