@@ -23,7 +23,7 @@ SIZES = {
     "ActivityNet, test clips": (5814, 150, 50, 200),
     "VGGSound, test clips": (12482, 207, 69, 309),
 }
-"""Clips, seen classes, unseen classes, classes of the source dataset (specs/avca.md §1.6)."""
+"""Clips, seen classes, unseen classes, classes of the source dataset (docs/methods.md, Split counts)."""
 
 _DIMENSIONS = 64  # of AVCA's embeddings
 

@@ -31,7 +31,7 @@ from avpipe.gzsl.words import class_vectors, read_names, read_words
 from avpipe.io.atomic import atomic_directory
 
 WORDS = {"UCF": "ucf", "ActivityNet": "activity"}
-"""Dataset -> how the file of its class vectors is called (specs/avca.md §1.1)."""
+"""Dataset -> how the file of its class vectors is called (docs/methods.md, Feature files)."""
 
 _HIDDEN = 256  # units between a class vector and its centre
 _SHARED, _OWN, _SPREAD = 1.0, 1.0, 2.5  # deviations: centre's image of the vector, its own part, clips around it

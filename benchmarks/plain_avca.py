@@ -1,4 +1,6 @@
-"""A plain implementation of the published AVCA procedure, to be timed beside avpipe's (specs/avca.md §2, §4, §6).
+"""A plain implementation of the published AVCA procedure, to be timed beside avpipe's.
+
+Source: docs/methods.md, Pairs of clips; AVCA; Two stages.
 
 Nothing is vectorised that the published program does one by one: an item draws its negative in Python, 8 worker
 processes collate dictionaries, the step makes every published call separately and waits for its loss, every epoch

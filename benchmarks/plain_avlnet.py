@@ -1,4 +1,6 @@
-"""The published procedure of AVLnet in its plain form, to compare avpipe's with (specs/avlnet.md §2, §3, §4).
+"""The published procedure of AVLnet in its plain form, to compare avpipe's with.
+
+Source: docs/methods.md, The three models; Training of the retrieval models; Retrieval metrics.
 
 Every clip is padded to the window, convolutions are 2-D ones of height 1 with BatchNorm, ReLU and addition apart,
 and clips are pooled one by one.

@@ -32,7 +32,7 @@ def test_committed_configuration_is_valid():
 
 
 # AVCA's dropouts (embedding, decoder, additional), momentum and batch size, and the baselines' dropout, as published
-# (specs/avca.md §3.1, §3.2).
+# (docs/methods.md, AVCA; Settings of the baselines).
 PUBLISHED = {
     "ucf_gzsl": {
         "main_features": (0.2, 0.3, 0.5, 0.1, 256, 0.2),

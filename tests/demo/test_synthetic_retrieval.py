@@ -61,7 +61,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _stretches(path: Path) -> list[np.ndarray]:
+def _segments(path: Path) -> list[np.ndarray]:
     """The sound of a film cut at its scenes, as float samples at 44.1 kHz."""
     film = next(film for film in FILMS if film.film_id == path.stem)
     with av.open(str(path)) as container:
@@ -195,7 +195,7 @@ def test_film_is_small_25_fps_video_with_sound_as_long_as_its_pictures(demo, nam
         pictures = [frame.pts for frame in container.decode(video=0)]
     film = next(film for film in FILMS if film.film_id == Path(name).stem)
     assert len(pictures) == sum(scene.n_frames for scene in film.scenes)
-    samples = sum(map(len, _stretches(demo / "films" / name)))
+    samples = sum(map(len, _segments(demo / "films" / name)))
     # MP3 comes in packets of 1,152 samples after a delay of 1,105, AAC in packets of 1,024 after one.
     assert 0 <= samples - film.scenes[-1].end_seconds * SAMPLE_RATE_HZ <= 2 * 1152
     assert (demo / "films" / name).stat().st_size < 1_000_000
@@ -204,11 +204,11 @@ def test_film_is_small_25_fps_video_with_sound_as_long_as_its_pictures(demo, nam
 @pytest.mark.parametrize("name", ["train_02.avi", "train_03.mp4"])
 def test_sound_of_each_scene_lies_where_its_clip_is(demo, name):
     film = next(film for film in FILMS if film.film_id == Path(name).stem)
-    stretches = _stretches(demo / "films" / name)
+    segments = _segments(demo / "films" / name)
     drawn = [scene_sound(s.combination, s.variation, s.n_frames / 25) for s in film.scenes]
-    for stretch, expected in zip(stretches, drawn, strict=True):
+    for segment, expected in zip(segments, drawn, strict=True):
         decoded, wanted = (
-            log_mel(sound[: len(expected)], SAMPLE_RATE_HZ).mean(axis=1) for sound in (stretch, expected)
+            log_mel(sound[: len(expected)], SAMPLE_RATE_HZ).mean(axis=1) for sound in (segment, expected)
         )
         # dB in the mean of a band: lossy coding takes up to 12 from nearly silent high bands.
         assert np.corrcoef(decoded, wanted)[0, 1] > 0.9
@@ -218,7 +218,7 @@ def test_odd_films_have_the_fault_they_are_named_for(demo):
     with av.open(str(demo / ODD[Oddity.NO_SOUND].relative_path)) as container:
         assert not container.streams.audio
         assert len(list(container.decode(video=0))) >= 100
-    (silence,) = _stretches(demo / ODD[Oddity.SILENT].relative_path)
+    (silence,) = _segments(demo / ODD[Oddity.SILENT].relative_path)
     assert len(silence) >= 2 * SAMPLE_RATE_HZ and not silence.any()
     assert not log_mel(silence, SAMPLE_RATE_HZ).any()
 

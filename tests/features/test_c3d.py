@@ -1,6 +1,6 @@
 """C3D against a plain computation with the published layer list, and its frames against torchvision.
 
-There are no reference numbers of the published network; specs/extractors.md §3 is the source.
+There are no reference numbers of the published network; the source is docs/networks.md, C3D.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class TestNetwork:
             expected = published_forward(x, state)
         assert ours.shape == (2, 4096)
         assert ours.min() == 0 and 0.2 < (ours > 0).float().mean() < 0.8
-        # Float32 sums in other orders, specs §8.5: 2e-6; the network's other memory format is within it.
+        # Float32 sums in other orders (docs/networks.md, Rounding): 2e-6; the network's other memory format is within
+        # it.
         assert relative_difference(ours.numpy(), expected.numpy()) < 1e-5
         assert relative_difference(channels_last.numpy(), expected[:1].numpy()) < 1e-5
         # Features of two inputs differ by far more than that.
@@ -66,7 +67,7 @@ class TestNetwork:
 
 
 def published_forward(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
-    """§3.1 as a table, with the padding of the last pool and the flattening written out."""
+    """The layers of docs/networks.md, C3D, with the padding of the last pool and the flattening written out."""
     for layer in ("1", "P1", "2", "P2", "3a", "3b", "P2", "4a", "4b", "P2", "5a", "5b", "P5"):
         if layer == "P5":
             x = F.max_pool3d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 2)

@@ -13,7 +13,7 @@ BOTH: list[FilterName] = ["resampy-0.2.2", "resampy-0.4"]
 
 
 def closed_form(x: npt.NDArray[np.float64], source: int, target: int, name: FilterName) -> npt.NDArray[np.float64]:
-    """specs/extractors.md §4.2 written down sample by sample, apart from the code under test."""
+    """docs/networks.md, Sound of VGGish, written down sample by sample, apart from the code under test."""
     n_crossings, per_crossing = FILTERS[name].zero_crossings, FILTERS[name].table_per_crossing
     beta, roll_off = FILTERS[name].beta, FILTERS[name].roll_off
     ratio = float(target) / source

@@ -1,6 +1,6 @@
 """ResNet-152 against torchvision's layers run by hand, and its input against frames of the ffmpeg program.
 
-There are no reference numbers of the published extractor's output; specs/extractors.md §2.1 is the source.
+There are no reference numbers of the published extractor's output; the source is docs/networks.md, ResNet-152.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TestNetwork:
                 ours = network(x).numpy()
                 last = prepare_network(network, "cpu")(x.contiguous(memory_format=torch.channels_last)).numpy()
             assert ours.shape == (shape[0], 2048) and ours.min() >= 0
-            # Float32 sums in other orders, specs §8.5: 5e-7.
+            # Float32 sums in other orders (docs/networks.md, Rounding): 5e-7.
             assert relative_difference(ours, expected) < 1e-5
             assert relative_difference(last, expected) < 1e-5
             if shape[0] == 2:

@@ -88,7 +88,7 @@ class TestParity:
         # The reference is of the second window.
         expected = reference["stage_c_t_h_w_mean_std"][MEASURED_ROWS]
         np.testing.assert_allclose(stages, expected, rtol=1e-6)
-        # Measured 2.5e-7: float32 sums in other orders (specs §8.5: 2e-7 to 3e-7).
+        # Measured 2.5e-7: float32 sums in other orders (docs/networks.md, Rounding: 2e-7 to 3e-7).
         assert relative_difference(raw, reference["raw"]) < 5e-6
         unit = unit_length(raw)
         assert relative_difference(unit, reference["l2"]) < 5e-6

@@ -1,4 +1,4 @@
-"""SeLaVi against independent computations from specs/extractors.md §5; there are no published numbers."""
+"""SeLaVi against independent computations from docs/networks.md, SeLaVi; there are no published numbers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestNetwork:
             expected = plain_video(video, state), plain_audio(audio, state)
         for row, first, plain in zip(ours, alone, expected, strict=True):
             assert row.shape == (2, 512) and first.shape == (1, 512)
-            # Float32 sums in other orders, specs §8.5: 1e-7 to 5e-7 for one network against another.
+            # Float32 sums in other orders (docs/networks.md, Rounding): 1e-7 to 5e-7 for one network against another.
             assert relative_difference(row.numpy(), plain.numpy()) < 1e-5
             assert relative_difference(first.numpy(), plain[:1].numpy()) < 1e-5
             # Features of two inputs differ by far more than that.
@@ -110,7 +110,7 @@ def plain_norm(x: torch.Tensor, state: dict[str, torch.Tensor], name: str) -> to
 
 
 def plain_video(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
-    """§5.1, R(2+1)D-18, from the entries alone."""
+    """R(2+1)D-18 of docs/networks.md, Networks of SeLaVi, from the entries alone."""
     base = "video_network.base"
 
     def factored(x: torch.Tensor, name: str, middle: str, last: str, stride: tuple[int, int]) -> torch.Tensor:
@@ -136,7 +136,7 @@ def plain_video(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor
 
 
 def plain_audio(x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
-    """§5.1, the ResNet of four blocks, from the entries alone."""
+    """The ResNet of docs/networks.md, Networks of SeLaVi, from the entries alone."""
     base = "audio_network.base"
     x = F.conv2d(x, state[f"{base}.conv1.weight"], stride=2, padding=3)
     x = F.max_pool2d(plain_norm(x, state, f"{base}.bn1").clamp(min=0), 3, stride=2, padding=1)
@@ -215,7 +215,7 @@ class TestPublishedFile:
 
 
 def plain_spectrogram(wave: npt.NDArray[np.int16], rate: int) -> npt.NDArray[np.float32]:
-    """§5.3 step by step, a frame and a band at a time, with the Fourier sum written out."""
+    """docs/networks.md, Sound of SeLaVi, a frame and a band at a time, with the Fourier sum written out."""
     signal = [float(wave[0])] + [float(wave[i]) - 0.97 * float(wave[i - 1]) for i in range(1, len(wave))]
     length, hop = int(0.02 * rate + 0.5), int(0.01 * rate + 0.5)
     count = 1 if len(signal) <= length else 1 + int(np.ceil((len(signal) - length) / hop))
@@ -288,7 +288,7 @@ class TestSpectrogram:
 
 
 def plain_picture(rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """§5.4 with torch, as published: [3, 112, 112]."""
+    """docs/networks.md, Pictures of SeLaVi, with torch, as published: [3, 112, 112]."""
     height, width = rgb.shape[:2]
     picture = ((torch.from_numpy(rgb.copy()).float() / 255 - 0.45) / 0.225).permute(2, 0, 1)[None]
     if min(height, width) != 112:
@@ -402,7 +402,7 @@ class TestFullWindows:
 
 
 def plain_avca_video(path: Path, window_frames: int) -> list[torch.Tensor]:
-    """§5.5 with everything in memory: [3, frames, 112, 112] per window."""
+    """docs/networks.md, Windows of SeLaVi, with everything in memory: [3, frames, 112, 112] per window."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         n, f, duration = stream.frames, float(stream.average_rate), stream.duration

@@ -29,7 +29,7 @@ CLIP = Clip("clip", Path("clip.mp4"))
 
 
 def published(samples: npt.NDArray[np.floating], **changes: object) -> npt.NDArray[np.floating]:
-    """The published function on today's librosa (specs/avlnet.md §1.3, §5.3), in the type of `samples`."""
+    """The published function on today's librosa (docs/networks.md, Spectrogram of AVLnet), in the type of `samples`."""
     y = samples - samples.mean()
     y = np.append(y[0], y[1:] - samples.dtype.type(0.97) * y[:-1])
     options = {"window": scipy.signal.windows.hamming, "center": True, "pad_mode": "reflect", **changes}

@@ -193,7 +193,10 @@ def test_text_rows_of_another_name_table_are_refused(tmp_path):
 
 
 def load_as_published(folder: Path, cache: str, class_names, names: dict[str, str], used: list[int]):
-    """What the published loader makes of a cache: text rows by class id (specs/avca.md §2.1, §5.1, 1)."""
+    """What the published loader makes of a cache: text rows by class id.
+
+    Source: docs/methods.md, What each stage reads; Class vectors.
+    """
     contents = pickle.loads((folder / f"{cache}main_split.pkl").read_bytes())
     audio, video, text = contents["audio"], contents["video"], contents["text"]
     assert torch.equal(audio["target"], video["target"]) and np.array_equal(audio["url"], video["url"])
@@ -349,7 +352,7 @@ def test_caches_of_the_size_of_ucf_are_written_and_read(tmp_path):
     _, video, target, text, url = load_as_published(tmp_path, "test", split.all_classes, names, used)
     assert np.array_equal(video, got["test"].video) and target.tolist() == got["test"].class_ids.tolist()
     assert tuple(url) == got["test"].clip_ids
-    # specs/avca.md §5.1, 1: the published loader gives PlayingFlute the vector of "Playing Guitar".
+    # docs/methods.md, Class vectors: the published loader gives PlayingFlute the vector of "Playing Guitar".
     row = sorted(used).index(ids["PlayingFlute"])
     assert np.array_equal(text[row], words["Playing Guitar"])
     recovered = cached_words(got["val"], names, split.all_classes)

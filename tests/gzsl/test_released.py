@@ -138,7 +138,8 @@ def evaluated(method: str, a: Path, b: Path, tree: Path, **more: Any) -> dict[st
     return evaluate_released(method, a, b, features=features, class_split=tree, split="cls_split", **more).to_json()
 
 
-# The models once more, in evaluation mode, from the names in the file alone (specs/avca.md §3), in float64.
+# The models once more, in evaluation mode, from the names in the file alone (docs/methods.md, Zero-shot learning), in
+# float64.
 
 
 def published_net(x: torch.Tensor, s: dict[str, torch.Tensor], name: str, *, last: str) -> torch.Tensor:
@@ -199,7 +200,7 @@ def distances(method: str, s: dict[str, torch.Tensor], a: Any, v: Any, w: Any, n
 
 
 def metric(d: Any, labels: Any, seen: Any, beta: float) -> dict[str, float]:
-    """specs/avca.md §4.3, one class after the other."""
+    """docs/methods.md, Metric, one class after the other."""
     guess, zsl_guess = (d + beta * seen).argmin(1), np.where(seen, np.inf, d).argmin(1)
     right = [(guess[labels == c] == c).mean() for c in range(len(seen))]
     zsl = [(zsl_guess[labels == c] == c).mean() for c in np.flatnonzero(~seen)]

@@ -85,7 +85,8 @@ def _shared(training, clips, examples):
 @needs_shared
 @pytest.mark.parametrize(
     ("dataset", "percent"),
-    [("UCF", [100, 0, 100, 0]), ("ActivityNet", [54, 0, 49, 0.02])],  # specs/avca.md §1.6
+    # Docs/methods.md, Shared source videos of the splits.
+    [("UCF", [100, 0, 100, 0]), ("ActivityNet", [54, 0, 49, 0.02])],
 )
 def test_published_splits_share_what_the_specification_counts(dataset, percent):
     split = read_split(SHARED / dataset, "main_split")

@@ -15,7 +15,7 @@ from avpipe.gzsl.splits import compare_with_clips, match_clips, read_classes, re
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published splits are not at hand")
 
-# specs/avca.md §1.6: classes and clips, in the order of SUBSETS.
+# docs/methods.md, Split counts: classes and clips, in the order of SUBSETS.
 PUBLISHED = {
     ("UCF", "main_split"): [(30, 3174), (30, 353), (12, 1467), (42, 4994), (42, 555), (9, 1267)],
     ("UCF", "cls_split"): [(30, 3174), (30, 353), (12, 1467), (42, 4994), (42, 555), (6, 845)],

@@ -119,7 +119,7 @@ def test_layout_is_the_published_one(tmp_path):
         for modality in ("audio", "video"):
             found = {path.stem for path in (root / "features/main_features" / modality / subset).iterdir()}
             assert found == set(small_split().classes[subset])
-    # As the published loader reads a file (specs/avca.md §1.2): clips in order of their names.
+    # As the published loader reads a file (docs/methods.md, Feature files): clips in order of their names.
     with h5py.File(root / "features/main_features/audio/stage_1_train/Bow, long.h5") as file:
         assert [url.decode("utf-8") for url in file["video_urls"]] == ["t2", "ü t1"]
         assert file["data"].dtype == np.float32 and file["data"].shape == (2, 4)

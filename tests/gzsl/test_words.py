@@ -15,7 +15,7 @@ from avpipe.gzsl.words import class_vectors, read_names, read_words, write_names
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
 WORDS_OF = {"UCF": "ucf", "ActivityNet": "activity", "VGGSound": "vggsound"}
-# specs/avca.md §5.1, row 1: subset -> classes with another class's vector, and all used classes.
+# docs/methods.md, Class vectors: subset -> classes with another class's vector, and all used classes.
 PUBLISHED_WRONG = {
     "UCF": {"stage_1_train": 23, "stage_1_val_unseen": 8, "stage_2_test_unseen": 5, "used": 36},
     "ActivityNet": {"stage_2_test_unseen": 1, "used": 8},

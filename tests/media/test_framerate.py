@@ -9,7 +9,7 @@ from avpipe.media.framerate import FrameRateConverter, expected_frame_count, fra
 
 
 def by_the_words(times, last_duration, rate):
-    """Rules 1 to 4 of specs/extractors.md 1.1, read aloud."""
+    """Rules 1 to 4 of docs/networks.md, Frames at a fixed rate, read aloud."""
 
     def near(x):
         return int((x + Fraction(1, 2)) // 1)

@@ -25,7 +25,7 @@ def test_seen_and_unseen_give_the_harmonic_mean_within_rounding(shipped):
             gaps.append(abs(2 * s * u / (s + u) - hm))
             assert gaps[-1] <= allowed
     assert len(gaps) == 44  # 8 methods and 7 on three datasets, but one pair is not known
-    assert max(gaps) == pytest.approx(0.014, abs=5e-4)  # "largest gap 0.014", specs/avca.md §7
+    assert max(gaps) == pytest.approx(0.014, abs=5e-4)  # docs/methods.md, Published zero-shot figures
 
 
 def test_what_is_known_is_there(shipped):

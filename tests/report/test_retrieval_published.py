@@ -18,7 +18,7 @@ def test_the_table_holds_what_has_a_source_and_nothing_recalled():
     assert len(rows) == len(table) == 5 and all(key[2] == "fine-tuned" for key in table)
     assert all(each.source for figures in table.values() for each in figures.values())
     assert rows["msrvtt", "avlnet_text_fused"] == {"r1": 27.1, "r5": 55.6, "r10": 66.6, "median_rank": 4}
-    assert rows["youcook2", "avlnet"] == {"r1": 30.7}  # specs/avlnet.md §7 knows no others
+    assert rows["youcook2", "avlnet"] == {"r1": 30.7}  # docs/methods.md has no others
     assert "VLSA" in table["youcook2", "avlnet", "fine-tuned", "audio", "video"]["r1"].source
 
 

@@ -13,7 +13,10 @@ from avpipe.retrieval.metrics import metrics_of_ranks, ranks, ranks_of, retrieva
 
 
 def published(similarity: np.ndarray, n_queries: int) -> dict[str, float]:
-    """R@k and median rank as published: every position whose score equals the truth's is counted (specs §4)."""
+    """R@k and median rank as published: every position whose score equals the truth's is counted.
+
+    Source: docs/methods.md, Retrieval metrics.
+    """
     descending = -np.sort(-similarity, axis=1)
     positions = np.nonzero(descending == np.diag(similarity)[:, None])[1]
     found = {f"r{k}": float((positions < k).sum() / n_queries) for k in (1, 5, 10)}

@@ -1,4 +1,6 @@
-"""How videos of one's own go wrong, and what is done about it: rows of the table in specs/avlnet.md §9.
+"""How videos of one's own go wrong, and what is done about it.
+
+Rows of the table in docs/methods.md, Videos of your own: what goes wrong.
 
 These need no workflow; those that do are in tests/workflow/test_own_videos.py.
 """

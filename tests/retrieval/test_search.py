@@ -96,8 +96,8 @@ def test_a_hit_says_where_the_clip_is_and_what_is_said(folder):
 def test_a_stretch_of_a_file_is_as_the_stretch_alone(folder):
     write_wav(folder / "long.wav", np.concatenate([sound(5, 1.0), sound(0, 1.0), sound(6, 1.0)]))
     alone = search(folder / "avlnet.h5", media=folder / "c0.wav")
-    stretch = search(folder / "avlnet.h5", media=folder / "long.wav", start=1.0, end=2.0)
-    assert alone == stretch
+    segment = search(folder / "avlnet.h5", media=folder / "long.wav", start=1.0, end=2.0)
+    assert alone == segment
     assert alone != search(folder / "avlnet.h5", media=folder / "long.wav")
 
 

@@ -1,6 +1,7 @@
-"""Videos of one's own from a table to eval.json, with every oddity of specs/avlnet.md §9 that a file can have.
+"""Videos of one's own from a table to eval.json, with every oddity that a file can have.
 
-One dataset for all tests; what can be told without a workflow is in tests/retrieval/test_own_videos_rows.py.
+The oddities: docs/methods.md, Videos of your own: what goes wrong. One dataset for all tests; what can be told without
+a workflow is in tests/retrieval/test_own_videos_rows.py.
 """
 
 from __future__ import annotations

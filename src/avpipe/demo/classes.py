@@ -33,7 +33,7 @@ class DemoClass:
 
     @property
     def phrase(self) -> str:
-        """The name of its word vector; it sorts differently, as some of UCF's do (specs/avca.md §5.1, 1)."""
+        """The name of its word vector; it sorts differently, as some of UCF's do (docs/methods.md, Class vectors)."""
         return f"{self.pitch} {self.rhythm}, {self.colour} {self.shape} in {self.motion}"
 
 

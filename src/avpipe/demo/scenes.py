@@ -3,7 +3,7 @@
 Three latent factors are shared by picture, sound and caption: colour and pitch, shape and rhythm, motion and
 timbre. So whoever hears a scene knows how it looks, and retrieval is possible by construction; it is not once
 pictures are permuted among the scenes. Loudness is not a factor: a spectrogram is relative to its own loudest
-cell (specs/avlnet.md §1.3).
+cell (docs/networks.md, Spectrogram of AVLnet).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""C3D, 4096 numbers per 16 frames (specs/extractors.md §3)."""
+"""C3D, 4096 numbers per 16 frames (docs/networks.md, C3D)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def crop_frame(frame: Frame, *, invert_colours: bool) -> Frame:
     Args:
         frame: uint8 [H, W, 3], RGB.
         invert_colours: replace each value v by (256 - v) mod 256 first: the published scripts for UCF and
-            VGGSound multiply values 0..255 by 255 and let them overflow a byte (§3.4, 3).
+            VGGSound multiply values 0..255 by 255 and let them overflow a byte (docs/networks.md, C3D).
 
     Returns:
         uint8 [112, 112, 3], RGB.

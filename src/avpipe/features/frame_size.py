@@ -1,6 +1,6 @@
 """The rules that networks of single frames and 3D ResNeXt-101 share: frame size, crop, unit length.
 
-Source: specs/extractors.md §1.2 and §2.
+Source: docs/networks.md, Frame size; ResNet-152; 3D ResNeXt-101.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def unit_length(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def pool_maximum(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """The maximum over time of rows [T, d], float32 [d], as AVLnet pools them (specs/avlnet.md §1.5).
+    """The maximum over time of rows [T, d], float32 [d], as AVLnet pools them (docs/methods.md, Visual vectors).
 
     AVLnet divides by the norm once more when it reads the features; that is left to it.
     """

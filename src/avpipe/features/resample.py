@@ -1,4 +1,4 @@
-"""Sample-rate conversion that reproduces resampy's `kaiser_best`, as a stream (specs/extractors.md §4.2).
+"""Sample-rate conversion that reproduces resampy's `kaiser_best`, as a stream (docs/networks.md, Sound of VGGish).
 
 The published VGGish features depend on the resampler: the log-mel values move by up to 0.48 between two
 releases of resampy under one filter name, so another resampler would not reproduce them. The method is

@@ -1,4 +1,4 @@
-"""ResNet-152, 2048 numbers per frame (specs/extractors.md §2.1)."""
+"""ResNet-152, 2048 numbers per frame (docs/networks.md, ResNet-152)."""
 
 from __future__ import annotations
 

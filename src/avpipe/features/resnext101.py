@@ -1,4 +1,4 @@
-"""3D ResNeXt-101, 2048 numbers per 16 frames (specs/extractors.md §2.2)."""
+"""3D ResNeXt-101, 2048 numbers per 16 frames (docs/networks.md, 3D ResNeXt-101)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SeLaVi, 512 numbers of video and 512 of audio per second (specs/extractors.md §5)."""
+"""SeLaVi, 512 numbers of video and 512 of audio per second (docs/networks.md, SeLaVi)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ class SeLaVi(nn.Module):
 
 
 def waveform_to_log_spectrogram(waveform: npt.ArrayLike, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Log filterbank energies of a whole waveform, normalised as the network expects them (§5.3).
+    """Log filterbank energies of a whole waveform, normalised as the network expects them.
+
+    Source: docs/networks.md, Sound of SeLaVi.
 
     Args:
         waveform: int16, or float in [-1, 1]; [n] or [n, channels], of which the mean is taken.

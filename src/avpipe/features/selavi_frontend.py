@@ -1,4 +1,6 @@
-"""SeLaVi's inputs: log filterbank of the sound and cropped pictures (specs/extractors.md §5.3 and §5.4).
+"""SeLaVi's inputs: log filterbank of the sound and cropped pictures.
+
+Source: docs/networks.md, Sound of SeLaVi; Pictures of SeLaVi.
 
 The filterbank is that of the package python_speech_features, whose habits the values depend on.
 """

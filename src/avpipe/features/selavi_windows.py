@@ -1,4 +1,4 @@
-"""Which windows of a clip SeLaVi sees, and which frames each of them shows (specs/extractors.md §5.5)."""
+"""Which windows of a clip SeLaVi sees, and which frames each of them shows (docs/networks.md, Windows of SeLaVi)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AVLnet's log-mel spectrogram, 40 numbers per 10 ms of sound (specs/avlnet.md §1.3)."""
+"""AVLnet's log-mel spectrogram, 40 numbers per 10 ms of sound (docs/networks.md, Spectrogram of AVLnet)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a waveform to AVLnet's log-mel frames, as a stream (specs/avlnet.md §1.3).
+"""From a waveform to AVLnet's log-mel frames, as a stream (docs/networks.md, Spectrogram of AVLnet).
 
 Source: Rouditchenko et al. 2021, "AVLnet: Learning Audio-Visual Language Representations from Instructional
 Videos", and its code. Arithmetic is float64; the publication's is float32, which moves values by less than 1e-3 dB.

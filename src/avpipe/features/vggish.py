@@ -1,4 +1,4 @@
-"""VGGish, 128 numbers per 0.96 s of sound (specs/extractors.md §4)."""
+"""VGGish, 128 numbers per 0.96 s of sound (docs/networks.md, VGGish)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def waveform_to_examples(
     Args:
         waveform: int16, or float in [-1, 1]; [n] or [n, channels].
         sample_rate: in Hz.
-        resampler: filter for the way to 16 kHz (specs/extractors.md §4.2).
+        resampler: filter for the way to 16 kHz (docs/networks.md, Sound of VGGish).
 
     Returns:
         float32 [examples, 96 frames, 64 mel bands]; one example per 0.96 s. Fewer than 15,600 samples at
@@ -100,7 +100,7 @@ def waveform_to_examples(
 
 @dataclass(frozen=True)
 class Postprocessor:
-    """AudioSet's PCA and 8-bit quantisation of embeddings (§4.3).
+    """AudioSet's PCA and 8-bit quantisation of embeddings (docs/networks.md, PCA and bytes of VGGish).
 
     Attributes:
         eigenvectors: float64 [128, 128], one component per row.

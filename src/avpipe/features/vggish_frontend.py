@@ -1,4 +1,4 @@
-"""From a waveform to VGGish's log-mel examples, as a stream (specs/extractors.md §4.2).
+"""From a waveform to VGGish's log-mel examples, as a stream (docs/networks.md, Sound of VGGish).
 
 Source: Hershey et al. 2017, "CNN architectures for large-scale audio classification"; constants of the
 AudioSet release (tensorflow/models, research/audioset/vggish/vggish_params.py). Arithmetic is float64.

@@ -1,6 +1,6 @@
 """The pickles of the published AVCA-GZSL code: its caches, and the input of its splitting scripts.
 
-The formats are in specs/avca.md §1.5 and §1.7. Files from elsewhere are read without running what they hold
+The formats are in docs/methods.md, Caches and pickles. Files from elsewhere are read without running what they hold
 (`avpipe.formats.pickles`); files written here are what the published code unpickles, the same bytes for the same
 contents.
 """

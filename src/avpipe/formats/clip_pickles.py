@@ -1,4 +1,4 @@
-"""The published code's pickles of clips for retrieval, read without running them (specs/avlnet.md §1.1)."""
+"""The published code's pickles of clips for retrieval, read without running them (docs/methods.md, Clip pickles)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _warned_compressed = threading.Event()
 def read_npy(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
     """The contents of an `.npy` file, which may be a pickled object array; of a 0-d array the one element.
 
-    The published word vectors are such files: a 0-d object array with a dict (specs/avca.md §1.4).
+    The published word vectors are such files: a 0-d object array with a dict (docs/methods.md, Class vectors).
 
     Args:
         path: the file.

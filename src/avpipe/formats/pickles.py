@@ -140,7 +140,7 @@ class _StorageUnpickler(RestrictedUnpickler):
         self._find = find
         self._storages: dict[str, _Storage] = {}
 
-    def stands(self) -> dict[tuple[str, str], Any]:
+    def stand_ins(self) -> dict[tuple[str, str], Any]:
         """The classes of storages."""
         return {("torch", name): _StorageType(name) for name in STORAGES}
 
@@ -171,11 +171,11 @@ class _TensorUnpickler(_StorageUnpickler):
         super().__init__(stream, budget, find)
         self._known: dict[int, tuple[object, _Storage]] = {}
 
-    def stands(self) -> dict[tuple[str, str], Any]:
+    def stand_ins(self) -> dict[tuple[str, str], Any]:
         """Those of plain pickles and what tensors are pickled with."""
         return {
             **RestrictedUnpickler.stands(self),
-            **super().stands(),
+            **super().stand_ins(),
             ("torch._utils", "_rebuild_tensor_v2"): self._rebuild_tensor,
             ("torch.storage", "_load_from_bytes"): self._load_from_bytes,
         }

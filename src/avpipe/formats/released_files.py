@@ -1,4 +1,4 @@
-"""The checkpoints of the published AVCA-GZSL program as files (specs/avca.md §4.5)."""
+"""The checkpoints of the published AVCA-GZSL program as files (docs/methods.md, Files of the published program)."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Part:
         raise pickle.UnpicklingError("the pickle sets the state of a function or type")
 
 
-class Stand(Part):
+class Placeholder(Part):
     """What a permitted global unpickles to: callable, and immune to BUILD, which sets attributes."""
 
     __slots__ = ("call",)
@@ -196,12 +196,12 @@ class RestrictedUnpickler(pickle.Unpickler):
         if module.startswith("numpy.core."):
             numpy_core = module.removeprefix("numpy.core.")
         key = ("numpy core " + numpy_core if numpy_core else module.replace("__builtin__", "builtins"), name)
-        stand = self.stands().get(key)
-        if stand is None:
+        stand_in = self.stand_ins().get(key)
+        if stand_in is None:
             raise pickle.UnpicklingError(f"it names the global {module}.{name}, which is refused")
-        return stand if isinstance(stand, Part) else Stand(stand)
+        return stand_in if isinstance(stand_in, Part) else Placeholder(stand_in)
 
-    def stands(self) -> dict[tuple[str, str], Callable[..., Any] | Part]:
+    def stand_ins(self) -> dict[tuple[str, str], Callable[..., Any] | Part]:
         """(module, name) -> what is called or used in its place; both spellings of numpy's core are "numpy core"."""
         return {
             ("numpy", "ndarray"): self._refuse_call,
@@ -222,7 +222,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it calls numpy.ndarray, which allocates without data")
 
     def _reconstruct(self, kind: object, shape: object, typecode: object) -> _Array:
-        if not isinstance(kind, Stand) or kind.call != self._refuse_call or shape != (0,):
+        if not isinstance(kind, Placeholder) or kind.call != self._refuse_call or shape != (0,):
             raise pickle.UnpicklingError("an array that is not a plain numpy.ndarray")
         return _Array(self.budget)
 

@@ -171,7 +171,7 @@ def load_published(module: torch.nn.Module, state_dict: Mapping[str, Any]) -> No
 
     A network that is `Published` takes its entry out of a training checkpoint and brings the names to its own.
     Batch-norm counters (`*.num_batches_tracked`) may be missing: files older than torch 0.4.1 lack them,
-    and they do not enter inference (specs/extractors.md §2.1).
+    and they do not enter inference (docs/networks.md, ResNet-152).
 
     Raises:
         AvpipeError: names every missing, unexpected and misshapen key, and those with values that are not finite in

@@ -25,7 +25,7 @@ CACHE_PARTS = {
     "train_val": STAGE_2_PARTS,
     "test": ("stage_2_test_seen", "stage_2_test_unseen"),
 }
-"""Cache -> the subsets in it, in this order (specs/avca.md §1.5)."""
+"""Cache -> the subsets in it, in this order (docs/methods.md, Caches and pickles)."""
 
 _NEEDED = ("training", "val", "test")
 
@@ -39,7 +39,7 @@ def read_caches(folder: StrPath, split: str) -> dict[str, CachedSubset]:
     """ "training", "val" and "test" -> its cache, from the folder …/_features_processed/<feature set>.
 
     train_val holds nothing that training and val do not; if it is there, it must hold exactly the same, since
-    half-renewed folders of caches are known to break runs (specs/avca.md §8.1).
+    half-renewed folders of caches are known to break runs (docs/methods.md, Caches and pickles).
 
     Raises:
         AvpipeError: a cache is absent or malformed, its audio and video do not list the same clips, or the

@@ -59,7 +59,10 @@ def find_folder(root: str | os.PathLike[str]) -> Path:
 
 
 def read_all_classes(root: str | os.PathLike[str]) -> ClassNames:
-    """Every class of the source dataset; a class id is the position in the sorted list (specs/avca.md §1.3)."""
+    """Every class of the source dataset; a class id is the position in the sorted list.
+
+    Source: docs/methods.md, Class lists.
+    """
     path = find_folder(root) / "all_class.txt"
     return ClassNames(_read_lines(path))
 

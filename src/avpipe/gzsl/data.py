@@ -17,7 +17,7 @@ SUBSETS = (
     "stage_2_test_seen",
     "stage_2_test_unseen",
 )
-"""The published names of the six subsets, in the published order (specs/avca.md §1.1)."""
+"""The published names of the six subsets, in the published order (docs/methods.md, Feature files)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The benchmark's metric: per-class accuracies under calibrated stacking (specs/avca.md §4.3)."""
+"""The benchmark's metric: per-class accuracies under calibrated stacking (docs/methods.md, Metric)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
 
 
 def combined_beta(results: dict[str, CalibratedStacking], modes: tuple[str, ...]) -> float:
-    """The one constant for stage 2: the mean of the modes' best betas, as published (specs/avca.md §4.4)."""
+    """The one constant for stage 2: the mean of the modes' best betas, as published (docs/methods.md, Two stages)."""
     betas: list[Any] = [np.float32(results[mode].best_beta) for mode in modes]
     return float(np.mean(betas, dtype=np.float64))
 

@@ -27,7 +27,7 @@ _SUBSET_OF = {
     (1, _TEST): "stage_2_test_seen",
     (2, _TEST): "stage_2_test_unseen",
 }
-_UCF_PROPORTIONS = (30, 12, 9)  # specs/avca.md §1.6
+_UCF_PROPORTIONS = (30, 12, 9)  # docs/methods.md, Split counts
 
 
 def generate_split(clips: Mapping[str, str], sources: Mapping[str, str], settings: OwnSplit, name: str) -> Split:

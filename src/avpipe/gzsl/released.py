@@ -1,4 +1,4 @@
-"""Testing checkpoints of the published AVCA-GZSL program as its own evaluation does (specs/avca.md §4.4)."""
+"""Testing checkpoints of the published AVCA-GZSL program as its own evaluation does (docs/methods.md, Two stages)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
 
 StrPath = str | os.PathLike[str]
-_NORMALISED_WIDTHS = (128, 4096)  # audio and video of cls_features, whose scripts set --norm_inputs (§3.2)
+# Audio and video of cls_features, whose scripts set --norm_inputs (docs/methods.md, Settings of the baselines).
+_NORMALISED_WIDTHS = (128, 4096)
 _FLAGS = ("norm_inputs", "normalize_decoder_outputs")
 
 

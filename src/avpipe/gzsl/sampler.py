@@ -1,4 +1,4 @@
-"""Class-balanced pairs of clips, a whole epoch at a time (specs/avca.md §2.3, §2.4).
+"""Class-balanced pairs of clips, a whole epoch at a time (docs/methods.md, Pairs of clips).
 
 The published program draws every index of a batch from weights 1/(C n_c) over the clips: that is a class drawn
 uniformly, then one of its clips drawn uniformly. The negative of a pair is a uniform clip of a class drawn

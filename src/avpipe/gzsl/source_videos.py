@@ -24,7 +24,7 @@ _EXAMPLES = 5
 
 
 def source_of(clip_id: str) -> str:
-    """The source video of a clip, as the published name patterns tell it (specs/avca.md §1.3).
+    """The source video of a clip, as the published name patterns tell it (docs/methods.md, Class lists).
 
     `v_<Class>_gNN_cMM` (UCF) gives its group `v_<Class>_gNN`; `<YouTube id>_<number>` (ActivityNet's segments,
     VGGSound's start seconds) gives the YouTube id; any other name is its own source.
@@ -69,8 +69,9 @@ def source_videos(clip_ids: Iterable[str], paths: Mapping[str, str] | None = Non
 def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, SharedClips]:
     """How many clips of each evaluated subset share a source video with the training clips of their stage.
 
-    In the published splits of UCF and ActivityNet most or many do (specs/avca.md §1.6), so that accuracy on seen
-    classes says little about new videos.
+    In the published splits of UCF and ActivityNet most or many do
+    (docs/methods.md, Shared source videos of the splits), so that accuracy on seen classes says little about new
+    videos.
 
     Args:
         split: the split.

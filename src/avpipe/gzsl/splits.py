@@ -21,7 +21,7 @@ from avpipe.gzsl.class_split import (
 from avpipe.gzsl.data import SUBSETS
 
 STAGE_2_PARTS = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
-"""stage_2_train is their union, exactly (specs/avca.md §1.6)."""
+"""stage_2_train is their union, exactly (docs/methods.md, Split counts)."""
 
 _READ_SUBSETS = tuple(subset for subset in SUBSETS if subset != "stage_2_train")
 
@@ -74,7 +74,7 @@ class Availability:
 
 
 def read_split(root: str | os.PathLike[str], name: str) -> Split:
-    """Read and check a split in the published layout (specs/avca.md §1.1, §1.3).
+    """Read and check a split in the published layout (docs/methods.md, Feature files; Class lists).
 
     Clips whose class is not in their subset's txt are dropped; that alone makes cls_split differ from
     main_split. stage_2_train.txt and .csv may be absent; if present they must be the union of the three

@@ -1,4 +1,4 @@
-"""The two-stage protocol of the benchmark (specs/avca.md §4): what the workflow's scripts call.
+"""The two-stage protocol of the benchmark (docs/methods.md, Two stages): what the workflow's scripts call.
 
 Stage 1 trains on stage_1_train and settles two numbers on the validation clips: the best epoch and the calibration
 constant beta. Stage 2 trains afresh on train + val_seen + val_unseen up to that epoch, and is tested with that beta.

@@ -1,4 +1,7 @@
-"""The files of a feature tree: where each lies (specs/avca.md §1.1); `avpipe.formats.class_files` reads them."""
+"""The files of a feature tree: where each lies; `avpipe.formats.class_files` reads them.
+
+Source: docs/methods.md, Feature files.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def class_vectors_from_model(
     """A vector for each class from a word-vector model, keyed and normalised as `avpipe.gzsl.words.write_words` wants.
 
     fastText's .bin with subwords gives the whole name as one token, unknown or not, as the published vectors were
-    made (specs/avca.md §1.4). Other files give the whole name if they have it as a token (with spaces or
+    made (docs/methods.md, Class vectors). Other files give the whole name if they have it as a token (with spaces or
     underscores; as it is, in lower case or Title Case), else the mean of the vectors of its words, tried likewise.
 
     Args:

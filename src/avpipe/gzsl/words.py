@@ -21,7 +21,9 @@ from avpipe.io.reading import reading
 
 
 def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:
-    """name as written for word2vec -> float32 [d], from a `word_embeddings_*_normed.npy` (specs/avca.md §1.4).
+    """name as written for word2vec -> float32 [d], from a `word_embeddings_*_normed.npy`.
+
+    Source: docs/methods.md, Class vectors.
 
     Raises:
         AvpipeError: the file is no such dict, or holds anything but plain data (nothing in it is run).
@@ -101,7 +103,7 @@ def class_vectors(
         names: class name -> word2vec name.
         class_names: all classes of the source dataset in code-point order; a class id is a position in it.
         alignment: "correct": each class has its own vector. "published": row i is the vector of the i-th of
-            the *sorted word2vec names*, as the published loader has it (specs/avca.md §5.1, 1; wrong for 36
+            the *sorted word2vec names*, as the published loader has it (docs/methods.md, Class vectors; wrong for 36
             of UCF's 51 classes). "permuted": the control experiment, see `permuted_rows`.
         used: classes of the split, which must have a vector; None: all.
         seed: of the permutation; no effect otherwise.

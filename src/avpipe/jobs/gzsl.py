@@ -169,7 +169,7 @@ def build_tree(
 
 
 def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: StrPath) -> None:
-    """Write a feature set as pickles that the published code reads (specs/avca.md §1.5, §1.7).
+    """Write a feature set as pickles that the published code reads (docs/methods.md, Caches and pickles).
 
     Args:
         class_split: the class-split folder.

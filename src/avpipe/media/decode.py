@@ -44,7 +44,7 @@ def decode_video(
     """Decode a file, or a segment of it, to RGB frames at a fixed rate, holding a few frames at a time.
 
     Frame k shows the time k / rate_hz from `start_seconds`; which input frame that is follows ffmpeg's `fps`
-    filter (`framerate`, specs/extractors.md 1.1). Frame choice and pixels are those of
+    filter (`framerate`, docs/networks.md, Frames at a fixed rate). Frame choice and pixels are those of
     `ffmpeg -i path -vf fps=R,scale=W:H -f rawvideo -pix_fmt rgb24`, except that a rotation tag is followed
     only if asked for: by default a portrait video of a telephone comes out as coded.
 

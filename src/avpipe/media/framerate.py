@@ -1,4 +1,6 @@
-"""Which input frame stands in which output slot: the rule of ffmpeg's `fps` filter (specs/extractors.md 1.1).
+"""Which input frame stands in which output slot: the rule of ffmpeg's `fps` filter.
+
+Source: docs/networks.md, Frames at a fixed rate.
 
 With near(x) = floor(x + 1/2) and the time p_i of input frame i in seconds from the start of the container:
 

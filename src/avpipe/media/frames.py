@@ -36,7 +36,7 @@ RgbFrame = npt.NDArray[np.uint8]
 ChooseSize = Callable[[int, int], tuple[int, int]]
 Orientation = Literal["coded", "upright", "squeezed"]
 """What to do about a rotation tag: leave the picture as coded, turn it, or turn it and give it the size that was
-chosen for the picture as coded, as the published ResNet features have it (specs/extractors.md 1.2)."""
+chosen for the picture as coded, as the published ResNet features have it (docs/networks.md, Frame size)."""
 
 Steps = tuple[tuple[str, str | None], ...]
 """libavfilter's filters and their arguments."""

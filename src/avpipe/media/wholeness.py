@@ -54,8 +54,8 @@ from avpipe.media.source import (
     wav_bytes,
 )
 
-# An XviD AVI announces a frame more for each frame its encoder held back (82 announced, 81 there:
-# specs/extractors.md 3.4), and containers round their durations.
+# An XviD AVI announces a frame more for each frame its encoder held back (82 announced, 81 there: docs/networks.md,
+# C3D), and containers round their durations.
 _FRAMES_THAT_MAY_LACK = 2
 _SECONDS_THAT_MAY_LACK = 0.5
 _SHARE_THAT_MAY_LACK = 0.02

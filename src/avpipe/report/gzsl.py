@@ -42,7 +42,7 @@ from avpipe.schema.reading import read_evaluation, read_summary
 from avpipe.schema.stored import PublishedFigure
 
 KEYS = ("dataset", "split", "features", "method")
-"""The first columns of config/published_gzsl.csv (specs/avca.md §7)."""
+"""The first columns of config/published_gzsl.csv (docs/methods.md, Published zero-shot figures)."""
 BARS = {
     "seen": ("seen S", "#8da0cb"),
     "unseen": ("unseen U", "#fc8d62"),

@@ -44,7 +44,7 @@ from avpipe.schema.retrieval import (
 from avpipe.schema.stored import PublishedFigure
 
 KEYS = ("dataset", "model", "regime", "query", "candidates")
-"""The first columns of config/published_retrieval.csv (specs/avlnet.md §7)."""
+"""The first columns of config/published_retrieval.csv (docs/methods.md, Published retrieval figures)."""
 HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank", "mean_rank": "mean rank"}
 """What tables and figures call a metric."""
 _SHOWN = METRICS[:4]  # on a terminal, and what was published

@@ -1,4 +1,6 @@
-"""Captions with times of many videos, as HowTo100M has them: caption.json or caption.pickle (specs/avlnet.md §1.4).
+"""Captions with times of many videos, as HowTo100M has them: caption.json or caption.pickle.
+
+Source: docs/methods.md, Long videos.
 
 HowTo100M has 136 million captions, so they are kept as arrays and one block of text, not as Python objects.
 """

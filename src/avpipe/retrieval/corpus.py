@@ -1,6 +1,6 @@
 """A corpus of long videos: where the features of each video lie, and which videos have them all.
 
-A corpus says up front which videos it has whole; none is replaced by zeros (specs/avlnet.md §5.2.13).
+A corpus says up front which videos it has whole; none is replaced by zeros (docs/methods.md, Long videos).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Segment:
     """Part of a clip that is embedded on its own: rows of the pack's audio, and the frames that count."""
 
     clip: int
@@ -72,10 +72,10 @@ def embed_pack(
     counts = np.zeros(len(pack))
     sums: Embeddings = {}
     with torch.inference_mode():
-        for stretches in _chunks(_stretches(pack, reading), at_once):
-            pooled = _pooled(model, pack, stretches, reading.window)
-            clips = [stretch.clip for stretch in stretches]
-            weights = np.array([1.0 if reading.long_clips == "cut" else each.end - each.begin for each in stretches])
+        for segments in _chunks(_segments(pack, reading), at_once):
+            pooled = _pooled(model, pack, segments, reading.window)
+            clips = [segment.clip for segment in segments]
+            weights = np.array([1.0 if reading.long_clips == "cut" else each.end - each.begin for each in segments])
             text = None
             if words is not None and model.uses_text:
                 captions = [evaluation_caption(pack, clip) for clip in clips]
@@ -104,45 +104,45 @@ def _first_alike(pack: Pack, words: WordTable, max_words: int) -> list[int]:
     return [first.setdefault(hashlib.sha256(each.tobytes()).digest(), clip) for clip, each in enumerate(matrices)]
 
 
-def _stretches(pack: Pack, reading: Reading) -> list[_Stretch]:
+def _segments(pack: Pack, reading: Reading) -> list[_Segment]:
     """What is embedded, the longest first, so that like lengths go together."""
-    stretches = []
+    segments = []
     for clip in range(len(pack)):
         begin, end = (int(each) for each in pack.offsets[clip : clip + 2])
         if reading.long_clips == "cut" or end - begin <= reading.window:
             last = min(end, begin + reading.window)
-            stretches.append(_Stretch(clip, begin, last, int(pack.n_frames[clip])))
+            segments.append(_Segment(clip, begin, last, int(pack.n_frames[clip])))
             continue
         for first in range(begin, end, reading.window):
             last = min(end, first + reading.window)
-            stretches.append(_Stretch(clip, first, last, last - first))
-    return sorted(stretches, key=lambda each: each.begin - each.end)
+            segments.append(_Segment(clip, first, last, last - first))
+    return sorted(segments, key=lambda each: each.begin - each.end)
 
 
-def _chunks(stretches: Sequence[_Stretch], at_once: int) -> Iterator[list[_Stretch]]:
-    """Consecutive stretches with at most `at_once` frames together, or one."""
-    chunk: list[_Stretch] = []
+def _chunks(segments: Sequence[_Segment], at_once: int) -> Iterator[list[_Segment]]:
+    """Consecutive segments with at most `at_once` frames together, or one."""
+    chunk: list[_Segment] = []
     frames = 0
-    for stretch in stretches:
-        length = stretch.end - stretch.begin
+    for segment in segments:
+        length = segment.end - segment.begin
         if chunk and (frames + length > at_once or len(chunk) == _CLIPS_AT_ONCE):
             yield chunk
             chunk, frames = [], 0
-        chunk.append(stretch)
+        chunk.append(segment)
         frames += length
     if chunk:
         yield chunk
 
 
-def _pooled(model: RetrievalModel, pack: Pack, stretches: Sequence[_Stretch], window: int) -> Tensor:
+def _pooled(model: RetrievalModel, pack: Pack, segments: Sequence[_Segment], window: int) -> Tensor:
     device = next(model.parameters()).device
-    audio = torch.from_numpy(np.concatenate([pack.audio[each.begin : each.end] for each in stretches])).to(device)
-    spectrograms = audio.split([each.end - each.begin for each in stretches])
-    return pool_ragged(model.DAVEnet, spectrograms, window=window, n_frames=[each.n_frames for each in stretches])
+    audio = torch.from_numpy(np.concatenate([pack.audio[each.begin : each.end] for each in segments])).to(device)
+    spectrograms = audio.split([each.end - each.begin for each in segments])
+    return pool_ragged(model.DAVEnet, spectrograms, window=window, n_frames=[each.n_frames for each in segments])
 
 
 def _add(sums: Embeddings, found: Embeddings, clips: Sequence[int], weights: np.ndarray, n: int) -> None:
-    """Add weighted embeddings of stretches to their clips' sums, float64 [n, D]."""
+    """Add weighted embeddings of segments to their clips' sums, float64 [n, D]."""
     for name, each in found.items():
         if name not in sums:
             sums[name] = torch.zeros(n, each.shape[1], dtype=torch.float64, device=each.device)

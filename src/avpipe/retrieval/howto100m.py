@@ -1,4 +1,4 @@
-"""Long videos in the layout that AVLnet publishes for HowTo100M (specs/avlnet.md §1.4).
+"""Long videos in the layout that AVLnet publishes for HowTo100M (docs/methods.md, Long videos).
 
 A video's three files are {row}/{video_id}_{2d,3d,spec}.npz below the folder of the features, where row is
 category/subfolder/video_id; the publication's text puts them into category/subfolder itself. Both are found.

@@ -1,4 +1,4 @@
-"""An index: embeddings of a pack's clips, against which a query is one product (specs/avlnet.md §9).
+"""An index: embeddings of a pack's clips, against which a query is one product (docs/retrieval.md, Searching).
 
 Layout (HDF5): `embeddings` [n, D] float32 in chunks with checksums, which HDF5 compares when it reads them, and JSON as
 UTF-8 bytes in `ids`, `sources` (path, start, end) and `captions`, each a list of n, and in `info`, the model and what

@@ -1,4 +1,4 @@
-"""The loss of the AVLnet models: masked margin softmax (specs/avlnet.md §2.4)."""
+"""The loss of the AVLnet models: masked margin softmax (docs/methods.md, Loss)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrieval metrics with one rank for each query, however scores are tied (specs/avlnet.md §4, §5.2)."""
+"""Retrieval metrics with one rank for each query, however scores are tied (docs/methods.md, Retrieval metrics)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search an index with a sound, a text, or both (specs/avlnet.md §9)."""
+"""Search an index with a sound, a text, or both (docs/retrieval.md, Searching)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Hit:
         score: dot product of the embeddings; comparable within one search.
         clip_id: of the pack.
         path: its media file; "" if unknown.
-        start, end: the stretch of it in seconds; None: from its start, to its end.
+        start, end: the segment of it in seconds; None: from its start, to its end.
         caption: the caption to test with, or the first; "" if it has none.
     """
 
@@ -68,7 +68,7 @@ def search(
     Args:
         index: the index file.
         media: a file with sound, for avlnet and avlnet_text_fused.
-        start, end: the stretch of it in seconds; None: from its start, to its end.
+        start, end: the segment of it in seconds; None: from its start, to its end.
         text: a sentence, for avlnet_text_tri and avlnet_text_fused.
         words: word vectors for the text: a word table of avpipe (.h5), or a word2vec, GloVe or fastText file.
         top: how many clips are wanted.
@@ -115,13 +115,13 @@ def _check_kind(info: IndexInfo, media: object, text: object, words: object) -> 
 
 
 def _spectrogram(path: Path, start: float | None, end: float | None, info: IndexInfo) -> npt.NDArray[np.floating]:
-    """The log-mel spectrogram of a stretch, [T, 40], as the extractor makes it of a clip."""
+    """The log-mel spectrogram of a segment, [T, 40], as the extractor makes it of a clip."""
     if not 0 <= (start or 0.0) < (math.inf if end is None else end):
-        raise AvpipeError(f"start {start} and end {end} are no stretch of {path}; expected 0 <= start < end.")
+        raise AvpipeError(f"start {start} and end {end} are no segment of {path}; expected 0 <= start < end.")
     try:
         features = extract(path, "spectrogram", start=start, end=end, settings={"quantise": info.quantise})
     except ClipFailure as failure:
-        cure = {Reason.NO_AUDIO: "Give a file that has sound.", Reason.TOO_SHORT: "Give a longer stretch."}
+        cure = {Reason.NO_AUDIO: "Give a file that has sound.", Reason.TOO_SHORT: "Give a longer segment."}
         raise AvpipeError(
             f"{path} cannot be searched with: {failure.reason.value} ({failure.detail}). "
             f"{cure.get(failure.reason, 'Give another file, or mend it.')}"
@@ -130,10 +130,10 @@ def _spectrogram(path: Path, start: float | None, end: float | None, info: Index
     if len(features.values) < MIN_FRAMES:
         raise AvpipeError(
             f"{path} cannot be searched with: too_short ({len(features.values)} spectrogram frames, "
-            f"{len(features.values) / FRAMES_PER_SECOND:g} s; expected at least {MIN_FRAMES}). Give a longer stretch."
+            f"{len(features.values) / FRAMES_PER_SECOND:g} s; expected at least {MIN_FRAMES}). Give a longer segment."
         )
     if not features.values.any():
-        raise AvpipeError(f"{path} cannot be searched with: its sound is digital silence. Give another stretch.")
+        raise AvpipeError(f"{path} cannot be searched with: its sound is digital silence. Give another segment.")
     if len(features.values) > info.window:
         _log.warning("%s: only the first %g s are heard", path, info.window / FRAMES_PER_SECOND)
     return features.values

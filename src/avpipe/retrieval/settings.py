@@ -39,10 +39,10 @@ class Subset(Settings):
 
 
 class Windows(Settings):
-    """Pre-training on stretches of long videos, drawn anew at every visit."""
+    """Pre-training on segments of long videos, drawn anew at every visit."""
 
     drawn: Literal["random", "captions"] = Field(
-        "random", description="Windows of equal length anywhere, or stretches around captions (speech recognition)."
+        "random", description="Windows of equal length anywhere, or segments around captions (speech recognition)."
     )
     per_video: int = Field(32, ge=1, description="Windows drawn from each video at a visit (published n_pair).")
     audio_frames: int = Field(1000, ge=16, description="Spectrogram frames of a window; 100 are a second.")

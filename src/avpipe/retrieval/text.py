@@ -1,4 +1,7 @@
-"""Captions as word vectors: the published tokens, and a table of only the words that occur (specs/avlnet.md §1.2)."""
+"""Captions as word vectors: the published tokens, and a table of only the words that occur.
+
+Source: docs/methods.md, Captions as words.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of windows of long videos, for pre-training (specs/avlnet.md §1.4, §6). Only the windows are read."""
+"""Batches of windows of long videos, for pre-training (docs/methods.md, Long videos). Only the windows are read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which windows of a long video are trained on: pure functions of sizes, captions and a random generator.
 
-Source: specs/avlnet.md §1.4. Spectrogram frames lie 10 ms apart and are 25 ms long, centred; times are seconds.
+Source: docs/methods.md, Long videos. Spectrogram frames lie 10 ms apart and are 25 ms long, centred; times are seconds.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class VideoCaptions:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a video.
+    """A segment of a video.
 
     Attributes:
         frames: first spectrogram frame and the one after the last, inside the video; equal where there is none.
-        seconds: start and end of the stretch over which visual features are pooled.
+        seconds: start and end of the segment over which visual features are pooled.
         text: the captions it is made of, the drawn one first; empty for random windows.
     """
 
@@ -125,7 +125,7 @@ def random_window(start_seconds: int, audio_frames: int, extent: Extent) -> Wind
 def caption_window(captions: VideoCaptions, index: int, settings: Windows, extent: Extent) -> Window:
     """The window around one caption, extended by its neighbours until it lasts `min_seconds`.
 
-    Sound is cut to the first `audio_frames`; the visual stretch covers the whole window, gaps between its captions
+    Sound is cut to the first `audio_frames`; the visual segment covers the whole window, gaps between its captions
     included. With `caption_start` published, a window that starts in the first 0.0125 s begins at a negative frame,
     which counts from the end, and so has no sound as a rule; clamped, it begins at the first frame and has one or more.
     """
@@ -204,6 +204,6 @@ def whole_seconds(n_frames: int) -> int:
 
 
 def _inside(first: int, stop: int, n: int) -> tuple[int, int]:
-    """The part of a stretch that lies below n, [first, first] or [n, n] if there is none."""
+    """The part of a segment that lies below n, [first, first] or [n, n] if there is none."""
     first = min(first, n)
     return first, max(first, min(stop, n))

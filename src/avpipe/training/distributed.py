@@ -6,7 +6,7 @@ then the gradient of the whole batch: each part contributes once. Adding them up
 this exact.
 
 BatchNorm with the batch's statistics sees a process's own part, and the statistics that are stored are those of
-process 0, as in the published DataParallel (specs/avlnet.md §3).
+process 0, as in the published DataParallel (docs/methods.md, Training of the retrieval models).
 """
 
 from __future__ import annotations

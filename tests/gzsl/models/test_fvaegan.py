@@ -92,7 +92,7 @@ def test_terms_by_hand() -> None:
 
 
 def test_terms_equal_numpy() -> None:
-    """The formulas of specs/avca.md §3.7 in numpy; float64 on both sides, so 1e-10 only leaves room for rounding."""
+    """The formulas of docs/methods.md, f-VAEGAN-D2, in numpy; float64 on both sides, so 1e-10 is for rounding alone."""
     model = lively()
     x, words, noise, share, code_noise = inputs()
     p = {name: value.detach().numpy() for name, value in model.named_parameters()}
@@ -185,7 +185,7 @@ def test_negative_components_can_be_reconstructed() -> None:
 def plain_program(
     parts: dict[str, nn.ModuleDict], settings: FVAEGANSettings, learning_rate: float
 ) -> Callable[[dict[str, Tensor], int, torch.Generator], None]:
-    """One step of specs/avca.md §3.7 the long way: own forward passes, BCE of a sigmoid, double backward."""
+    """One step of docs/methods.md, f-VAEGAN-D2, the long way: own forward passes, BCE of a sigmoid, double backward."""
 
     def joined(*tensors: Tensor) -> Tensor:
         return torch.cat(tensors, 1)

@@ -136,7 +136,7 @@ def plain_audio(state: dict[str, torch.Tensor], audio: torch.Tensor) -> torch.Te
 def plain_embeddings(
     name: str, state: dict[str, torch.Tensor], batch: dict[str, Any], counts: list[int]
 ) -> dict[str, torch.Tensor]:
-    """Eval-mode embeddings from the description in specs/avlnet.md §2."""
+    """Eval-mode embeddings from the description in docs/methods.md, Audio network; The three models."""
 
     def linear(x: torch.Tensor, key: str) -> torch.Tensor:
         return x @ state[f"{key}.weight"].T + state[f"{key}.bias"]

@@ -1,4 +1,4 @@
-"""ALE: hinge loss weighted by the rank of the true class (PAMI 2016; specs/avca.md §3.3)."""
+"""ALE: hinge loss weighted by the rank of the true class (PAMI 2016; docs/methods.md, ALE, DEVISE and SJE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""APN: attribute prototype network, here two linear maps to word vectors (NeurIPS 2020; specs/avca.md §3.4)."""
+"""APN: attribute prototype network, here two linear maps to word vectors (NeurIPS 2020; docs/methods.md, APN)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _INITIAL_RANGE = 2e-4
 class APN(Method):
     """The published model; parameters have the published names and the shape of 1x1 convolutions.
 
-    The clips are scored with `ALE_vector`; `prototype_vectors.layer4` is trained beside it and used nowhere (§5.1, 11).
+    The clips are scored with `ALE_vector`; `prototype_vectors.layer4` is trained beside it and used nowhere
+    (docs/methods.md, APN).
 
     Args:
         audio_dim: d_a, length of an audio vector.
@@ -71,7 +72,10 @@ class APN(Method):
         return terms
 
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the only mode (§4.3)."""
+        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the only mode.
+
+        Source: docs/methods.md, Metric.
+        """
         clips, _, classes = self.embed(audio, video, words)
         return {"both": torch.cdist(clips, classes)}
 

@@ -1,4 +1,4 @@
-"""AVCA: audio-visual cross-attention for generalised zero-shot learning (CVPR 2022; specs/avca.md §3.1)."""
+"""AVCA: audio-visual cross-attention for generalised zero-shot learning (CVPR 2022; docs/methods.md, AVCA)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AVCA(Method):
         self.V_proj = Block(WORD_DIM, JOINT_DIM, p_decoder, hidden=decoder_hidden, momentum=momentum)
         self.A_rec = Block(JOINT_DIM, WORD_DIM, p_additional)
         self.V_rec = Block(JOINT_DIM, WORD_DIM, p_additional)
-        # A parameter in the published program, but one its optimiser never gets (specs/avca.md §5.1, 2).
+        # A parameter in the published program, but one its optimiser never gets (docs/methods.md, AVCA).
         self.register_buffer("pos_emb1D", torch.randn(2, WORD_DIM))
 
     def embed(self, audio: Tensor, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +69,7 @@ class AVCA(Method):
         return theta_audio[:, 0], theta_video[:, 0], self.W_proj(text[:, None])[:, 0]
 
     def losses(self, batch: Batch, *, track_statistics: bool = True) -> dict[str, Tensor]:
-        """The 17 terms of the loss (names and order of the table in specs/avca.md §3.1) and their sum, "total".
+        """The 17 terms of the loss (names and order of the table in docs/methods.md, AVCA) and their sum, "total".
 
         The terms of `additional_triplets_loss` (first_*, second_*) and `reg_loss` (reg_*) are absent when switched
         off. Group axes below: sign is (positive, negative), modality is (audio, video).
@@ -110,7 +110,10 @@ class AVCA(Method):
 
     @torch.no_grad()
     def after_step(self, batch: Batch, *, track_statistics: bool = True) -> None:
-        """The leftover embedding pass of the published step: only BatchNorm statistics change (§5.1, 3)."""
+        """The leftover embedding pass of the published step: only BatchNorm statistics change.
+
+        Source: docs/methods.md, AVCA.
+        """
         if not self.settings.leftover_embedding_pass:
             return
         if track_statistics:
@@ -132,7 +135,8 @@ class AVCA(Method):
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
         """Euclidean distances [N, C] of N clips to C class vectors.
 
-        "video" is what the published program scores with; "audio", and "both" (the sum), are extras (§4.3).
+        "video" is what the published program scores with; "audio", and "both" (the sum), are extras
+        (docs/methods.md, Metric).
         """
         theta_audio, theta_video, theta_text = self.embed(audio, video, words)
         by_audio, by_video = torch.cdist(theta_audio, theta_text), torch.cdist(theta_video, theta_text)
@@ -152,7 +156,7 @@ class AVCA(Method):
 
     @torch.no_grad()
     def _unused_calls(self, audio_rec: Tensor, video_rec: Tensor, track_statistics: bool) -> bool:
-        """Statistics of the calls whose results nothing uses (§5.1, 4).
+        """Statistics of the calls whose results nothing uses (docs/methods.md, AVCA).
 
         Returns:
             Whether D must also be called for the negative text, which has to happen in its place in D's order.

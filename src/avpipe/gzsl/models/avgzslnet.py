@@ -1,4 +1,4 @@
-"""AVGZSLNet: embeddings whose decoder keeps them close to the word vectors (WACV 2021; specs/avca.md §3.6)."""
+"""AVGZSLNet: embeddings whose decoder keeps them close to the word vectors (WACV 2021; docs/methods.md, AVGZSLNet)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ class AVGZSLNet(TripletMethod):
         return terms
 
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the sum of the two (§4.3)."""
+        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the sum of the two.
+
+        Source: docs/methods.md, Metric.
+        """
         embedded_audio, embedded_video, classes = self.embed(audio, video, words)
         by_audio, by_video = torch.cdist(embedded_audio, classes), torch.cdist(embedded_video, classes)
         return {"audio": by_audio, "video": by_video, "both": by_audio + by_video}

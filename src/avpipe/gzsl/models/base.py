@@ -66,7 +66,7 @@ class Method(nn.Module):
     Attributes:
         word_dim: d_w, the length of the class vectors the method was built for.
         calibration_modes: the distances (keys of `distances`) whose best betas are averaged into the one that is
-            handed to stage 2 (specs/avca.md §4.4).
+            handed to stage 2 (docs/methods.md, Two stages).
         extra_modes: further distances that are reported beside them.
         score_mode: the distance that chooses the best epoch and that is reported.
         is_calibrated: whether a constant is added to the distances of seen classes; False: beta is 0.

@@ -1,4 +1,4 @@
-"""CJME: coordinated joint embeddings with attention over the two modalities (WACV 2020; specs/avca.md §3.5)."""
+"""CJME: coordinated joint embeddings with attention over the two modalities (WACV 2020; docs/methods.md, CJME)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class CJME(TripletMethod):
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
         """Euclidean distances [N, C] of N clips to C class vectors.
 
-        "both" is a clip's distance by video where its attention is 0.5 or more, else by audio (§4.3).
+        "both" is a clip's distance by video where its attention is 0.5 or more, else by audio
+        (docs/methods.md, Metric).
         """
         embedded_audio, embedded_video, classes = self.embed(audio, video, words)
         by_audio, by_video = torch.cdist(embedded_audio, classes), torch.cdist(embedded_video, classes)

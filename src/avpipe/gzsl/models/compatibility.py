@@ -1,4 +1,7 @@
-"""What ALE, DEVISE and SJE share: one linear map into the space of class vectors (specs/avca.md §3.3)."""
+"""What ALE, DEVISE and SJE share: one linear map into the space of class vectors.
+
+Source: docs/methods.md, ALE, DEVISE and SJE.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ def clip_vectors(audio: Tensor, video: Tensor, *, norm_inputs: bool) -> Tensor:
 class Compatibility(Method):
     """Clips are mapped linearly to word vectors; their dot products with the class vectors are ranked.
 
-    Scored by Euclidean distance all the same, as published (§5.1, 10). A subclass says how a clip's violations of
-    the margin add up to its loss.
+    Scored by Euclidean distance all the same, as published (docs/methods.md, ALE, DEVISE and SJE). A subclass says how
+    a clip's violations of the margin add up to its loss.
 
     Args:
         audio_dim: d_a, length of an audio vector.
@@ -70,7 +73,10 @@ class Compatibility(Method):
         raise NotImplementedError
 
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the only mode (§4.3)."""
+        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the only mode.
+
+        Source: docs/methods.md, Metric.
+        """
         clips, _, classes = self.embed(audio, video, words)
         return {"both": torch.cdist(clips, classes)}
 

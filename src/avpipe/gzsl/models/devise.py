@@ -1,4 +1,4 @@
-"""DEVISE: hinge loss over all wrong classes (NIPS 2013; specs/avca.md §3.3)."""
+"""DEVISE: hinge loss over all wrong classes (NIPS 2013; docs/methods.md, ALE, DEVISE and SJE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedding networks of CJME and AVGZSLNet, and what these two methods share (specs/avca.md §3.5, §3.6)."""
+"""The embedding networks of CJME and AVGZSLNet, and what these two methods share (docs/methods.md, CJME; AVGZSLNet)."""
 
 from __future__ import annotations
 
@@ -112,5 +112,5 @@ class TripletMethod(Method):
 
 
 def triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Mean triplet loss of each group, T of specs/avca.md §3.1: [B, g or 1, d] each -> [g]."""
+    """Mean triplet loss of each group, T of docs/methods.md, Notation: [B, g or 1, d] each -> [g]."""
     return F.triplet_margin_loss(anchor, positive, negative, margin=_TRIPLET_MARGIN, reduction="none").mean(0)

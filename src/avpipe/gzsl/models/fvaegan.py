@@ -1,7 +1,7 @@
 """f-VAEGAN-D2: a variational auto-encoder and a Wasserstein GAN make up features of unseen classes.
 
-CVPR 2019, as a baseline of AVCA's benchmark (specs/avca.md §3.7). Encoder, generator and critic work on x, a clip's
-audio and video vectors side by side, divided by their length, and on its class vector w.
+CVPR 2019, as a baseline of AVCA's benchmark (docs/methods.md, f-VAEGAN-D2). Encoder, generator and critic work on x, a
+clip's audio and video vectors side by side, divided by their length, and on its class vector w.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class FVAEGAN(Method):
     """Generator, encoder and critic; clips are scored by softmax classifiers (`synthesis`).
 
     The published program also trains a second critic, which does not see w. Neither the encoder's nor the generator's
-    objective contains it, so it has no effect on any result and is left out (specs/avca.md §5.1, 13).
+    objective contains it, so it has no effect on any result and is left out (docs/methods.md, f-VAEGAN-D2).
 
     No part behaves differently in training and in evaluation. Two buffers make evaluations repeatable: `draws`, a
     number drawn with the weights, and `steps`, how many training steps were taken; together they seed the draws.

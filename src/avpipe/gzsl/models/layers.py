@@ -164,7 +164,7 @@ class Block(nn.Module):
     """One or two times Linear - BatchNorm - ReLU - Dropout on grouped batches [B, g, in] -> [B, g, out].
 
     With `hidden` it is the published deep block, whose first BatchNorm keeps momentum 0.1 and whose second has
-    `momentum`; without, the shallow one, whose momentum is always 0.1 (specs/avca.md §3.1). Parameters are named
+    `momentum`; without, the shallow one, whose momentum is always 0.1 (docs/methods.md, AVCA). Parameters are named
     fc.0, fc.1 (, fc.4, fc.5).
     """
 

@@ -91,7 +91,7 @@ class AVGZSLNetSettings(MethodSettings):
 
 
 class FVAEGANSettings(MethodSettings):
-    """Hyper-parameters of f-VAEGAN-D2 (specs/avca.md §3.7)."""
+    """Hyper-parameters of f-VAEGAN-D2 (docs/methods.md, f-VAEGAN-D2)."""
 
     latent_size: int = Field(300, ge=1, description="Length of the noise.")
     encoder_hidden_size: int = Field(300, ge=1, description="Hidden units of the encoder.")

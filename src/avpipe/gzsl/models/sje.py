@@ -1,4 +1,4 @@
-"""SJE: structured hinge loss, only the worst class counts (CVPR 2015; specs/avca.md §3.3)."""
+"""SJE: structured hinge loss, only the worst class counts (CVPR 2015; docs/methods.md, ALE, DEVISE and SJE)."""
 
 from __future__ import annotations
 

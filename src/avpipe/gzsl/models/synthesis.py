@@ -1,4 +1,4 @@
-"""Generalised zero-shot classification with made-up features of the unseen classes (specs/avca.md §3.7).
+"""Generalised zero-shot classification with made-up features of the unseen classes (docs/methods.md, f-VAEGAN-D2).
 
 A generator makes feature vectors of the unseen classes up; with the real vectors of the seen classes they train a
 linear softmax classifier over all classes, and alone one over the unseen classes. What the published program does,

@@ -1,4 +1,4 @@
-"""The audio network: a residual 1-D convolutional network over spectrogram frames (specs/avlnet.md §2.1)."""
+"""The audio network: a residual 1-D convolutional network over spectrogram frames (docs/methods.md, Audio network)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AVLnet: audio searches video (Rouditchenko et al. 2021; specs/avlnet.md §2.3)."""
+"""AVLnet: audio searches video (Rouditchenko et al. 2021; docs/methods.md, The three models)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AVLnet-Text-Fused: audio and text together search video (specs/avlnet.md §2.3)."""
+"""AVLnet-Text-Fused: audio and text together search video (docs/methods.md, The three models)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AVLnet-Text-Tri: text searches the sum of audio and video (specs/avlnet.md §2.3)."""
+"""AVLnet-Text-Tri: text searches the sum of audio and video (docs/methods.md, The three models)."""
 
 from __future__ import annotations
 

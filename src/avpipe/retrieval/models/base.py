@@ -21,7 +21,7 @@ OBJECTIVES = ("retrieval", "pairwise")
 
 
 class RetrievalModel(nn.Module, ABC):
-    """Embeds clips so that a dot product says how well a query fits a candidate (specs/avlnet.md §2.3).
+    """Embeds clips so that a dot product says how well a query fits a candidate (docs/methods.md, The three models).
 
     State dicts of the published models have exactly the published names and shapes. Embeddings are not normalised.
 
@@ -112,7 +112,7 @@ class RetrievalModel(nn.Module, ABC):
         return self.query_of(embeddings) @ self.candidates_of(embeddings).T
 
     def loss(self, embeddings: Embeddings, *, margin: float = 0.001, objective: str = "retrieval") -> Tensor:
-        """Masked margin softmax of the batch (specs/avlnet.md §2.4).
+        """Masked margin softmax of the batch (docs/methods.md, Loss).
 
         Args:
             embeddings: of `embed`, all modalities.

@@ -1,4 +1,4 @@
-"""The audio network with frozen statistics, as it is computed fast (specs/avlnet.md §6).
+"""The audio network with frozen statistics, as it is computed fast (docs/methods.md, Frames that matter).
 
 Each BatchNorm is folded into its convolution, and of a clip no more is computed than what is asked for depends on.
 """

@@ -1,6 +1,6 @@
 """Layers after the audio network: gated units, sentence pooling, and entries that are stored but never used.
 
-Attribute names are those of the published checkpoints (specs/avlnet.md §2.2, §2.3).
+Attribute names are those of the published checkpoints (docs/methods.md, Gated units and sentences; The three models).
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class FusedGatedUnit(nn.Module):
 class SentenceMaxPool(nn.Module):
     """Linear layer and ReLU for each word, then the maximum over the words: [B, words, in_dim] to [B, out_dim].
 
-    Rows of zeros that pad a sentence take part as published: they contribute ReLU(b) (specs/avlnet.md §5.1).
+    Rows of zeros that pad a sentence take part as published: they contribute ReLU(b)
+    (docs/methods.md, Gated units and sentences).
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""From frames of audio features to one vector for a clip (specs/avlnet.md §2.1)."""
+"""From frames of audio features to one vector for a clip (docs/methods.md, Pooling over time)."""
 
 from __future__ import annotations
 

@@ -90,7 +90,10 @@ class Pack:
         return self.audio[self.offsets[index] : self.offsets[index + 1]]
 
     def visual(self) -> npt.NDArray[np.float32]:
-        """What the networks take, float32 [n, 4096]: both vectors at length 1, 2-D first (specs/avlnet.md §1.1)."""
+        """What the networks take, float32 [n, 4096]: both vectors at length 1, 2-D first.
+
+        Source: docs/methods.md, Clip pickles.
+        """
         return np.hstack([_normalised(self.video_2d), _normalised(self.video_3d)])
 
     @cached_property

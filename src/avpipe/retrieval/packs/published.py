@@ -1,4 +1,4 @@
-"""The published code's clip pickles as packs, and packs as such pickles (specs/avlnet.md §1.1)."""
+"""The published code's clip pickles as packs, and packs as such pickles (docs/methods.md, Clip pickles)."""
 
 from __future__ import annotations
 
