@@ -174,7 +174,7 @@ class _TensorUnpickler(_StorageUnpickler):
     def stand_ins(self) -> dict[tuple[str, str], Any]:
         """Those of plain pickles and what tensors are pickled with."""
         return {
-            **RestrictedUnpickler.stands(self),
+            **RestrictedUnpickler.stand_ins(self),
             **super().stand_ins(),
             ("torch._utils", "_rebuild_tensor_v2"): self._rebuild_tensor,
             ("torch.storage", "_load_from_bytes"): self._load_from_bytes,

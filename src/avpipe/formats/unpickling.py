@@ -4,7 +4,7 @@ A pickle is a program that may call any importable function. Here every global t
 up in a closed list of stand-ins of our own; numpy's own constructors are not among them, because a hostile
 dtype state can make numpy treat raw bytes as object pointers. Arrays are built by `numpy.frombuffer` from a
 dtype that was checked, and what a file may allocate is bounded by `max_bytes`. `avpipe.formats.pickles` extends
-`RestrictedUnpickler.stands` by torch's tensors and inherits the rest.
+`RestrictedUnpickler.stand_ins` by torch's tensors and inherits the rest.
 """
 
 from __future__ import annotations
