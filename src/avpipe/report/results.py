@@ -139,8 +139,8 @@ def read_record(path: str | os.PathLike[str], kind: str | None = GZSL) -> dict[s
     if not isinstance(record, dict) or not needed or not needed <= record.keys():
         lacks = f" (it lacks {', '.join(sorted(needed - record.keys()))})" if isinstance(record, dict) else ""
         raise AvpipeError(
-            f"{path} is not a result of this version of avpipe{lacks}. Expected a dataset's "
-            "eval.json; make it again with Snakemake."
+            f"{path} is not a result of this version of avpipe{lacks}. Expected an eval.json of a "
+            "dataset; make it again with Snakemake."
         )
     if kind not in (None, found):
         raise AvpipeError(f"{path} is a result of the kind {found!r}; expected {kind!r}. Give another eval.json.")
