@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,8 @@ def demo_runs(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     (tmp_path / "Snakefile").touch()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("datasets: {}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo.subprocess, "run", run)
     monkeypatch.setattr(demo, "show_result", lambda path: runs.append(str(path)))
@@ -107,6 +110,12 @@ def test_demo_all_runs_both_full_datasets_at_once(demo_runs):
     assert main(["demo", "--all", "--cores", "2"]) == 0
     both = ["results/demo_gzsl/eval.json", "results/demo_retrieval/eval.json"]
     assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", *both], *both]
+
+
+def test_the_demo_follows_results_that_lie_elsewhere(demo_runs):
+    Path("config/config.yaml").write_text("pathvars: {results: made/here}")
+    assert main(["demo", "--cores", "2"]) == 0
+    assert demo_runs[-1] == "made/here/demo/eval.json"
 
 
 def test_a_demo_that_fails_shows_nothing(demo_runs, monkeypatch, capsys):

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.cli.show import show_result
+from avpipe.config.load import read_yaml
 from avpipe.errors import AvpipeError
+from avpipe.plan.paths import DEFAULT_PATHS
 
-QUICK = ("results/demo/eval.json",)
-ALL = ("results/demo_gzsl/eval.json", "results/demo_retrieval/eval.json")
+QUICK = ("demo",)
+ALL = ("demo_gzsl", "demo_retrieval")
 
 
 def add(commands: Any) -> None:
@@ -39,7 +41,8 @@ def add(commands: Any) -> None:
 def _run(chosen: argparse.Namespace) -> int:
     if not Path("Snakefile").exists():
         raise AvpipeError("There is no Snakefile here. Run the demo in the folder that avpipe was cloned into.")
-    targets = ALL if chosen.all else QUICK
+    results = (read_yaml(Path("config/config.yaml")).get("pathvars") or {}).get("results", DEFAULT_PATHS.results)
+    targets = [f"{results}/{dataset}/eval.json" for dataset in (ALL if chosen.all else QUICK)]
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", str(chosen.cores), *targets], check=False)
     if done.returncode == 0:

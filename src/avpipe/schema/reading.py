@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Record)
 RECORDS: dict[str, type[GzslRecord] | type[RetrievalRecord]] = {"gzsl": GzslRecord, "retrieval": RetrievalRecord}
 _FAULTS_SHOWN = 3
 _EVALUATION = "Expected an evaluation.json. Delete it and run the same command again."
-_RECORD = "Expected an eval.json, as in results/<dataset>/; make it again with Snakemake."
+_RECORD = "Expected an eval.json; make it again with Snakemake."
 
 
 def read_evaluation(path: StrPath, model: type[E]) -> E:
