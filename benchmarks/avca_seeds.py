@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ucf_settings import avca_on_ucf
 
 from avpipe.gzsl import models, side_by_side, tensors
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.sampler import PairSampler
 from avpipe.gzsl.stage_files import stage_folder
 from avpipe.gzsl.training import train_seeds

@@ -11,7 +11,7 @@ from made_tree import KINDS
 from new_process import in_new_process
 
 from avpipe.gzsl import tensors
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.tree_files import MODALITIES
 from avpipe.gzsl.tree_reading import read_tree
 from avpipe.training import checkpoint

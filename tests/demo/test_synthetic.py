@@ -28,8 +28,8 @@ from avpipe.demo.zero_shot import (
     plan_demo,
     render_clip,
 )
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import ClassNames
-from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.words import class_vectors, read_names, read_words
 from avpipe.sources.settings import Synthetic

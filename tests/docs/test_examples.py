@@ -153,7 +153,7 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         from avpipe.plan import Project
         from avpipe.plan.requirements import require
         from avpipe.retrieval import models
-        from avpipe.retrieval.data import PackSource
+        from avpipe.retrieval.batches import PackSource
         from avpipe.retrieval.packs import write_pack
         from avpipe.retrieval.text import write_word_table
         from avpipe.retrieval.trainer import RetrievalTrainer, Settings

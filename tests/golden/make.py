@@ -30,7 +30,7 @@ from retrieval_steps import film_of_the_demo, retrieval_fingerprints
 from avpipe import versions
 from avpipe.demo.classes import word_vectors
 from avpipe.demo.zero_shot import plan_demo, render_clip, write_demo_split
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.testing import evaluate_stage2

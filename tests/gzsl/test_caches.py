@@ -12,8 +12,8 @@ from test_tree import CLASSES, small_split, write_small
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.avca_pickles import NamedFeatures, read_feature_pickle, write_feature_pickle
+from avpipe.gzsl.benchmark import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.caches import CACHE_PARTS, cached_words, read_caches, write_caches
-from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.splits import read_split
 from avpipe.gzsl.tree_reading import read_tree
 from avpipe.gzsl.words import read_names, read_words

@@ -25,9 +25,9 @@ from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import read_all_classes, read_class_list, read_clip_list
-from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_split, write_class_split
 from avpipe.gzsl.tree_reading import read_features

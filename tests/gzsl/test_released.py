@@ -17,7 +17,7 @@ from avpipe.cli import main
 from avpipe.errors import AvpipeError
 from avpipe.formats.released_files import supported
 from avpipe.gzsl import models
-from avpipe.gzsl.data import SUBSETS, Benchmark
+from avpipe.gzsl.benchmark import SUBSETS, Benchmark
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.released import evaluate_released
 from avpipe.gzsl.splits import Split

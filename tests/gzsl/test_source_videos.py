@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avpipe.gzsl.data import SUBSETS
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.source_videos import shared_sources, source_of, source_videos
 from avpipe.gzsl.splits import Split, read_split
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from avpipe.errors import AvpipeError, listed
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import ClassNames
-from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import compare_with_clips, match_clips, read_classes, read_split, write_class_split
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"

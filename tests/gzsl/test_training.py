@@ -21,7 +21,7 @@ import torch
 
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import training
-from avpipe.gzsl.data import SUBSETS, Benchmark, Subset
+from avpipe.gzsl.benchmark import SUBSETS, Benchmark, Subset
 from avpipe.gzsl.models.avca import AVCA
 from avpipe.gzsl.models.settings import AVCASettings, TrainingSettings
 from avpipe.gzsl.testing import evaluate_stage2

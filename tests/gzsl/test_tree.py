@@ -12,7 +12,7 @@ import pytest
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.class_files import list_class_file, read_class_values, write_class_file
-from avpipe.gzsl.data import SUBSETS, join
+from avpipe.gzsl.benchmark import SUBSETS, join
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, read_split
 from avpipe.gzsl.tree import PooledFeatures, publish_class_split, write_tree
 from avpipe.gzsl.tree_files import safe_name

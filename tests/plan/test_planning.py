@@ -218,7 +218,7 @@ class TestOwnSplit:
 
 def test_planning_loads_no_torch():
     """The Snakefile is read at every start; torch alone takes seconds."""
-    rooms = "avpipe.plan.media, avpipe.plan.requirements, avpipe.gzsl.generated_split, avpipe.gzsl.tree_files"
+    rooms = "avpipe.plan.media, avpipe.plan.requirements, avpipe.gzsl.own_split, avpipe.gzsl.tree_files"
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -13,7 +13,7 @@ from tiny_retrieval import SIZES, make_pack, run_settings, word_table
 
 from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models
-from avpipe.retrieval.data import PackSource
+from avpipe.retrieval.batches import PackSource
 from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import write_pack

@@ -34,11 +34,11 @@ from avpipe.media.clip import Clip
 from avpipe.registry import EXTRACTORS
 from avpipe.retrieval import models
 from avpipe.retrieval.embedding import Reading
-from avpipe.retrieval.evaluation import open_gallery, score_gallery
 from avpipe.retrieval.metrics import retrieval_metrics
 from avpipe.retrieval.packs import read_pack, write_pack
 from avpipe.retrieval.packs.checks import EXTRACTED, PUBLISHED_PICKLE
 from avpipe.retrieval.packs.published import read_clip_pickle
+from avpipe.retrieval.testing import open_gallery, score_gallery
 from avpipe.retrieval.trainer import steps_per_epoch
 
 TESTS = Path(__file__).parents[1]

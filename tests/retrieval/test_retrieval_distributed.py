@@ -16,7 +16,7 @@ from test_retrieval_trainer import CPU, FROZEN, build, fit, trainer
 from tiny_retrieval import make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.data import Batch, PackSource
+from avpipe.retrieval.batches import Batch, PackSource
 from avpipe.retrieval.packs import write_pack
 from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.trainer import RetrievalTrainer

@@ -17,7 +17,7 @@ from tiny_retrieval import SIZES, make_pack, word_table
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval import models
-from avpipe.retrieval.data import PackSource
+from avpipe.retrieval.batches import PackSource
 from avpipe.retrieval.losses import masked_margin_softmax
 from avpipe.retrieval.trainer import RetrievalTrainer, Settings, order, steps_per_epoch
 from avpipe.training import checkpoint

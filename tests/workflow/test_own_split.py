@@ -12,7 +12,7 @@ from project import Project
 from published_source import write_pickle
 from test_incremental import ACCOUNT, EVAL, FEATURES, clips_by_class, shard_jobs, split_jobs
 
-from avpipe.gzsl.generated_split import spoken_name
+from avpipe.gzsl.own_split import spoken_name
 from avpipe.gzsl.splits import read_split
 from avpipe.sources.local import shard_of
 

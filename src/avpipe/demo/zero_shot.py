@@ -20,7 +20,7 @@ from avpipe.demo.classes import ALL, TEST_UNSEEN, TRAIN, VAL_UNSEEN, DemoClass, 
 from avpipe.demo.datasets import FULL, N_GROUPS, ZeroShotDataset
 from avpipe.demo.encode import encode
 from avpipe.demo.render import Variation, draw_variation, name_seed, picture, sound
-from avpipe.gzsl.data import SUBSETS
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, write_class_split
 from avpipe.gzsl.words import write_names, write_words
 from avpipe.io.atomic import atomic_directory, atomic_path

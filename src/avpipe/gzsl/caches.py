@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError, listed
 from avpipe.formats.avca_pickles import CachedSubset, read_cache
 from avpipe.formats.pickle_writing import write_pickle
-from avpipe.gzsl.data import Benchmark, join
+from avpipe.gzsl.benchmark import Benchmark, join
 from avpipe.gzsl.splits import STAGE_2_PARTS
 from avpipe.gzsl.tree_files import MODALITIES, safe_name
 from avpipe.gzsl.words import correct_keys, published_keys

@@ -26,9 +26,9 @@ import numpy as np
 
 from avpipe.errors import AvpipeError, listed
 from avpipe.formats.avca_pickles import CachedSubset, read_feature_pickle, unique_rows
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.caches import CACHE_PARTS, cache_path, cached_words, read_caches
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, read_clip_list
-from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, read_classes, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features

@@ -16,8 +16,8 @@ from avpipe.errors import AvpipeError, listed
 from avpipe.formats import weights
 from avpipe.formats.released_files import Released, check_widths, read_pair, supported
 from avpipe.gzsl import models, tensors
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_list
-from avpipe.gzsl.data import Benchmark
 from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment

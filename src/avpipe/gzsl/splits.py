@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from avpipe.errors import AvpipeError, listed
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import (
     ClassNames,
     find_folder,
@@ -18,7 +19,6 @@ from avpipe.gzsl.class_split import (
     read_clip_list,
     write_lists,
 )
-from avpipe.gzsl.data import SUBSETS
 
 STAGE_2_PARTS = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
 """stage_2_train is their union, exactly (docs/methods.md, Split counts)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.data import Benchmark, join
+from avpipe.gzsl.benchmark import Benchmark, join
 
 log = logging.getLogger(__name__)
 

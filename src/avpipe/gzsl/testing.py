@@ -11,7 +11,7 @@ import numpy.typing as npt
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid
 from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.settings import MethodSettings

@@ -20,7 +20,7 @@ from avpipe import versions
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
-from avpipe.gzsl.data import Benchmark
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
 from avpipe.gzsl.side_by_side import train_side_by_side

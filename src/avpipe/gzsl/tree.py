@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, Reason, listed
 from avpipe.formats.class_files import write_class_file
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import FOLDER_NAMES, find_folder, read_all_classes, write_class_lists
-from avpipe.gzsl.data import SUBSETS
 from avpipe.gzsl.splits import Availability, Split, match_clips, read_classes, read_split, write_class_split
 from avpipe.gzsl.tree_files import safe_name
 from avpipe.gzsl.words import class_vectors, read_names, read_words

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.class_files import list_class_file, read_class_values
+from avpipe.gzsl.benchmark import SUBSETS, Benchmark, Subset, join
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes
-from avpipe.gzsl.data import SUBSETS, Benchmark, Subset, join
 from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_classes
 from avpipe.gzsl.tree_files import MODALITIES, find_class_files, only_file, safe_name

@@ -17,12 +17,12 @@ import numpy as np
 from avpipe.devices import leased_device
 from avpipe.features.store import read_pooled
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
+from avpipe.gzsl.benchmark import SUBSETS, Benchmark, join
 from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import FOLDER_NAMES
-from avpipe.gzsl.data import SUBSETS, Benchmark, join
-from avpipe.gzsl.generated_split import generate_split, spoken_names
 from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
+from avpipe.gzsl.own_split import draw_split, spoken_names
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import Split, read_split, write_class_split
@@ -89,7 +89,7 @@ def write_split(
     clips = [clip for probe in probes for clip in read_probed(probe)]
     sources = source_videos([clip.clip_id for clip in clips], {clip.clip_id: str(clip.path) for clip in clips})
     labels = {clip.clip_id: clip.class_name for clip in clips}
-    split = generate_split(labels, sources, OwnSplit.model_validate(dict(own_split)), name)
+    split = draw_split(labels, sources, OwnSplit.model_validate(dict(own_split)), name)
     spoken = read_names(names) if names else spoken_names(split.all_classes)
     with whole_class_split(target) as root:
         write_class_split(split, root)

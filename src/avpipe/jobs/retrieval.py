@@ -185,7 +185,7 @@ def evaluate_run(
             more clips than are expected.
     """
     with leased_device(device) as leased:
-        from avpipe.retrieval.evaluation import evaluate_galleries
+        from avpipe.retrieval.testing import evaluate_galleries
 
         record = evaluate_galleries(
             job,

@@ -131,7 +131,7 @@ def _check_published(project: Project, dataset: str, split: str, features: str) 
 
 
 def _check_own(settings: Gzsl, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
-    from avpipe.gzsl.generated_split import generate_split, spoken_names
+    from avpipe.gzsl.own_split import draw_split, spoken_names
     from avpipe.gzsl.source_videos import source_videos
     from avpipe.gzsl.words import read_names
 
@@ -139,7 +139,7 @@ def _check_own(settings: Gzsl, split_name: str, clips: Mapping[str, SourceClip] 
         return
     sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
     labels = {clip: each.class_name for clip, each in clips.items()}
-    split = generate_split(labels, sources, settings.own_splits[split_name], split_name)
+    split = draw_split(labels, sources, settings.own_splits[split_name], split_name)
     names = read_names(settings.word_names) if settings.word_names else spoken_names(split.all_classes)
     _check_classes(settings, split, names)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.data import require_captions
+from avpipe.retrieval.batches import require_captions
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import Pack

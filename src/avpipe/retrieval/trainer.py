@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.data import Batch, Source
+from avpipe.retrieval.batches import Batch, Source
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.settings import Precision

@@ -20,8 +20,8 @@ from avpipe.formats.weights import WeightsRecord
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
+from avpipe.retrieval.batches import PackSource, ShuffledPictures, Source
 from avpipe.retrieval.captions import read_captions
-from avpipe.retrieval.data import PackSource, ShuffledPictures, Source
 from avpipe.retrieval.howto100m import HowTo100MCorpus
 from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.packs import read_pack

@@ -19,9 +19,9 @@ from avpipe.features.frame_size import unit_length
 from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
+from avpipe.retrieval.batches import Batch
 from avpipe.retrieval.captions import Captions
 from avpipe.retrieval.corpus import THREADS, Corpus, Scan, located, mapped, require_some, scan
-from avpipe.retrieval.data import Batch
 from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.text import MAX_WORDS, WordTable
 from avpipe.retrieval.windows import Window, draw_windows, generator, visual_rows
@@ -40,7 +40,7 @@ class _VideoPart(NamedTuple):
 
 
 class WindowSource:
-    """Batches of windows, drawn anew at every visit (a `Source` of `avpipe.retrieval.data`).
+    """Batches of windows, drawn anew at every visit (a `Source` of `avpipe.retrieval.batches`).
 
     What is drawn depends on seed, epoch and video id alone. The items of a batch are videos; their windows follow one
     another in it. Spectrograms are float16 or float32 [audio_frames, 40] as stored, with zeros behind their end.

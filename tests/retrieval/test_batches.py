@@ -10,7 +10,7 @@ import torch
 from tiny_retrieval import make_pack, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.data import Batch, PackSource, ShuffledPictures
+from avpipe.retrieval.batches import Batch, PackSource, ShuffledPictures
 
 CPU = torch.device("cpu")
 PACK = make_pack(20)

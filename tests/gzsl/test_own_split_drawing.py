@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.generated_split import generate_split, spoken_name, spoken_names
+from avpipe.gzsl.own_split import draw_split, spoken_name, spoken_names
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.source_videos import shared_sources
 from avpipe.gzsl.splits import Split, read_split, write_class_split
@@ -55,7 +55,7 @@ def test_split_reads_back_equal_and_no_source_video_is_on_both_sides(tmp_path, s
     n_classes = len(set(clips.values()))
     n_train = max(1, (n_classes - few) // 2)
     settings = OwnSplit(seed=seed, train_classes=n_train, val_unseen_classes=1)
-    split = generate_split(clips, sources, settings, "own_split")
+    split = draw_split(clips, sources, settings, "own_split")
     write_class_split(split, tmp_path / "own")
     assert read_split(tmp_path / "own", "own_split") == split  # read_split checks the published relations
     assert {found.shared for found in shared_sources(split, sources).values()} == {0}
@@ -70,11 +70,11 @@ def test_split_reads_back_equal_and_no_source_video_is_on_both_sides(tmp_path, s
 def test_order_of_the_input_has_no_effect_and_the_seed_has():
     clips, sources = random_videos(3, shared=0.1)
     settings = OwnSplit(seed=1, train_classes=3, val_unseen_classes=1, test_unseen_classes=2)
-    split = generate_split(clips, sources, settings, "s")
+    split = draw_split(clips, sources, settings, "s")
     for seed in range(5):
         order = sorted(clips, key=lambda clip: random.Random(f"{seed}{clip}").random())
-        assert generate_split({c: clips[c] for c in order}, sources, settings, "s") == split
-    others = [generate_split(clips, sources, settings.model_copy(update={"seed": n}), "s") for n in (2, 3, 4)]
+        assert draw_split({c: clips[c] for c in order}, sources, settings, "s") == split
+    others = [draw_split(clips, sources, settings.model_copy(update={"seed": n}), "s") for n in (2, 3, 4)]
     assert len({one.digest for one in (split, *others)}) == 4
 
 
@@ -83,12 +83,12 @@ def test_order_of_the_input_has_no_effect_and_the_seed_has():
 def test_a_new_source_video_moves_at_most_one_other_over_each_border(seed):
     settings = OwnSplit(seed=seed, seen_share=0.2)
     clips, sources = videos(n_sources=4, n_clips=1)
-    before = generate_split(clips, sources, settings, "s")
+    before = draw_split(clips, sources, settings, "s")
     for new in range(30):  # the classes grow to 34 videos, over many roundings of the shares
         for label in range(12):
             clips[f"new{new}_{label}"] = f"class{label:02}"
             sources[f"new{new}_{label}"] = f"new{new}_{label}"
-            after = generate_split(clips, sources, settings, "s")
+            after = draw_split(clips, sources, settings, "s")
             assert after.classes == before.classes
             old, now = parts(before), parts(after)
             moved = [clip for clip in old if old[clip] != now[clip]]
@@ -101,14 +101,14 @@ def test_a_new_source_video_moves_at_most_one_other_over_each_border(seed):
 
 def test_a_new_clip_of_a_known_video_joins_it_and_moves_nothing():
     clips, sources = videos()
-    before = generate_split(clips, sources, OwnSplit(), "s")
-    after = generate_split(clips | {"more": "class03"}, sources | {"more": sources["c03_004_0"]}, OwnSplit(), "s")
+    before = draw_split(clips, sources, OwnSplit(), "s")
+    after = draw_split(clips | {"more": "class03"}, sources | {"more": sources["c03_004_0"]}, OwnSplit(), "s")
     assert parts(after) == parts(before) | {"more": parts(before)["c03_004_0"]}
 
 
 def test_defaults_are_ucfs_proportions_and_shares():
     clips, sources = videos(n_classes=51, n_sources=25, n_clips=4)
-    split = generate_split(clips, sources, OwnSplit(), "s")
+    split = draw_split(clips, sources, OwnSplit(), "s")
     assert [len(split.classes[s]) for s in (*SEEN, "stage_1_val_unseen", "stage_2_test_unseen")] == [30, 30, 42, 12, 9]
     # Of 25 videos 10 % are 2 (rounded), of the other 23 as well.
     per_class = {s: set(Counter(split.clips[s].values()).values()) for s in split.clips}
@@ -128,7 +128,7 @@ def test_defaults_are_ucfs_proportions_and_shares():
     ],
 )
 def test_numbers_of_classes(n_classes, asked, expected):
-    split = generate_split(*videos(n_classes, 3, 1), OwnSplit(**asked), "s")
+    split = draw_split(*videos(n_classes, 3, 1), OwnSplit(**asked), "s")
     subsets = ("stage_1_train", "stage_1_val_unseen", "stage_2_test_unseen")
     assert tuple(len(split.classes[s]) for s in subsets) == expected
     assert len(split.all_classes) == n_classes  # class ids count the unused ones, too
@@ -141,7 +141,7 @@ def test_scarce_classes_become_unseen_ones():
     sources |= {"p1": "p1", "q1": "q1", "q2": "q2"}
     for seed in range(20):
         settings = OwnSplit(seed=seed, train_classes=6, val_unseen_classes=1, test_unseen_classes=1)
-        split = generate_split(clips, sources, settings, "s")
+        split = draw_split(clips, sources, settings, "s")
         assert split.classes["stage_1_val_unseen"] == ("two videos",)
         assert split.classes["stage_2_test_unseen"] == ("one video",)
         assert len(split.clips["stage_1_val_unseen"]) == 1
@@ -150,28 +150,28 @@ def test_scarce_classes_become_unseen_ones():
 def test_not_enough_classes_are_named_with_their_videos_and_by_source_false_helps():
     clips, sources = videos(n_classes=4, n_sources=2, n_clips=3)
     with pytest.raises(AvpipeError, match=r"2 train classes are wanted, but only 0 of the 4.*class00 \(2\).*by_source"):
-        generate_split(clips, sources, OwnSplit(), "s")
-    split = generate_split(clips, {}, OwnSplit(by_source=False), "s")
+        draw_split(clips, sources, OwnSplit(), "s")
+    split = draw_split(clips, {}, OwnSplit(by_source=False), "s")
     assert parts(split).keys() == clips.keys()
     with pytest.raises(AvpipeError, match="Each clip counts as its own source video"):
-        generate_split({"a": "A", "b": "B", "c": "C"}, {}, OwnSplit(by_source=False), "s")
+        draw_split({"a": "A", "b": "B", "c": "C"}, {}, OwnSplit(by_source=False), "s")
 
 
 @pytest.mark.parametrize("asked", [{"train_classes": 11}, {"train_classes": 9, "val_unseen_classes": 4}])
 def test_more_classes_than_there_are(asked):
     with pytest.raises(AvpipeError, match=r"12 classes were found, but the own split needs 1[13] as set"):
-        generate_split(*videos(), OwnSplit(**asked), "s")
+        draw_split(*videos(), OwnSplit(**asked), "s")
 
 
 def test_video_of_a_seen_and_an_unseen_class_is_kept_for_test():
     clips, sources = videos(n_classes=3, n_sources=5, n_clips=1)
-    plain = generate_split(clips, sources, OwnSplit(), "s")
+    plain = draw_split(clips, sources, OwnSplit(), "s")
     (train,), (val,), (test,) = (
         plain.classes[s] for s in ("stage_1_train", "stage_1_val_unseen", "stage_2_test_unseen")
     )
     clips |= {"m1": train, "m2": test, "n1": train, "n2": val}
     sources |= {"m1": "mixed", "m2": "mixed", "n1": "mixed too", "n2": "mixed too"}
-    found = parts(generate_split(clips, sources, OwnSplit(), "s"))
+    found = parts(draw_split(clips, sources, OwnSplit(), "s"))
     assert (found["m1"], found["m2"]) == ("stage_2_test_seen", "stage_2_test_unseen")
     assert (found["n1"], found["n2"]) in [
         ("stage_1_val_seen", "stage_1_val_unseen"),
@@ -181,14 +181,14 @@ def test_video_of_a_seen_and_an_unseen_class_is_kept_for_test():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_large_shares_and_shared_videos_leave_one_video_for_each_part(seed):
-    split = generate_split(*videos(n_classes=3, n_sources=3, n_clips=1), OwnSplit(seed=seed, seen_share=0.5), "s")
+    split = draw_split(*videos(n_classes=3, n_sources=3, n_clips=1), OwnSplit(seed=seed, seen_share=0.5), "s")
     # The val_unseen class keeps half of its 3 videos for test: 1.5, rounded to 2.
     assert [len(split.clips[subset]) for subset in SEEN] == [1, 1, 1 + 2]
     # By their numbers of videos A must be trained with, B be val_unseen and C test_unseen. Of A's videos only "a" can
     # be in training, since B is in the others; one of those must serve for test, whichever comes first by hash.
     clips = {"a": "A", "b1": "A", "b2": "A", "c1": "B", "c2": "B", "d": "C"}
     sources = {"a": "a", "b1": "b", "c1": "b", "b2": "c", "c2": "c", "d": "d"}
-    split = generate_split(clips, sources, OwnSplit(seed=seed), "s")
+    split = draw_split(clips, sources, OwnSplit(seed=seed), "s")
     assert split.clips["stage_1_train"] == {"a": "A"}
     assert len(split.clips["stage_1_val_unseen"]) == len(split.clips["stage_1_val_seen"]) == 1
 
@@ -199,7 +199,7 @@ def test_class_whose_videos_others_share_gets_a_later_role_instead():
         for i in range(3):  # a class of three videos, each shared with another class
             clips[f"s{i}"], sources[f"s{i}"] = "shared", f"c{i:02}_000"
         settings = OwnSplit(seed=seed, train_classes=3, val_unseen_classes=1, test_unseen_classes=1)
-        split = generate_split(clips, sources, settings, "s")
+        split = draw_split(clips, sources, settings, "s")
         assert {found.shared for found in shared_sources(split, sources).values()} == {0}
 
 
@@ -207,13 +207,13 @@ def test_classes_that_share_all_their_videos_are_refused():
     clips = {f"{label}{i}": label for label in "ABC" for i in range(5)}
     sources = {clip: f"film {clip[1]}" for clip in clips}
     with pytest.raises(AvpipeError, match=r"wanted, but only .*\(5, 5 shared with other classes\)"):
-        generate_split(clips, sources, OwnSplit(), "s")
+        draw_split(clips, sources, OwnSplit(), "s")
 
 
 @pytest.mark.parametrize("clips", [{"a": " A"}, {"a": "A\nB"}, {"a\r": "A"}, {"": "A"}, {"a": ""}, {"a": "A\u2028B"}])
 def test_names_that_the_lists_cannot_hold(clips):
     with pytest.raises(AvpipeError, match="cannot be written"):
-        generate_split(clips, {clip: clip for clip in clips}, OwnSplit(), "s")
+        draw_split(clips, {clip: clip for clip in clips}, OwnSplit(), "s")
 
 
 def test_settings_are_checked():

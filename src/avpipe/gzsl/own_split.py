@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.gzsl.data import SUBSETS
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split
 
@@ -30,7 +30,7 @@ _SUBSET_OF = {
 _UCF_PROPORTIONS = (30, 12, 9)  # docs/methods.md, Split counts
 
 
-def generate_split(clips: Mapping[str, str], sources: Mapping[str, str], settings: OwnSplit, name: str) -> Split:
+def draw_split(clips: Mapping[str, str], sources: Mapping[str, str], settings: OwnSplit, name: str) -> Split:
     """Draw a split; equal clips, sources and seed give an equal split, in whatever order they come.
 
     Each source video goes as a whole into one of three parts, training, validation or test, so none is on both

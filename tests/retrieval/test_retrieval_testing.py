@@ -10,7 +10,7 @@ import torch
 from tiny_retrieval import SIZES, make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval import evaluation, models
+from avpipe.retrieval import models, testing
 from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.metrics import retrieval_metrics
 from avpipe.retrieval.packs import Pack
@@ -82,8 +82,8 @@ def test_long_clips_are_the_mean_over_their_windows(name):
 @pytest.mark.parametrize("name", models.names())
 def test_both_directions_are_the_matrix_and_its_transpose(name):
     model = build(name)
-    gallery = evaluation.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=False, name="test")
-    result = evaluation.score_gallery(model, gallery)
+    gallery = testing.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=False, name="test")
+    result = testing.score_gallery(model, gallery)
     similarity = model.similarity(embed_pack(model, PACK, word_table(), CUT))
     assert result.language_to_video == Ranking.of(retrieval_metrics(similarity, n_queries=40))
     assert result.video_to_language == Ranking.of(retrieval_metrics(similarity.T, n_queries=40))
@@ -91,18 +91,18 @@ def test_both_directions_are_the_matrix_and_its_transpose(name):
 
 
 def test_what_a_gallery_rests_on():
-    gallery = evaluation.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=True, name="test")
-    result = evaluation.score_gallery(build("avlnet_text_tri"), gallery)
+    gallery = testing.open_gallery(PACK, word_table(), CUT, expected=40, diagnostic=True, name="test")
+    result = testing.score_gallery(build("avlnet_text_tri"), gallery)
     assert (result.expected, result.gallery, result.missing, result.absent) == (40, 30, {"no_audio": 2}, 8)
     assert result.cut_clips == int((PACK.n_frames > 800).sum()) and result.window == 800
     assert result.known_words.to_json() == {"known": 90, "tokens": 90, "captions_without": 0}
     assert result.diagnostic and "10 without features counted as missed" in result.protocol
-    assert evaluation.chance(gallery).to_json() == {"r1": 2.5, "r5": 12.5, "r10": 25.0}
+    assert testing.chance(gallery).to_json() == {"r1": 2.5, "r5": 12.5, "r10": 25.0}
 
 
 def test_the_number_of_queries():
     def expected(given: int | None) -> int:
-        return evaluation.open_gallery(PACK, None, CUT, expected=given, diagnostic=False, name="test").expected
+        return testing.open_gallery(PACK, None, CUT, expected=given, diagnostic=False, name="test").expected
 
     assert [expected(None), expected(31), expected(50)] == [32, 32, 50]  # the pack lists 32
     with pytest.raises(AvpipeError, match="test: the pack has 30 clips and 29 are expected"):
@@ -135,4 +135,4 @@ def test_the_first_caption_where_the_set_fixes_none():
     ],
 )
 def test_regimes(changes, expected):
-    assert evaluation.regime(run_settings(**changes)) == expected
+    assert testing.regime(run_settings(**changes)) == expected
