@@ -16,7 +16,7 @@ from avpipe.media.ffmpeg import run_ffmpeg
 from avpipe.media.probe import probe_media
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "media"
-CLIP_SECONDS = 1.3
+CLIP_SECONDS = 1.1
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def write_project(folder: Path) -> Project:
     """A project whose dataset small consists of real clips; nothing run yet."""
     settings = small_settings(benchmarks=[{"split": "main_split"}], seeds=[0, 1])
     settings["features"]["c3d"] = {}
+    settings["n_shards"] = 1
     settings["title"] = "Real videos in UCF-101's shape"
     settings["notes"] = ["MADE-UP TASK: classes are segments of two videos and their vectors are random."]
     project = new_project(folder, settings)

@@ -12,7 +12,7 @@ from project import TARGET
 # (a file whose appearance says how far the run is, seconds after it)
 MOMENTS = (
     ("results/small/inventory/*.parquet", 0.0),
-    ("results/small/probe/*.parquet", 4.0),  # extraction has begun
+    ("results/small/probe/*.parquet", 2.5),  # extraction has begun
     ("results/small/features/*/*.h5", 0.0),
     ("results/small/gzsl/*/cls_features.json", 2.5),  # training has begun
     ("results/small/runs/*/cls_features/avca/corrected/seed3/stage2/stage.json", 0.0),
