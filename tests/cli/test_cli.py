@@ -112,6 +112,18 @@ def test_demo_all_runs_both_full_datasets_at_once(demo_runs):
     assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", *both], *both]
 
 
+@pytest.mark.parametrize(
+    "command", [["demo", "--cores"], ["search", "index.h5", "--top"], ["index", "a", "b", "--window"]]
+)
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "two"])
+def test_numbers_are_whole_and_from_one(demo_runs, capsys, command, number):
+    """Snakemake itself would wait for ever for the first of no cores."""
+    with pytest.raises(SystemExit):
+        main([*command, number])
+    assert f"expected a whole number from 1, found '{number}'" in capsys.readouterr().err
+    assert demo_runs == []
+
+
 def test_the_demo_follows_results_that_lie_elsewhere(demo_runs):
     Path("config/config.yaml").write_text("pathvars: {results: made/here}")
     assert main(["demo", "--cores", "2"]) == 0

@@ -209,7 +209,7 @@ class TestPcaFile:
 
     def test_not_an_npz(self, tmp_path: Path) -> None:
         (tmp_path / "pca.npz").write_text("<html>")
-        with pytest.raises(AvpipeError, match="download it again"):
+        with pytest.raises(AvpipeError, match="Download it again"):
             VGGishExtractor(pca_path=tmp_path / "pca.npz")
         with pytest.raises(AvpipeError, match="cannot be opened"):
             VGGishExtractor(pca_path=tmp_path / "absent.npz")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from avpipe.cli.options import positive
 from avpipe.cli.show import show_result
 from avpipe.config.load import read_yaml
 from avpipe.errors import AvpipeError
@@ -34,7 +35,7 @@ def add(commands: Any) -> None:
         help="run the two full embedded datasets instead, with all six extractors: eight zero-shot methods with five "
         "seeds on two feature sets, and the three retrieval models; takes about 20 minutes on two cores",
     )
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="CPU cores to use (default: all)")
+    parser.add_argument("--cores", type=positive, default=os.cpu_count() or 1, help="CPU cores to use (default: all)")
     parser.set_defaults(run=_run)
 
 

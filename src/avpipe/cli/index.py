@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.options import DEVICE_HELP, add_parser, add_window, check_output, say
+from avpipe.cli.options import DEVICE_HELP, add_parser, add_window, check_output, positive, say
 from avpipe.registry import MODELS
 
 _HELP = """\
@@ -27,10 +27,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--model", required=True, choices=list(MODELS), help="the model")
     parser.add_argument("--weights", required=True, help="path of its weights, or random:<seed>, which is untrained")
     published = ", ".join(f"{entry.published_dim} ({name})" for name, entry in MODELS.items())
-    parser.add_argument("--embedding-dim", type=int, help=f"default: as published, {published}")
-    parser.add_argument("--audio-channels", type=int, default=128, help="default: %(default)s")
-    parser.add_argument("--word-dim", type=int, default=300, help="length of word vectors (default: %(default)s)")
-    parser.add_argument("--max-words", type=int, default=20, help="known words read of a text (default: %(default)s)")
+    parser.add_argument("--embedding-dim", type=positive, help=f"default: as published, {published}")
+    parser.add_argument("--audio-channels", type=positive, default=128, help="default: %(default)s")
+    parser.add_argument("--word-dim", type=positive, default=300, help="length of word vectors (default: %(default)s)")
+    parser.add_argument(
+        "--max-words", type=positive, default=20, help="known words read of a text (default: %(default)s)"
+    )
     add_window(parser)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help=DEVICE_HELP)
     parser.set_defaults(run=_run)

@@ -26,6 +26,13 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, as an option's type."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
 def add_parser(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
     """A parser for a command whose help ends in examples."""
     return commands.add_parser(
@@ -40,7 +47,7 @@ def add_parser(commands: Any, name: str, summary: str, epilog: str) -> argparse.
 def add_window(parser: argparse.ArgumentParser) -> None:
     """Add --window, how much of a sound is read."""
     text = "spectrogram frames of 10 ms that are read of a sound (default: %(default)s)"
-    parser.add_argument("--window", type=int, default=5120, help=text)
+    parser.add_argument("--window", type=positive, default=5120, help=text)
 
 
 def check_folder(output: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.options import DEVICE_HELP, add_parser, print_table, say
+from avpipe.cli.options import DEVICE_HELP, add_parser, positive, print_table, say
 from avpipe.registry import MODELS
 
 _EXAMPLES = """\
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--words", type=Path, help="word-vector file for the text (word2vec, GloVe, fastText)")
     parser.add_argument("--start", type=float, help="start of the segment in seconds")
     parser.add_argument("--end", type=float, help="end of the segment in seconds")
-    parser.add_argument("--top", type=int, default=10, help="how many clips (default: %(default)s)")
+    parser.add_argument("--top", type=positive, default=10, help="how many clips (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="where the index's weights are now, if they were moved")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help=DEVICE_HELP)

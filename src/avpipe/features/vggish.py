@@ -26,6 +26,7 @@ from avpipe.features.vggish_frontend import (
     ExampleStream,
 )
 from avpipe.formats.weights import file_sha256, renamed_prefix
+from avpipe.io.reading import reading
 from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks
 
@@ -119,17 +120,12 @@ class Postprocessor:
         Raises:
             AvpipeError: no such file, not an npz file, or other contents.
         """
-        try:
+        expected = "VGGish's PCA file, an npz with pca_eigen_vectors and pca_means"
+        with reading(path, expected, f"Download it again from {PCA_URL}."):
             sha256 = file_sha256(path)
             with np.load(path, allow_pickle=False) as arrays:
                 eigenvectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
                 means = np.asarray(arrays["pca_means"], np.float64).reshape(-1)
-        # numpy and zipfile raise many types for a damaged file; each means that this is not the PCA file.
-        except Exception as error:
-            raise AvpipeError(
-                f"{path} cannot be read as VGGish's PCA file: {type(error).__name__}: {error} "
-                f"Expected an npz with pca_eigen_vectors and pca_means; download it again from {PCA_URL}."
-            ) from error
         if eigenvectors.shape != (DIMENSION, DIMENSION) or means.shape != (DIMENSION,):
             raise AvpipeError(
                 f"{path} holds eigenvectors of shape {list(eigenvectors.shape)} and {means.size} means; "

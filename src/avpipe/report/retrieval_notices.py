@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from avpipe.report.document import counts
 from avpipe.report.notices import other_weights, synthetic_data, untrained_extractors
 from avpipe.report.summary import group_by
+from avpipe.retrieval.packs import FRAMES_PER_SECOND
 from avpipe.schema.retrieval import DIRECTIONS, Direction, PackSummary, RetrievalResult
 from avpipe.schema.stored import DatasetSettings, Weights
 
-_FRAMES_PER_SECOND = 100  # of spectrograms
 _SMALL_GALLERY = 100  # candidates; by guessing, R@10 is then 10 % or more
 _EXTRACTED = "extracted"
 
@@ -127,7 +127,7 @@ def _cut_clips(result: RetrievalResult) -> str | None:
     if not protocol.cut_clips:
         return None
     return (
-        f"{protocol.cut_clips} clips are longer than the {protocol.window / _FRAMES_PER_SECOND:g} s that are "
+        f"{protocol.cut_clips} clips are longer than the {protocol.window / FRAMES_PER_SECOND:g} s that are "
         "heard of each; their pictures are pooled over all of it."
     )
 
@@ -137,7 +137,7 @@ def _averaged_clips(result: RetrievalResult) -> str | None:
     if not protocol.averaged_clips:
         return None
     return (
-        f"{protocol.averaged_clips} clips are longer than {protocol.window / _FRAMES_PER_SECOND:g} s; their "
+        f"{protocol.averaged_clips} clips are longer than {protocol.window / FRAMES_PER_SECOND:g} s; their "
         "embeddings are means over windows of that length (long_clips: average), which was not published."
     )
 
