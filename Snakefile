@@ -5,9 +5,19 @@
 # results/    everything the workflow makes; .snakemake/ beside it knows what made it, so the two move together
 # resources/  what is downloaded or generated before a dataset's videos can be listed
 # Both can lie elsewhere: docs/workflow.md.
+import sys
+
 from snakemake.utils import min_version
 
+from avpipe.config.yaml_files import check_config_files
+from avpipe.errors import AvpipeError
+
 min_version("9.27")
+
+try:
+    check_config_files(["config/config.yaml"])
+except AvpipeError as error:
+    sys.exit(str(error))
 
 
 configfile: "config/config.yaml"

@@ -2,10 +2,11 @@
 import inspect
 import os
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from avpipe import versions
 from avpipe.demo.datasets import ZERO_SHOT
@@ -17,17 +18,20 @@ from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
 
-def without_traceback(function, *arguments, **keywords):
-    """Call a function; its error for the user becomes Snakemake's, which is shown without a traceback."""
+def in_words(function, *arguments, **keywords):
+    """Call a function; its error for the user ends Snakemake, which would wrap any exception in lines of its own."""
     try:
         return function(*arguments, **keywords)
     except AvpipeError as error:
-        raise WorkflowError(str(error)) from None
+        logger.error(str(error))
+        sys.exit(1)
 
 
 BASE = Path(workflow.basedir)
 PATHS = Paths(workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<resources>"))
-PROJECT = without_traceback(Project.read, config, BASE, PATHS)
+# Snakemake lists the files of the command line first, though they win.
+FILES = [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfiles[:-1])]
+PROJECT = in_words(Project.read, config, BASE, PATHS, FILES)
 
 
 def ask(function, check=None, **given):
@@ -39,8 +43,8 @@ def ask(function, check=None, **given):
 
     def answer(wildcards):
         if check is not None:
-            without_traceback(check, PROJECT, wildcards.dataset)
-        return without_traceback(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
+            in_words(check, PROJECT, wildcards.dataset)
+        return in_words(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
 
     return answer
 
@@ -50,7 +54,7 @@ def setting(place=""):
 
     def value(wildcards):
         keys = [key.format(**wildcards) for key in place.split(".") if key]
-        found = without_traceback(PROJECT.setting, wildcards.dataset, *keys)
+        found = in_words(PROJECT.setting, wildcards.dataset, *keys)
         return found.model_dump() if hasattr(found, "model_dump") else found
 
     return value

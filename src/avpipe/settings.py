@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,6 +11,8 @@ from pydantic.fields import FieldInfo
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What the name of a dataset, split or feature set may look like: names become folders."""
+
+NAME_MEANING = "a name of letters, digits, '_', '-' and '.' that begins with a letter or digit"
 
 Fidelity = Literal["corrected", "published"]
 
@@ -52,6 +55,14 @@ class Settings(BaseModel):
 def is_quirk(field: FieldInfo) -> bool:
     """Whether a field was declared with `quirk`."""
     return isinstance(field.json_schema_extra, dict) and "published" in field.json_schema_extra
+
+
+def check_names(value: dict[str, Any]) -> dict[str, Any]:
+    """A mapping from names that become folders."""
+    for name in value:
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"{name!r}: expected {NAME_MEANING}")
+    return value
 
 
 def expand_home(path: str | None) -> str | None:

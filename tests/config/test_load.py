@@ -1,9 +1,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from avpipe.config.load import load_config, merge, read_yaml
+from avpipe.config.load import load_config, merge
+from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.settings import PRESETS, Gzsl
+from avpipe.plan import Project, gzsl
+from avpipe.registry import METHODS
 from avpipe.settings import Settings, is_quirk
 
 ROOT = Path(__file__).parents[2]
@@ -55,14 +60,14 @@ PUBLISHED = {
         ({"fidelty": "published"}, ["fidelty", "did you mean fidelity"]),
         ({"datasets": {"demo_gzsl": {"n_shard": 3}}}, ["datasets.demo_gzsl.n_shard", "did you mean n_shards"]),
         ({"datasets": {"demo_gzsl": {"gzsl": {"training": {"epoch": 1}}}}}, ["training.epoch", "epochs"]),
-        ({"datasets": {"demo_gzsl": {"n_shards": "many"}}}, ["datasets.demo_gzsl.n_shards", "integer", "'many'"]),
+        ({"datasets": {"demo_gzsl": {"n_shards": "many"}}}, ["datasets.demo_gzsl.n_shards", "whole number", "'many'"]),
         ({"datasets": {"mine": {"n_shards": 1}}}, ["datasets.mine.source", "required"]),
         ({"datasets": {"../x": {"n_shards": 1, "source": {"kind": "synthetic"}}}}, ["../x"]),
         ({"datasets": {"demo_gzsl": {"gzsl": {"seeds": [1, 1]}}}}, ["seeds", "different"]),
         ({"datasets": {"demo_gzsl": {"gzsl": {"benchmarks": [{"split": "a", "features": "b"}]}}}}, ["'b'"]),
         ({"weights": {"c3d": "random:x"}}, ["weights.c3d", "random:<seed>"]),
         ({"datasets": ["demo_gzsl"]}, ["datasets"]),
-        ({"datasets": {"demo_gzsl": ["n_shards"]}}, ["datasets.demo_gzsl", "must map"]),
+        ({"datasets": {"demo_gzsl": ["n_shards"]}}, ["datasets.demo_gzsl", "expected keys and values"]),
         ({"datasets": {"demo_gzsl": {"gzsl": {"seeds": [2**63]}}}}, ["seeds", "2^63 - 1"]),
         ({"datasets": {"demo_gzsl": {"gzsl": {"class_split": "my{x}"}}}}, ["gzsl.class_split", "wildcards"]),
         ({"weights": {"c3d": "{x}.pickle"}}, ["weights.c3d", "wildcards"]),
@@ -157,3 +162,139 @@ def test_weights_of_a_dataset_lie_over_the_common_ones():
 
 def test_merge_replaces_lists_and_keeps_the_rest():
     assert merge({"a": {"b": [1], "c": 2}}, {"a": {"b": [3]}}) == {"a": {"b": [3], "c": 2}}
+
+
+# What is written -> the line of mine.yaml, the key, what is said of it.
+IN_A_FILE = {
+    "seeds: [1]": (1, "seeds", "it belongs in datasets.<name>.gzsl.seeds or datasets.<name>.retrieval.seeds"),
+    "n_shards: 3": (1, "n_shards", "it belongs in datasets.<name>.n_shards"),
+    "datasets:\n  ucf_gzsl:\n    seeds: [1]": (3, "datasets.ucf_gzsl.seeds", "in datasets.ucf_gzsl.gzsl.seeds or"),
+    "datasets:\n  ucf_gzsl:\n    gzsl:\n      n_shards: 3": (
+        4, "datasets.ucf_gzsl.gzsl.n_shards", "it belongs in datasets.ucf_gzsl.n_shards"),
+    "datasets:\n  ucf_gzsl:\n    avca: {momentum: 1}": (
+        3, "datasets.ucf_gzsl.avca", "it belongs in datasets.ucf_gzsl.gzsl.methods.avca"),
+    "ucf_gzsl:\n  n_shards: 3": (1, "ucf_gzsl", "it belongs in datasets.ucf_gzsl"),
+    "features: {vggish: {postprocess: false}}": (1, "features", "it belongs in datasets.<name>.features"),
+    "results: elsewhere": (1, "results", "it belongs in pathvars.results"),
+    "a: 1\nfidelty: published": (2, "fidelty", "did you mean fidelity?"),
+    "datasets:\n  ucf_gzsl:\n    gzsl:\n      trainng: {epochs: 1}": (
+        4, "datasets.ucf_gzsl.gzsl.trainng", "did you mean training?"),
+    "datasets:\n  ucf_gzsl:\n    gzsl: {cls_features: {video: c3d}}": (
+        3, "datasets.ucf_gzsl.gzsl.cls_features", "datasets.ucf_gzsl.gzsl.feature_sets.cls_features"),
+    "datasets:\n  ucf_gzsl: {source: {audio_path: x}}": (2, "datasets.ucf_gzsl.source.audio_path", "its kind"),
+    "datasets:\n  ucf_gzsl: {source: {kind: tabel}}": (2, "datasets.ucf_gzsl.source", "'class_folders', 'table'"),
+    "datasets:\n  mine: {source: {path: x}}": (2, "datasets.mine.source", "it lacks the key 'kind'"),
+    "datasets:\n  mine:\n    n_shards: 3": (2, "datasets.mine.source", "it is required and not set"),
+    "datasets:\n  ucf_gzsl:\n    gzsl:\n      benchmarks:\n      - {splitt: a}": (
+        5, "datasets.ucf_gzsl.gzsl.benchmarks.0.splitt", "did you mean split?"),
+    "datasets:\n  ucf_gzsl: {n_shards: 0}": (2, "datasets.ucf_gzsl.n_shards", "expected 1 or more (found 0)"),
+    "datasets:\n  ucf_gzsl: {n_shards: 1.5}": (2, "datasets.ucf_gzsl.n_shards", "expected a whole number (found 1.5)"),
+    "datasets:\n  ucf_gzsl: {require_audio: 3}": (2, "datasets.ucf_gzsl.require_audio", "expected true or false"),
+    "datasets:\n  ucf_gzsl: {gzsl: {seeds: 3}}": (2, "datasets.ucf_gzsl.gzsl.seeds", "expected a list, such as [a, b]"),
+    "datasets:\n  ucf_gzsl: {gzsl: null}": (2, "datasets.ucf_gzsl.gzsl", "expected keys and values (found nothing)"),
+    "datasets:\n  ucf_gzsl: {gzsl: {permuted_control: 7}}": (
+        2, "datasets.ucf_gzsl.gzsl.permuted_control", "expected true or false (found 7), or expected a list"),
+    "weights:\n  c3d: 5": (2, "weights.c3d", "expected text; put quotes around a number (found 5)"),
+    "1: 2": (1, "1", "expected a name; put quotes around it"),
+    "datasets: {'a b': {source: {kind: synthetic}}}": (1, "datasets", "'a b': expected a name of letters"),
+    "datasets: {ucf_gzsl: {gzsl: {methods: [avca, avac]}}}": (
+        1, "datasets.ucf_gzsl.gzsl.methods", "there is no method 'avac'; known: avca"),
+    "datasets: {ucf_gzsl: {gzsl: {methods: [{avca: 1}]}}}": (
+        1, "datasets.ucf_gzsl.gzsl.methods", "there is no method {'avca': 1}; known: avca"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", IN_A_FILE)
+def test_a_fault_is_one_line_with_file_line_key_and_what_is_expected(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(text)
+    number, key, words = IN_A_FILE[text]
+    with pytest.raises(AvpipeError) as error:
+        load_config(read_yaml(Path("mine.yaml")), DATASETS, files=[Path("mine.yaml")])
+    (line,) = [
+        line for line in str(error.value).splitlines() if line.startswith(f"  mine.yaml, line {number}: {key}: ")
+    ]
+    assert words in line
+    assert str(error.value).count(f" {key}: ") == 1
+
+
+def test_the_file_that_wins_is_named_and_the_command_line_where_no_file_has_the_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("datasets").mkdir()
+    Path("datasets/mine.yaml").write_text("source: {kind: synthetic}\nn_shards: many\nrequire_audio: 7\n")
+    Path("config.yaml").write_text("datasets:\n  mine:\n    n_shards: more\n")
+    Path("own.yaml").write_text("\ndevice: tpu\ndatasets: {mine: {n_shards: most}}\n")
+    files = [Path("config.yaml"), Path("own.yaml")]
+    values = merge(read_yaml(files[0]), read_yaml(files[1])) | {"fidelity": "x"}
+    with pytest.raises(AvpipeError) as error:
+        load_config(values, Path("datasets"), files=files)
+    starts = ["own.yaml, line 3: datasets.mine.n_shards", "datasets/mine.yaml, line 3: datasets.mine.require_audio"]
+    for start in (*starts, "own.yaml, line 2: device: ", "--config: fidelity: "):
+        assert f"\n  {start}" in str(error.value)
+
+
+class TestMethodsAsAList:
+    """[avca, devise] runs these, with the hyper-parameters that they would have had."""
+
+    def experiments(self, *layers, name="ucf_gzsl") -> dict:
+        values = {}
+        for layer in layers:
+            values = merge(values, {"datasets": {name: {"gzsl": layer}}})
+        project = Project(load_config(values, DATASETS, files=self.files(layers, name)), catalogue={})
+        return {each: gzsl.experiment(project, name, *each.split("/")[1:]) for each in gzsl.experiments(project, name)}
+
+    def files(self, layers, name):
+        paths = []
+        for number, layer in enumerate(layers):
+            paths.append(self.folder / f"{number}.yaml")
+            paths[-1].write_text(yaml.safe_dump({"datasets": {name: {"gzsl": layer}}}))
+        return paths
+
+    @pytest.fixture(autouse=True)
+    def own_folder(self, tmp_path):
+        self.folder = tmp_path
+
+    @pytest.mark.parametrize("picked", [["avca", "devise"], ["fvaegan"], ["sje", "cjme", "apn"]])
+    @pytest.mark.parametrize("name", ["ucf_gzsl", "vggsound_gzsl", "activitynet_gzsl"])
+    def test_it_equals_the_full_form(self, name, picked):
+        full = {"methods": {method: None for method in METHODS if method not in picked}}
+        found = self.experiments({"methods": picked}, name=name)
+        assert found == self.experiments(full, name=name) and {each.split("/")[2] for each in found} == set(picked)
+
+    def test_a_method_that_the_dataset_switches_off_is_run(self):
+        assert {each.split("/")[2] for each in self.experiments({"methods": ["ale"]}, name="demo")} == {"ale"}
+
+    def test_hyper_parameters_of_other_files_stay_whichever_comes_first(self):
+        own, picked = {"methods": {"avca": {"momentum": 0.5}}}, {"methods": ["avca"]}
+        full = {"methods": {"avca": {"momentum": 0.5}} | {name: None for name in METHODS if name != "avca"}}
+        assert self.experiments(own, picked) == self.experiments(full) == self.experiments(picked, own)
+
+    def test_no_method_at_all(self):
+        assert self.experiments({"methods": []}) == {}
+
+    def test_a_dataset_may_have_a_list_itself(self):
+        alone = Gzsl.model_validate({"methods": ["avca"]})
+        assert alone.methods.enabled() == ["avca"] and alone.methods.avca == Gzsl().methods.avca
+
+
+class TestPreset:
+    """Training lengths of a small dataset."""
+
+    def lengths(self, gzsl, name="ucf_gzsl"):
+        training = load_config({"datasets": {name: {"gzsl": gzsl}}}, DATASETS).dataset(name).gzsl.training
+        return {key: getattr(training, key) for key in PRESETS["small"]}
+
+    def test_it_lies_over_the_committed_dataset_and_under_what_is_set_beside_it(self):
+        assert self.lengths({"preset": "small"}) == PRESETS["small"]
+        assert self.lengths({"preset": "small", "training": {"epochs": 3}}) == PRESETS["small"] | {"epochs": 3}
+        assert self.lengths({})["epochs"] == 50
+
+    def test_a_dataset_of_one_s_own(self):
+        assert Gzsl.model_validate({"preset": "small"}).training.batch_size == PRESETS["small"]["batch_size"]
+        with pytest.raises(AvpipeError, match="preset: expected 'small'"):
+            self.lengths({"preset": "tiny"})
+        with pytest.raises(AvpipeError, match=r"gzsl\.training: expected keys and values"):
+            self.lengths({"preset": "small", "training": 3})
+
+    def test_other_training_settings_stay(self):
+        assert Gzsl.model_validate({"preset": "small"}).training.n_betas == Gzsl().training.n_betas

@@ -12,7 +12,7 @@ from typing import Any
 
 from avpipe.cli.options import positive
 from avpipe.cli.show import show_result
-from avpipe.config.load import read_yaml
+from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS
 

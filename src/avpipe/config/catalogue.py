@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from avpipe.config.load import fill_pathvars, read_yaml
+from avpipe.config.explain import explain, locate_in
+from avpipe.config.load import fill_pathvars
 from avpipe.config.models import Weights
+from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
 from avpipe.settings import Settings, check_input
 
@@ -36,11 +38,12 @@ def read_catalogue(path: Path, pathvars: Mapping[str, str] = MappingProxyType({}
     """
     if not path.exists():
         raise AvpipeError(f"{path} does not exist. It belongs to avpipe: restore it with git.")
+    values = fill_pathvars(read_yaml(path), pathvars)
     try:
-        catalogue = TypeAdapter(dict[str, PublishedFile]).validate_python(fill_pathvars(read_yaml(path), pathvars))
+        catalogue = TypeAdapter(dict[str, PublishedFile]).validate_python(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise AvpipeError(f"{path}: {'; '.join(problems)}. Mend the file.") from None
+        faults = explain(error, dict[str, PublishedFile], values, locate_in({path: ()}))
+        raise AvpipeError("\n".join([*faults, "Mend the file."])) from None
     # An extractor of one's own may have no published file.
     if not catalogue or not set(catalogue) <= set(Weights.model_fields):
         raise AvpipeError(f"{path} has {sorted(catalogue)}, expected {sorted(Weights.model_fields)}. Mend the file.")

@@ -1,24 +1,27 @@
-"""From YAML to a validated `Config`, with messages that name the key and the nearest valid one."""
+"""From YAML to a validated `Config`."""
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from avpipe.config.explain import explain, locate_in
 from avpipe.config.models import Config
+from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.settings import PRESETS, pick_methods
+from avpipe.registry import METHODS
 
 
 def load_config(
-    values: Mapping[str, Any], datasets_folder: Path, pathvars: Mapping[str, str] = MappingProxyType({})
+    values: Mapping[str, Any],
+    datasets_folder: Path,
+    pathvars: Mapping[str, str] = MappingProxyType({}),
+    files: Sequence[Path] = (),
 ) -> Config:
     """Validate a configuration whose datasets lie over the files in `datasets_folder`.
 
@@ -26,38 +29,53 @@ def load_config(
         values: the merged mapping of config.yaml, --configfile and --config.
         datasets_folder: holds <name>.yaml, the committed definition of each dataset.
         pathvars: what <name> stands for in the configuration's paths.
+        files: the YAML files that `values` was merged from, the last one winning; messages name the one to change.
 
     Raises:
         AvpipeError: a file is not YAML, or a key is unknown or has the wrong type; lists every problem.
     """
-    merged = dict(values)
-    overrides = merged.get("datasets") or {}
-    if not isinstance(overrides, Mapping):
-        raise AvpipeError(f"config: datasets must map names to settings, found {overrides!r}")
-    for name, values_of_dataset in overrides.items():
-        if not isinstance(values_of_dataset or {}, Mapping):
-            raise AvpipeError(f"config: datasets.{name} must map keys to values, found {values_of_dataset!r}")
-    definitions = {path.stem: read_yaml(path) for path in sorted(datasets_folder.glob("*.yaml"))}
-    names = [*definitions, *(name for name in overrides if name not in definitions)]
-    merged["datasets"] = {
-        name: merge(_yielding(definitions.get(name, {}), overrides.get(name) or {}), overrides.get(name) or {})
-        for name in names
-    }
+    overrides = values.get("datasets") or {}
+    sections = {name: over or {} for name, over in overrides.items()} if isinstance(overrides, Mapping) else {}
+    committed = {path.stem: path for path in sorted(datasets_folder.glob("*.yaml"))}
+    datasets: dict[Any, Any] = {name: read_yaml(path) for name, path in committed.items()}
+    layers = [_mapping(read_yaml(path).get("datasets")) for path in files]
+    for name, over in sections.items():
+        if isinstance(over, Mapping):
+            below = _expanded(datasets.get(name, {}), [])
+            over = _expanded(over, [_mapping(layer.get(name)) for layer in layers])
+            over = merge(_yielding(below, over), over)
+        datasets[name] = over
+    merged = fill_pathvars({**values, "datasets": datasets if sections or not overrides else overrides}, pathvars)
     try:
-        return Config.model_validate(fill_pathvars(merged, pathvars))
+        return Config.model_validate(merged)
     except ValidationError as error:
-        raise AvpipeError(_explain(error)) from None
+        roots = {path: ("datasets", name) for name, path in committed.items()} | dict.fromkeys(files, ())
+        faults = explain(error, Config, merged, locate_in(roots if files else {}))
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise AvpipeError(
+            f"The configuration has {len(faults)} problem(s):\n{listed}\ndocs/config.md lists every key."
+        ) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AvpipeError(f"{path} is not valid YAML: {error}. Mend the file.") from None
-    if not isinstance(values or {}, dict):
-        raise AvpipeError(f"{path} must hold keys and values, found {type(values).__name__}.")
-    return values or {}
+def _expanded(dataset: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A dataset's settings with its preset and its list of methods written out, so that they lie over what is below.
+
+    Args:
+        dataset: the settings.
+        layers: what they were merged from, where a list has replaced hyper-parameters, or these a list.
+    """
+    gzsl = _mapping(dataset.get("gzsl"))
+    methods: Any = {}
+    for each in (*(_mapping(layer.get("gzsl")) for layer in layers), gzsl):
+        own = each.get("methods")
+        if isinstance(own, list) and not set(map(str, own)) <= set(METHODS):
+            return dict(dataset)  # which the model refuses
+        methods = pick_methods(own, methods) if isinstance(own, list) else merge(methods, _mapping(own))
+    lengths = PRESETS.get(str(gzsl.get("preset")), {})
+    expanded = {"methods": methods} if isinstance(gzsl.get("methods"), Mapping | list) else {}
+    if lengths and isinstance(gzsl.get("training", {}), Mapping):
+        expanded["training"] = {**lengths, **gzsl.get("training", {})}
+    return {**dataset, "gzsl": {**gzsl, **expanded}} if expanded else dict(dataset)
 
 
 def _yielding(definition: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,57 +114,3 @@ def fill_pathvars(values: Any, pathvars: Mapping[str, str]) -> Any:
         for name, folder in pathvars.items():
             values = values.replace(f"<{name}>", folder)
     return values
-
-
-_BRANCHES = ("class_folders", "table", "published", "packs", "howto100m", "synthetic")
-
-
-def _explain(error: ValidationError) -> str:
-    lines = [f"The configuration has {error.error_count()} problem(s):"]
-    for problem in error.errors():
-        # Pydantic names the chosen branch of a union in the location; a person wrote no such key.
-        place = [str(part) for part in problem["loc"] if part not in _BRANCHES]
-        key = ".".join(place) or "config"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key{_nearest(place)}")
-        else:
-            found = "" if isinstance(problem["input"], Mapping) else f" (found {_short(problem['input'])})"
-            lines.append(f"  {key}: {problem['msg']}{found}")
-    lines.append("docs/config.md lists every key.")
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]} …"
-
-
-def _nearest(place: list[str]) -> str:
-    known = _known_keys(Config, place[:-1])
-    close = difflib.get_close_matches(place[-1], known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known here: {', '.join(known)}" if known else ""
-
-
-def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
-    """Keys allowed at a place of the configuration; all branches of a union count."""
-    models: list[Any] = [model]
-    for part in place:
-        models = [inner for outer in models for inner in _models_in(outer, part)]
-    return sorted({key for each in models for key in each.model_fields})
-
-
-def _models_in(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
-    if key in model.model_fields:
-        return list(_flatten(model.model_fields[key].annotation))
-    # The key of a mapping, such as a dataset's name, or the position in a list: the values' models were meant.
-    return [model]
-
-
-def _flatten(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (dict, list, typing.Union, types.UnionType, typing.Annotated):
-        for part in typing.get_args(annotation):
-            yield from _flatten(part)

@@ -11,7 +11,7 @@ from avpipe.gzsl.settings import Gzsl
 from avpipe.media.settings import FrameRate
 from avpipe.registry import EXTRACTORS, MODELS
 from avpipe.retrieval.settings import Retrieval
-from avpipe.settings import NAME, Fidelity, Settings, check_input
+from avpipe.settings import Fidelity, Settings, check_input, check_names
 from avpipe.sources.settings import Source
 
 
@@ -27,7 +27,9 @@ class WeightFiles(Settings):
             return value
         if info.field_name is not None and info.field_name.endswith("_pca"):
             extractor = info.field_name.removesuffix("_pca")
-            raise ValueError(f"the PCA has no random stand-in; set features.{extractor}.postprocess: false instead")
+            raise ValueError(
+                f"the PCA has no random stand-in; set datasets.<name>.features.{extractor}.postprocess: false"
+            )
         if not re.fullmatch(r"random:[0-9]+", value):
             raise ValueError(f"{value!r} is not random:<seed> with a whole number, such as random:0")
         return f"random:{int(value.removeprefix('random:'))}"
@@ -126,13 +128,7 @@ class Config(Settings):
     pathvars: Pathvars = Field(Pathvars(), description="Folders of the workflow's files.")
     datasets: dict[str, Dataset] = Field({}, description="Datasets by name, over config/datasets/<name>.yaml.")
 
-    @field_validator("datasets")
-    @classmethod
-    def _names_are_folders(cls, value: dict[str, Dataset]) -> dict[str, Dataset]:
-        for name in value:
-            if not re.fullmatch(NAME, name):
-                raise ValueError(f"dataset name {name!r} must be letters, digits, '_', '-' and '.'")
-        return value
+    _names_are_folders = field_validator("datasets")(check_names)
 
     def dataset(self, name: str) -> Dataset:
         """A dataset with every quirk decided, but for those of the zero-shot methods, which each form decides.

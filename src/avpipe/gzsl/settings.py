@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field, create_model, field_validator, model_validator
 
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.registry import METHODS, with_stream
-from avpipe.settings import NAME, Seeds, Settings, check_input, quirk
+from avpipe.settings import NAME, Seeds, Settings, check_input, check_names, quirk
 
 Form = Literal["corrected", "published"]
+
+PRESETS: dict[str, dict[str, Any]] = {"small": {"epochs": 20, "batches_per_epoch": 25, "batch_size": 64}}
+"""Training lengths by the name of the preset."""
 
 
 class OwnSplit(Settings):
@@ -104,6 +106,11 @@ class GzslBenchmark(Settings):
     features: str = Field("cls_features", pattern=f"^{NAME}$", description="Name of the feature set.")
 
 
+def _or_list_of_methods(schema: dict[str, Any]) -> None:
+    listed = {"type": "array", "items": {"enum": list(METHODS)}}
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, listed]
+
+
 class Choice(NamedTuple):
     """What a method is run with in one form on one benchmark."""
 
@@ -141,7 +148,18 @@ class Gzsl(Settings):
         description="Feature sets by name; AVCA calls C3D/VGGish cls_features and SeLaVi main_features.",
     )
     benchmarks: list[GzslBenchmark] = Field([], description="What to train and evaluate.")
-    methods: Methods = Field(Methods(), description="The methods and their hyper-parameters.")
+    methods: Methods = Field(
+        Methods(),
+        description="The methods and their hyper-parameters; or a list such as [avca, devise]: these alone, with the "
+        "hyper-parameters that the dataset has.",
+        json_schema_extra=_or_list_of_methods,
+    )
+    preset: Literal["small"] | None = Field(
+        None,
+        description="Training lengths for a small dataset, of some hundred clips or fewer: small sets "
+        + ", ".join(f"training.{key}: {value}" for key, value in PRESETS["small"].items())
+        + ". What is set under `training` beside it comes first.",
+    )
     training: TrainingSettings = Field(TrainingSettings(), description="The two-stage protocol.")
     forms: list[Form] | None = Field(
         None,
@@ -168,6 +186,19 @@ class Gzsl(Settings):
 
     _check_input = field_validator("class_split", "word_vectors", "word_model", "word_names")(check_input)
 
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods_are_picked(cls, value: object) -> object:
+        return pick_methods(value, {}) if isinstance(value, list) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_is_below(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("training", {}), dict):
+            return values
+        lengths = PRESETS.get(str(values.get("preset")), {})
+        return {**values, "training": {**lengths, **values.get("training", {})}} if lengths else values
+
     @field_validator("forms")
     @classmethod
     def _forms_differ(cls, value: list[Form] | None) -> list[Form] | None:
@@ -175,13 +206,7 @@ class Gzsl(Settings):
             raise ValueError(f"a form is listed twice: {value}")
         return value
 
-    @field_validator("own_splits")
-    @classmethod
-    def _split_names_are_folders(cls, value: dict[str, OwnSplit]) -> dict[str, OwnSplit]:
-        for name in value:
-            if not re.fullmatch(NAME, name):
-                raise ValueError(f"split name {name!r} must be letters, digits, '_', '-' and '.'")
-        return value
+    _names_are_folders = field_validator("own_splits", "feature_sets")(check_names)
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Gzsl:
@@ -232,6 +257,13 @@ class Gzsl(Settings):
         return type(common).model_validate(common.model_dump() | own.get(method, {}))
 
 
-def _check_method(name: str) -> None:
-    if name not in METHODS:
+def pick_methods(names: list[Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of the methods in a list as they are in `below`, and null for all other methods."""
+    for name in names:
+        _check_method(name)
+    return {name: (below.get(name) or {}) if name in names else None for name in METHODS}
+
+
+def _check_method(name: Any) -> None:
+    if name not in tuple(METHODS):  # a list or mapping, too
         raise ValueError(f"there is no method {name!r}; known: {', '.join(METHODS)}")

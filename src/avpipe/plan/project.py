@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,16 @@ class Project:
     paths: Paths = DEFAULT_PATHS
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], root: Path, paths: Paths = DEFAULT_PATHS) -> Project:
+    def read(
+        cls, values: Mapping[str, Any], root: Path, paths: Paths = DEFAULT_PATHS, files: Sequence[Path] = ()
+    ) -> Project:
         """The project of a checkout.
 
         Args:
             values: Snakemake's merged config.
             root: the folder of the Snakefile, which holds config/datasets.
             paths: where files of the workflow lie; <results> and <resources> in the configuration stand for its roots.
+            files: see `load_config`.
 
         Raises:
             AvpipeError: the configuration or the catalogue is not in order, or a folder has braces in its path.
@@ -48,7 +51,7 @@ class Project:
                 raise AvpipeError(
                     f"{folder}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
                 )
-        config = load_config(values, root / "config" / "datasets", pathvars)
+        config = load_config(values, root / "config" / "datasets", pathvars, files)
         return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths)
 
     @functools.cache  # noqa: B019 - there is one project in a process

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator, model_validator
 
 from avpipe.registry import MODELS
-from avpipe.settings import NAME, Precision, Seeds, Settings, check_input, quirk
+from avpipe.settings import NAME, Precision, Seeds, Settings, check_input, check_names, quirk
 
 PUBLISHED, RANDOM, FROM_RUN = "published", "random", "run:"
 
@@ -181,13 +181,7 @@ class Retrieval(Settings):
     def _leave_out_null(cls, value: object) -> object:
         return {name: run for name, run in value.items() if run is not None} if isinstance(value, dict) else value
 
-    @field_validator("subsets", "runs")
-    @classmethod
-    def _names_are_folders(cls, value: dict[str, object]) -> dict[str, object]:
-        for name in value:
-            if not re.fullmatch(NAME, name):
-                raise ValueError(f"name {name!r} must be letters, digits, '_', '-' and '.'")
-        return value
+    _names_are_folders = field_validator("subsets", "runs")(check_names)
 
     @model_validator(mode="after")
     def _subsets_exist(self) -> Retrieval:
