@@ -53,7 +53,7 @@ rule check_failure_rate:
 rule write_class_split:
     input:
         files=ask(gzsl.split_files, check=require_gzsl),
-        names=files(ask(gzsl.names_file)),
+        names=ask(gzsl.names_files),
         probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.split_shards)),
     output:
         directory("<results>/{dataset}/gzsl/{split}/class-split"),

@@ -162,7 +162,7 @@ EXTRACTORS = {
         stage="vggish/2",
         streams={"audio": 128},
         weights="pytorch_vggish.pth of VGGish",
-        pca="vggish_pca_params.npz, needed where vggish.postprocess is on.",
+        pca="vggish_pca_params.npz, needed where postprocess is on.",
         follows_conversion=True,
         resources=Resources(threads=2, runtime="4h"),
     ),

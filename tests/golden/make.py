@@ -148,7 +148,7 @@ def gzsl_fingerprints(folder: Path) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     audio, video = (generator.standard_normal((len(labels), width)).astype(np.float32) for width in (8, 12))
     root = folder / "gzsl" / "main_split"
-    publish_class_split(folder, "main_split", names, root / "class-split")
+    publish_class_split(folder, "main_split", [names], root / "class-split")
     write_features(
         root / "features" / "f",
         read_split(root, "main_split"),

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from avpipe.errors import AvpipeError
+from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import read_all_classes
+from avpipe.gzsl.own_split import spoken_names
 from avpipe.gzsl.splits import read_classes
-from avpipe.gzsl.words import class_vectors, read_names, read_words, write_names, write_words
+from avpipe.gzsl.tree import publish_class_split
+from avpipe.gzsl.words import class_vectors, read_names, read_tables, read_words, write_names, write_words
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
 WORDS_OF = {"UCF": "ucf", "ActivityNet": "activity", "VGGSound": "vggsound"}
@@ -150,3 +153,52 @@ def test_published_alignment_is_wrong_for_exactly_the_recorded_classes(dataset):
     if dataset == "UCF":  # an example that the specification names
         row = all_classes.names.index("CliffDiving")
         assert (published[row] == words["Cricket Bowling"]).all()
+
+
+BELOW = {"Archery": "archery", "Diving": "diving", "YoYo": "yo yo"}
+
+
+class TestTablesOverTables:
+    """A table with a few classes lies over the names that the others have."""
+
+    def tables(self, folder, *names):
+        paths = [folder / f"{number}.csv" for number in range(len(names))]
+        for path, each in zip(paths, names, strict=True):
+            write_names(path, each)
+        return paths
+
+    def test_two_rows_change_two_classes(self, tmp_path):
+        paths = self.tables(tmp_path, BELOW, {"Diving": "jump", "YoYo": "toy"})
+        assert read_tables(paths) == {"Archery": "archery", "Diving": "jump", "YoYo": "toy"}
+
+    def test_capitals_may_differ_and_the_last_table_wins(self, tmp_path):
+        paths = self.tables(tmp_path, BELOW, {"yoyo": "toy"}, {"YOYO": "string toy"})
+        assert read_tables(paths) == BELOW | {"YoYo": "string toy"}
+
+    def test_a_class_of_no_other_table_comes_with_it_and_no_table_is_no_name(self, tmp_path):
+        assert read_tables(self.tables(tmp_path, BELOW, {"New": "new"})) == BELOW | {"New": "new"}
+        assert read_tables([]) == {}
+
+    def test_two_classes_cannot_come_to_have_one_name(self, tmp_path):
+        with pytest.raises(AvpipeError, match=r"0\.csv and .*1\.csv together give .*Archery, Diving .*'archery'"):
+            read_tables(self.tables(tmp_path, BELOW, {"Diving": "archery"}))
+
+    @pytest.mark.parametrize("own", [{"Play_Golf": "golf"}, {"PlayGolf": "golf"}, {"playgolf": "golf"}])
+    def test_one_of_two_classes_that_are_called_alike_is_renamed(self, own):
+        assert sorted(spoken_names(["PlayGolf", "Play_Golf"], own).values()) == ["Play Golf", "golf"]
+        with pytest.raises(AvpipeError, match=r"with a row for one of them.*datasets\.<name>\.gzsl\.word_names"):
+            spoken_names(["PlayGolf", "Play_Golf"])
+
+    def test_a_split_is_published_with_the_names_laid_over(self, tmp_path):
+        source = tmp_path / "class-split"
+        (source / "main_split").mkdir(parents=True)
+        (source / "all_class.txt").write_text("Archery\nDiving\nYoYo\n")
+        for subset in SUBSETS:
+            labels = {"stage_1_val_unseen": "Diving", "stage_2_test_unseen": "YoYo"}.get(subset, "Archery")
+            labels += "\nDiving" * (subset in ("stage_2_train", "stage_2_test_seen"))
+            (source / "main_split" / f"{subset}.txt").write_text(labels + "\n")
+        table, own = self.tables(tmp_path, BELOW, {"Diving": "jump"})
+        table = table.rename(source / "ucf_w2v_class_names.csv")
+        publish_class_split(source, "main_split", [table, own], tmp_path / "made" / "class-split")
+        made = tmp_path / "made" / "class-split" / table.name
+        assert read_names(made) == BELOW | {"Diving": "jump"}

@@ -152,18 +152,22 @@ def test_vectors_are_given_made_or_brought(tmp_path):
 
 def test_the_table_of_names_is_the_one_that_is_set_or_the_only_one(tmp_path):
     own = {"own_splits": {"drawn": {}}}
-    assert gzsl.names_file(published(tmp_path, **own), "mine", "drawn") is None
-    assert gzsl.names_file(published(tmp_path, word_names="own.csv", **own), "mine", "drawn") == "own.csv"
+    assert gzsl.names_files(published(tmp_path, **own), "mine", "drawn") == []
+    assert gzsl.names_files(published(tmp_path, word_names="own.csv", **own), "mine", "drawn") == ["own.csv"]
     folder = tmp_path / "class-split"
     folder.mkdir()
     (folder / "all_class.txt").write_text("A\n")
     with pytest.raises(AvpipeError, match=r"holds 0 files .*Set datasets\.mine\.gzsl\.word_names"):
-        gzsl.names_file(published(tmp_path), "mine", "main_split")
+        gzsl.names_files(published(tmp_path), "mine", "main_split")
     (folder / "ucf_w2v_class_names.csv").touch()
-    assert gzsl.names_file(published(tmp_path), "mine", "main_split") == str(folder / "ucf_w2v_class_names.csv")
+    own = published(tmp_path, word_names="own.csv")
+    table = str(folder / "ucf_w2v_class_names.csv")
+    assert gzsl.names_files(published(tmp_path), "mine", "main_split") == [table]
+    assert gzsl.names_files(own, "mine", "main_split") == [table, "own.csv"]
     (folder / "other_w2v_class_names.csv").touch()
     with pytest.raises(AvpipeError, match="holds 2 files"):
-        gzsl.names_file(published(tmp_path), "mine", "main_split")
+        gzsl.names_files(published(tmp_path), "mine", "main_split")
+    assert gzsl.names_files(own, "mine", "main_split") == ["own.csv"]
 
 
 def test_files_of_a_split_are_its_lists_and_nothing_else(tmp_path):
@@ -207,9 +211,11 @@ class TestOwnSplit:
         with pytest.raises(AvpipeError, match="none for the classes"):
             gzsl_checks.check_splits(self.project(tmp_path, list("ABCD")), "mine", listed())
 
-    def test_names_may_come_from_a_table(self, tmp_path):
-        write_names(tmp_path / "names.csv", {label: f"the {label}" for label in "ABCDE"})
-        project = self.project(tmp_path, [f"the {x}" for x in "ABCDE"], word_names=str(tmp_path / "names.csv"))
+    @pytest.mark.parametrize("named", ["ABCDE", "AB", "E"])
+    def test_names_may_come_from_a_table_of_all_or_some_classes(self, tmp_path, named):
+        write_names(tmp_path / "names.csv", {label: f"the {label}" for label in named})
+        words = [f"the {label}" if label in named else label for label in "ABCDE"]
+        project = self.project(tmp_path, words, word_names=str(tmp_path / "names.csv"))
         gzsl_checks.check_splits(project, "mine", listed())
 
     def test_nothing_is_known_before_videos_are_made(self, tmp_path):

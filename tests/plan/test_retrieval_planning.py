@@ -121,7 +121,7 @@ def test_a_dataset_of_videos_extracts_what_avlnet_reads_and_one_of_pickles_nothi
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ({"model": "avlnet_text_tri", "windows": {"drawn": "random"}}, "windows.drawn: captions"),
+        ({"model": "avlnet_text_tri", "windows": {"drawn": "random"}}, "set drawn: captions"),
         ({"model": "avlnet_text_fused", "embedding_dim": 7}, "even"),
         ({"weights": "run:here"}, "run:<dataset>/<run>"),
         ({"train": "other", "epochs": 1}, "wants the subset"),

@@ -16,6 +16,6 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         probes=snakemake.input.probes,
         name=snakemake.wildcards.split,
         dataset=snakemake.wildcards.dataset,
-        names=snakemake.input.names or None,
+        names=snakemake.input.names,
         target=snakemake.output[0],
     )

@@ -121,7 +121,7 @@ def _unknown(place: list[str], model: Any, value: Any) -> str:
     """Why a key is not known: misspelt, or at the wrong level."""
     *above, key = place
     known = sorted({name for each in _inside([model], above) for name in each.model_fields})
-    everywhere = [each for each in _places(model) if each[:-1] != tuple(above)]
+    everywhere = [each for each in places(model) if each[:-1] != tuple(above)]
     # Where any key may stand, what stands elsewhere under a section of the same name is meant.
     known = known or sorted({each[-1] for each in everywhere if above and each[-2:-1] == (above[-1],)})
     if key in known:
@@ -155,14 +155,14 @@ def _entries_like(model: Any, key: str, value: Any) -> list[tuple[str, ...]]:
     """Where a section of a name of one's own, such as a dataset, could be meant to stand."""
     if not isinstance(value, Mapping) or not value:
         return []
-    homes = [place for place in _places(model) if place[-1] == _ENTRY]
+    homes = [place for place in places(model) if place[-1] == _ENTRY]
     fits = [
         place for place in homes if set(value) <= {n for each in _inside([model], place) for n in each.model_fields}
     ]
     return [(*place[:-1], key) for place in fits]
 
 
-def _places(annotation: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def places(annotation: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The dotted places of all keys; `_ENTRY` stands for a name that a person chooses."""
     for each in _models(annotation):
         for name, field in each.model_fields.items():
@@ -171,9 +171,9 @@ def _places(annotation: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str,
             if _entry_type(inner) is not None:
                 if any(_models(_entry_type(inner))):
                     yield (*above, name, _ENTRY)
-                yield from _places(_entry_type(inner), (*above, name, _ENTRY))
+                yield from places(_entry_type(inner), (*above, name, _ENTRY))
             else:
-                yield from _places(inner, (*above, name))
+                yield from places(inner, (*above, name))
 
 
 def _inside(annotations: list[Any], place: Sequence[str]) -> list[type[BaseModel]]:

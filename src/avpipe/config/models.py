@@ -99,7 +99,9 @@ class Dataset(Settings):
     @model_validator(mode="after")
     def _has_one_task(self) -> Dataset:
         if self.gzsl.benchmarks and self.retrieval.runs:
-            raise ValueError("both gzsl.benchmarks and retrieval.runs are set; make two datasets of one source of it")
+            raise ValueError(
+                "both benchmarks (gzsl) and runs (retrieval) are set; make two datasets of one source of it"
+            )
         return self
 
 

@@ -34,7 +34,8 @@ _REFUSED = {
     b"\x80": "is a pickle, as gensim's save() writes them, which could run any code when it is read; it is not opened. "
     "Save the vectors as KeyedVectors.save_word2vec_format does",
     ZIP_START: "is a zip archive. Unpack it, and name the file in it",
-    b"\x93NUMPY": "is a numpy array. If it is a dict of finished class vectors, set gzsl.word_vectors to it",
+    b"\x93NUMPY": "is a numpy array. If it is a dict of finished class vectors, set "
+    "datasets.<name>.gzsl.word_vectors to it",
 }
 _CHUNK_BYTES = 1 << 20
 _SIZE_DIGITS = 18  # as many as any size has; int() raises on thousands of them

@@ -8,11 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 
 from avpipe.errors import AvpipeError, listed
 from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split
+from avpipe.gzsl.words import laid_over
 
 # Parts of the source videos, and roles of the classes. A class of a role has clips in the part of that number and in
 # all later ones: a training class in all three, a test_unseen class in the test part only.
@@ -84,20 +86,20 @@ def spoken_name(class_name: str) -> str:
     return " ".join(word for part in parts for word in _camel_words(part)) or class_name
 
 
-def spoken_names(class_names: Iterable[str]) -> dict[str, str]:
-    """class -> its name as words, all different.
+def spoken_names(class_names: Iterable[str], own: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """class -> its name in `own`, which may have some of the classes and others, or its name as words; all different.
 
     Raises:
         AvpipeError: two classes have the same name as words.
     """
-    names = {label: spoken_name(label) for label in sorted(class_names)}
+    names = laid_over({label: spoken_name(label) for label in sorted(class_names)}, own)
     first: dict[str, str] = {}
     for label, spoken in names.items():
         if first.setdefault(spoken, label) != label:
             raise AvpipeError(
                 f"The classes {first[spoken]!r} and {label!r} are both called {spoken!r} for the word vectors; "
-                "expected a name of its own for each. Write a table original,manual (class, name) with one row for "
-                "every class and set gzsl.word_names to it."
+                "expected a name of its own for each. Write a table original,manual (class, name) with a row for "
+                "one of them, or for both, and set datasets.<name>.gzsl.word_names to it."
             )
     return names
 

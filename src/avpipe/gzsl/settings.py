@@ -140,7 +140,9 @@ class Gzsl(Settings):
         "auto", description="What word_model is; auto: by its contents."
     )
     word_names: str | None = Field(
-        None, description="CSV from class names to names of vectors. Unset: the *_w2v_class_names.csv in class_split."
+        None,
+        description="CSV original,manual from class names to names of vectors, of some classes or all; the others keep "
+        "those of the *_w2v_class_names.csv in class_split, or in a split of one's own their names as words.",
     )
     obtain: str = Field("", description="Where the split files can be had, shown when they are missing.")
     feature_sets: dict[str, FeatureSet] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import FOLDER_NAMES, find_folder, read_all_classes, write_class_lists
 from avpipe.gzsl.splits import Availability, Split, match_clips, read_classes, read_split, write_class_split
 from avpipe.gzsl.tree_files import safe_name
-from avpipe.gzsl.words import class_vectors, read_names, read_words
+from avpipe.gzsl.words import class_vectors, read_names, read_tables, read_words, write_names
 from avpipe.io.atomic import atomic_directory, write_bytes
 from avpipe.schema.gzsl import ClassClips, SubsetClips, TreeClips
 
@@ -71,7 +71,7 @@ def write_tree(
     return summary
 
 
-def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, target: StrPath) -> None:
+def publish_class_split(source: StrPath, split_name: str, names_files: Sequence[StrPath], target: StrPath) -> None:
     """Write a split, read and checked, as the folder `target` in the published layout, with its table of names.
 
     A split whose csv files are not all there, as in copies of VGGSound's without large files, is published as it is:
@@ -80,10 +80,10 @@ def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, t
     Args:
         source: the folder that has the split, as for `read_split`.
         split_name: of the split.
-        names_file: the `<dataset>_w2v_class_names.csv` to put beside it.
+        names_files: the `<dataset>_w2v_class_names.csv` to put beside it, and tables that lie over it.
         target: a folder called class-split; it appears whole or not at all.
     """
-    names_file = Path(names_file)
+    names_file = Path(names_files[0])
     folder = find_folder(source) / split_name
     has_clips = all((folder / f"{subset}.csv").is_file() for subset in SUBSETS if subset != "stage_2_train")
     with whole_class_split(target) as root:
@@ -95,7 +95,10 @@ def publish_class_split(source: StrPath, split_name: str, names_file: StrPath, t
             for path in folder.glob("*.csv"):
                 write_bytes(root / FOLDER_NAMES[0] / split_name / path.name, path.read_bytes())
         name = _published_name(names_file, "", NAMES_SUFFIX)
-        write_bytes(root / FOLDER_NAMES[0] / name, names_file.read_bytes())
+        if len(names_files) > 1:
+            write_names(root / FOLDER_NAMES[0] / name, read_tables(names_files))
+        else:
+            write_bytes(root / FOLDER_NAMES[0] / name, names_file.read_bytes())
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def class_vectors_from_model(
     if useless:
         raise AvpipeError(
             f"{path} gives vectors that are zero or not finite for the classes {listed(useless)}. Give these classes "
-            "longer or other names in the table of names (gzsl.word_names)."
+            "longer or other names in a table original,manual (datasets.<name>.gzsl.word_names)."
         )
     vectors = {spoken: (one.vector / lengths[spoken]).astype(np.float32) for spoken, one in made.items()}
     classes = {
@@ -150,8 +150,8 @@ def _refuse_lacking(path: Path, kind: ModelKind, names: Mapping[str, str], lacki
     more = f" … ({len(lacking)} in all)" if len(lacking) > len(shown) else ""
     raise AvpipeError(
         f"{path} has no vector for {len(lacking)} of {len(names)} classes: {'; '.join(lines)}{more}. Expected each "
-        "class's name or all of its words in the model. Write other names for these classes into the table of names "
-        "(original,manual; gzsl.word_names)."
+        "class's name or all of its words in the model. Write other names for these classes alone into a "
+        "table original,manual and set datasets.<name>.gzsl.word_names to it."
     )
 
 

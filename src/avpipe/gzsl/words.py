@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,33 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
     return {row["original"]: row["manual"] for row in rows}
 
 
+def read_tables(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
+    """`read_names` of several tables, each over those before it; one with a few classes leaves the others as they are.
+
+    Raises:
+        AvpipeError: as `read_names`, or two classes come to have one name.
+    """
+    names: dict[str, str] = {}
+    for path in paths:
+        names = laid_over(names, read_names(path))
+    classes: dict[str, list[str]] = {}
+    for label, name in names.items():
+        classes.setdefault(name, []).append(label)
+    if shared := {name: labels for name, labels in classes.items() if len(labels) > 1}:
+        name, labels = next(iter(shared.items()))
+        raise AvpipeError(
+            f"{' and '.join(map(str, paths))} together give the classes {listed(labels)} the one name {name!r}; "
+            "expected a name of its own for each. Correct the last of them."
+        )
+    return names
+
+
+def laid_over(below: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """Names of classes with those of another table in their place; capitals of a class may differ (`ClassNames`)."""
+    classes = ClassNames(below)
+    return {**below, **{classes.find(label) or label: name for label, name in over.items()}}
+
+
 def write_names(path: str | os.PathLike[str], names: Mapping[str, str]) -> None:
     """Write a table of class name and word2vec name, sorted by class, as `read_names` reads it."""
     text = io.StringIO(newline="")
@@ -119,7 +146,7 @@ def class_vectors(
         raise AvpipeError(
             f"{len(words)} word vectors, but none for the classes {listed(lacking)}. Expected each class in "
             "column original of the name table, and its column manual among the names of the vectors; "
-            "complete either."
+            "complete either. A table of these classes alone can be set as datasets.<name>.gzsl.word_names."
         )
     absent = np.full(next(iter(words.values())).shape, np.nan, np.float32)
     vectors = np.stack([words.get(key, absent) if key is not None else absent for key in keys])

@@ -29,7 +29,7 @@ from avpipe.gzsl.splits import Split, read_split, write_class_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, publish_class_split, whole_class_split, write_features
 from avpipe.gzsl.tree_files import only_file
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
-from avpipe.gzsl.words import read_names, read_words, write_names
+from avpipe.gzsl.words import read_names, read_tables, read_words, write_names
 from avpipe.inventory.accounting import account, check_failure_rate, make_account, require_few_failures
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.shards import read_inventory
@@ -66,7 +66,7 @@ def write_split(
     probes: Sequence[str],
     name: str,
     dataset: str,
-    names: StrPath | None,
+    names: Sequence[StrPath],
     target: StrPath,
 ) -> None:
     """Write a class-split folder: a published split, or one that is drawn from the clips at hand.
@@ -77,20 +77,21 @@ def write_split(
         probes: for one's own split the probe tables of all shards: only clips that can be read are drawn from.
         name: of the split.
         dataset: the dataset's name.
-        names: table from class names to names of class vectors; None: the class names, written as words.
+        names: tables from class names to names of class vectors, each over those before it; over the class names,
+            written as words, where a split of one's own has none.
         target: the folder, called class-split.
 
     Raises:
         AvpipeError: the split is not in order, or the clips do not suffice for it.
     """
     if own_split is None:
-        publish_class_split(class_split or ".", name, names or "", target)
+        publish_class_split(class_split or ".", name, names, target)
         return
     clips = [clip for probe in probes for clip in read_probed(probe)]
     sources = source_videos([clip.clip_id for clip in clips], {clip.clip_id: str(clip.path) for clip in clips})
     labels = {clip.clip_id: clip.class_name for clip in clips}
     split = draw_split(labels, sources, OwnSplit.model_validate(dict(own_split)), name)
-    spoken = read_names(names) if names else spoken_names(split.all_classes)
+    spoken = spoken_names(split.all_classes, read_tables(names))
     with whole_class_split(target) as root:
         write_class_split(split, root)
         write_names(root / FOLDER_NAMES[0] / f"{dataset}{NAMES_SUFFIX}", spoken)

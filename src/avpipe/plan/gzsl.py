@@ -60,25 +60,27 @@ def class_vectors(project: Project, dataset: str, split: str) -> str | None:
     return project.paths.class_vectors(dataset, split) if gzsl.word_model else gzsl.word_vectors
 
 
-def names_file(project: Project, dataset: str, split: str) -> str | None:
-    """The CSV from class names to names of word vectors; None where a split of one's own brings it.
+def names_files(project: Project, dataset: str, split: str) -> list[str]:
+    """The CSVs from class names to names of word vectors: the split's, over which lies the configured one.
+
+    A split of one's own brings none: its classes are called by their names.
 
     Raises:
-        AvpipeError: the class-split folder has none, or several.
+        AvpipeError: the class-split folder has none, or several, and none is configured.
     """
     from avpipe.gzsl.class_split import find_folder
 
-    word_names = project.dataset(dataset).gzsl.word_names
-    if word_names or own_split(project, dataset, split):
-        return word_names
+    own = [project.dataset(dataset).gzsl.word_names or ""]
+    if own_split(project, dataset, split):
+        return [*filter(None, own)]
     folder = find_folder(class_split_folder(project, dataset) or ".")
     found = sorted(folder.glob("*_w2v_class_names.csv"))
-    if len(found) != 1:
+    if len(found) != 1 and not own[0]:
         raise AvpipeError(
             f"{folder} holds {len(found)} files *_w2v_class_names.csv, expected one. "
             f"Set datasets.{dataset}.gzsl.word_names to the one to use."
         )
-    return str(found[0])
+    return [*filter(None, [str(found[0]) if len(found) == 1 else "", *own])]
 
 
 def published_features(project: Project, dataset: str, features: str) -> str | None:

@@ -127,28 +127,28 @@ def _check_published(project: Project, dataset: str, split: str, features: str) 
             f"{path} brings no class vectors: there is no text/{WORDS_FILES}. Fetch it as well, or set "
             f"datasets.{dataset}.gzsl.word_vectors."
         )
-    gzsl.names_file(project, dataset, split)
+    gzsl.names_files(project, dataset, split)
 
 
 def _check_own(settings: Gzsl, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
     from avpipe.gzsl.own_split import draw_split, spoken_names
     from avpipe.gzsl.source_videos import source_videos
-    from avpipe.gzsl.words import read_names
+    from avpipe.gzsl.words import read_tables
 
     if clips is None:
         return
     sources = source_videos(clips, {clip: str(each.path) for clip, each in clips.items()})
     labels = {clip: each.class_name for clip, each in clips.items()}
     split = draw_split(labels, sources, settings.own_splits[split_name], split_name)
-    names = read_names(settings.word_names) if settings.word_names else spoken_names(split.all_classes)
+    names = spoken_names(split.all_classes, read_tables([settings.word_names] if settings.word_names else []))
     _check_classes(settings, split, names)
 
 
 def _check_extracted(project: Project, dataset: str, split_name: str, clips: Mapping[str, SourceClip] | None) -> None:
     from avpipe.gzsl.splits import compare_with_clips, read_split
-    from avpipe.gzsl.words import read_names
+    from avpipe.gzsl.words import read_tables
 
-    names = read_names(gzsl.names_file(project, dataset, split_name) or "")
+    names = read_tables(gzsl.names_files(project, dataset, split_name))
     split = read_split(gzsl.class_split_folder(project, dataset) or ".", split_name)
     if clips is None:
         return
@@ -171,7 +171,7 @@ def _check_vector_length(settings: Gzsl) -> None:
     if unfit:
         raise AvpipeError(
             f"{path} has vectors of {length} numbers; {', '.join(unfit)} need {METHODS[unfit[0]].word_dim}. Take "
-            "vectors of that length, or switch these methods off (gzsl.methods.<name>: null)."
+            "vectors of that length, or switch these methods off (null under datasets.<name>.gzsl.methods)."
         )
 
 

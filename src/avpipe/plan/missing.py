@@ -24,5 +24,7 @@ def missing_weights(project: Project, dataset: str, key: str, what: str, otherwi
     path = project.weights_file(dataset, key)
     if path.startswith("random:"):
         return []
+    own = getattr(project.config.datasets[dataset].weights, key)
+    place = f"datasets.{dataset}.weights.{key}" if own else f"weights.{key}"
     url = [project.catalogue[key].url] if key in project.catalogue else []
-    return missing_path(what, path, f"weights.{key}", "; or ".join([*url, otherwise]))
+    return missing_path(what, path, place, "; or ".join([*url, otherwise]))

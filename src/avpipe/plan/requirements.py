@@ -108,7 +108,10 @@ def _missing_weights(project: Project, dataset: str) -> list[str]:
             what = f"the weights of {extractor}"
             problems += missing_weights(project, dataset, extractor, what, WITHOUT_WEIGHTS)
         if features.pca(project, dataset, extractor) is not None:
-            what, otherwise = f"{EXTRACTORS[extractor].title}'s PCA", f"set features.{extractor}.postprocess: false"
+            what, otherwise = (
+                f"{EXTRACTORS[extractor].title}'s PCA",
+                f"set datasets.{dataset}.features.{extractor}.postprocess: false",
+            )
             problems += missing_weights(project, dataset, f"{extractor}_pca", what, otherwise)
     return problems
 

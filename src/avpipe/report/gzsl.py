@@ -98,7 +98,9 @@ def summarise(evaluation: GzslEvaluation, place: str = "the evaluation") -> Gzsl
     """
     seeds = evaluation.seeds
     if not seeds:
-        raise AvpipeError(f"{place} holds no seed; expected at least one. Set gzsl.seeds and run again.")
+        raise AvpipeError(
+            f"{place} holds no seed; expected at least one. Set datasets.<name>.gzsl.seeds and run again."
+        )
     modes = {mode: [seed.metrics[mode] for seed in seeds] for mode in seeds[0].metrics}
     return GzslResult(
         **{name: value for name, value in evaluation if name not in ("schema_version", "kind")},

@@ -94,7 +94,9 @@ def summarise(evaluation: RetrievalEvaluation, place: str = "the evaluation") ->
         AvpipeError: there is no seed, or seeds were tested on different clips.
     """
     if not evaluation.seeds:
-        raise AvpipeError(f"{place} holds no seed; expected at least one. Set retrieval.seeds and run again.")
+        raise AvpipeError(
+            f"{place} holds no seed; expected at least one. Set datasets.<name>.retrieval.seeds and run again."
+        )
     _check_same_tests(evaluation.seeds, place)
     return [_summarise_subset(evaluation, subset) for subset in evaluation.seeds[0].tests]
 

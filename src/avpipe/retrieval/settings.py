@@ -127,7 +127,7 @@ class Run(Settings):
     @model_validator(mode="after")
     def _parts_fit(self) -> Run:
         if self.windows is not None and self.uses_text and self.windows.drawn != "captions":
-            raise ValueError(f"{self.model} reads text, which random windows lack; set windows.drawn: captions")
+            raise ValueError(f"{self.model} reads text, which random windows lack; set drawn: captions")
         if MODELS[self.model].halves_embedding and self.embedding_dim % 2:
             raise ValueError(f"embedding_dim {self.embedding_dim}: half of it is the text's, so it must be even")
         return self

@@ -100,7 +100,9 @@ def _word_table(run: Run, words: str | None) -> WordTable | None:
     if not run.uses_text:
         return None
     if words is None:
-        raise AvpipeError(f"{run.model} reads captions, and no word vectors were given; set retrieval.word_vectors.")
+        raise AvpipeError(
+            f"{run.model} reads captions, and no word vectors were given; set datasets.<name>.retrieval.word_vectors."
+        )
     return read_word_table(words)
 
 

@@ -78,7 +78,9 @@ class WindowSource:
         self.windows = windows.resolved("corrected")
         self._captions = captions if self.windows.drawn == "captions" else None
         if self.windows.drawn == "captions" and captions is None:
-            raise AvpipeError("Windows are drawn around captions, but there are none: set retrieval.captions.")
+            raise AvpipeError(
+                "Windows are drawn around captions, but there are none: set datasets.<name>.retrieval.captions."
+            )
         self._words, self._max_words, self._threads = words, max_words, threads
         scanned = scanned or scan(corpus, threads=threads)
         self.bytes_read = 0

@@ -69,7 +69,7 @@ def clips_of(source: Source, subset: str, synthetic_folder: str | os.PathLike[st
         names = sorted({str(clip.subset) for clip in described})
         raise AvpipeError(
             f"No clip of the table is in the subset {subset!r}; its column `subset` has {', '.join(names)}. "
-            f"Correct the table, or set retrieval.subsets.{subset}.path."
+            f"Correct the table, or set datasets.<name>.retrieval.subsets.{subset}.path."
         )
     return chosen
 

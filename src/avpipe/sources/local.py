@@ -50,7 +50,9 @@ def list_class_folders(folder: Path) -> list[SourceClip]:
         AvpipeError: no video found, two clips with one id, or a name that is not UTF-8.
     """
     if not folder.is_dir():
-        raise AvpipeError(f"{folder} is not a folder; set source.path to the folder whose folders are the classes.")
+        raise AvpipeError(
+            f"{folder} is not a folder; set datasets.<name>.source.path to the folder whose folders are the classes."
+        )
     clips = []
     with os.scandir(folder) as classes:
         for class_folder in classes:
@@ -67,7 +69,7 @@ def list_class_folders(folder: Path) -> list[SourceClip]:
     if not clips:
         raise AvpipeError(
             f"{folder} holds no folder with videos in it; expected <class>/<clip>.avi (or another of "
-            f"{', '.join(VIDEO_SUFFIXES)}). Set source.path to the folder whose folders are the classes."
+            f"{', '.join(VIDEO_SUFFIXES)}). Set datasets.<name>.source.path to the folder of the classes."
         )
     return _checked(clips, str(folder))
 
