@@ -23,6 +23,7 @@ from test_caches import (
 )
 from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small_split, write_small
 
+from avpipe.config.models import Config
 from avpipe.errors import AvpipeError
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
 from avpipe.gzsl.benchmark import SUBSETS
@@ -30,8 +31,10 @@ from avpipe.gzsl.caches import write_caches
 from avpipe.gzsl.class_split import read_all_classes, read_class_list, read_clip_list
 from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_split, write_class_split
+from avpipe.gzsl.tree_files import refuse_features_over_time
 from avpipe.gzsl.tree_reading import read_features
 from avpipe.gzsl.words import read_names, read_words, write_names, write_words
+from avpipe.plan import Project, gzsl
 
 
 @pytest.fixture
@@ -394,3 +397,45 @@ def vggsound_caches(root: Path, names: Path, words: Path) -> dict:
         }
         caches[cache] = {"audio": part, "video": part, "text": text}
     return caches
+
+
+class TestFeaturesOverTime:
+    """TCaF's features are not averaged: a pickle for each class, which are named as what they are."""
+
+    CLASS = {"features": [np.ones((3, 4), np.float32)], "video_names": [b"t1"], "fps": [25]}  # noqa: RUF012
+
+    def write(self, folder, modality="audio", subset="stage_1_train", name="Ant.pkl"):
+        path = folder / modality / subset / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(pickle.dumps(self.CLASS))
+        return path
+
+    @pytest.mark.parametrize(
+        ("modality", "subset"), [("audio", "stage_1_train"), ("video", "stage_2_test_seen"), ("video", "training")]
+    )
+    def test_a_tree_of_pickles(self, bench, tmp_path, modality, subset):
+        folder = tmp_path / "features" / "cls_features_non_averaged"
+        self.write(folder, modality, subset)
+        with pytest.raises(AvpipeError, match=rf"{modality}/{subset}/Ant\.pkl: features over time, which TCaF reads"):
+            bench.run(folder)
+
+    def test_one_of_its_pickles(self, bench, tmp_path):
+        with pytest.raises(AvpipeError, match=r"Ant\.pkl was not read: it holds features over time of one class"):
+            bench.run(self.write(tmp_path))
+
+    def test_a_tree_that_has_averaged_ones_beside_them_is_one(self, tmp_path):
+        self.write(tmp_path)
+        (tmp_path / "audio" / "stage_1_train" / "Ant.h5").touch()
+        refuse_features_over_time(tmp_path)
+
+    def test_they_are_named_while_planning_and_where_a_set_is_looked_for(self, tmp_path):
+        folder = tmp_path / "features" / "cls_features_non_averaged"
+        self.write(folder)
+        (tmp_path / "class-split" / "main_split").mkdir(parents=True)
+        values = {
+            "source": {"kind": "published", "path": str(tmp_path)},
+            "gzsl": {"benchmarks": [{"split": "main_split", "features": "cls_features"}]},
+        }
+        project = Project(Config.model_validate({"datasets": {"mine": values}}), catalogue={})
+        with pytest.raises(AvpipeError, match=r"cls_features_non_averaged \(.*: features over time, which TCaF reads"):
+            gzsl.published_features(project, "mine", "cls_features")

@@ -304,7 +304,7 @@ def test_alignment_reaches_the_words(tmp_path):
 def test_published_class_split_is_whole(tmp_path):
     root, *_ = write_small(tmp_path)
     names = tmp_path / "words/own_w2v_class_names.csv"
-    publish_class_split(root, "main_split", names, tmp_path / "copy/class-split")
+    publish_class_split(root, "main_split", [names], tmp_path / "copy/class-split")
     assert bytes_of(tmp_path / "copy/class-split") == bytes_of(root / "class-split")
 
 

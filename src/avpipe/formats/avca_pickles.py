@@ -110,6 +110,8 @@ def read_feature_pickle(path: StrPath) -> NamedFeatures:
             video, labels, audio, names = contents
         elif isinstance(contents, list | tuple) and contents and all(map(_is_row, contents)):
             video, labels, audio, names = ([row[i] for row in contents] for i in range(4))
+        elif isinstance(contents, dict) and {"features", "video_names"} <= contents.keys():
+            raise ValueError("it holds features over time of one class, which TCaF reads (…_non_averaged)")
         else:
             raise ValueError(f"it holds a {type(contents).__name__} of another form")
         clip_ids = _texts("the file names", names)

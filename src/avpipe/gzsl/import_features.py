@@ -32,7 +32,7 @@ from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, r
 from avpipe.gzsl.source_videos import shared_sources, source_videos
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, read_classes, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features
-from avpipe.gzsl.tree_files import MODALITIES, only_file
+from avpipe.gzsl.tree_files import MODALITIES, only_file, refuse_features_over_time
 from avpipe.gzsl.tree_reading import list_subset, read_modality
 from avpipe.gzsl.words import read_names, read_words, write_words
 from avpipe.io.atomic import write_json
@@ -135,6 +135,7 @@ def _read_source(source: Path, split: str, all_classes: ClassNames, classes: Map
         arrays = {"audio": features.audio, "video": features.video}
         class_ids = dict(zip(features.clip_ids, features.class_ids.tolist(), strict=True))
         return _Source("feature pickle", features.clip_ids, arrays, class_ids=class_ids, merged=features.merged)
+    refuse_features_over_time(source)
     if all((source / modality).is_dir() for modality in MODALITIES):
         return _read_tree(source, all_classes, classes)
     if any(cache_path(source, cache, split).is_file() for cache in CACHE_PARTS):

@@ -13,6 +13,11 @@ from avpipe.errors import AvpipeError
 from avpipe.gzsl.class_split import ClassNames
 
 MODALITIES = ("audio", "video")
+AVERAGED = (
+    "Expected one vector a clip, in .h5 files. Take the averaged features of the same name (cls_features, "
+    "main_features), or extract features from videos."
+)
+"""What to do with features that are not averaged over time."""
 _LONGEST_NAME_BYTES = 255  # of Linux file systems
 
 
@@ -53,6 +58,21 @@ def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> 
             "the tree again, or fetch the features that belong to this split."
         )
     return by_class
+
+
+def refuse_features_over_time(folder: Path) -> None:
+    """Refuse a tree of pickles with features that are not averaged over time, as TCaF reads them.
+
+    Raises:
+        AvpipeError: audio/ or video/ has a folder with .pkl files and none of .h5.
+    """
+    for modality in MODALITIES:
+        pickles = sorted((folder / modality).glob("*/*.pkl"))
+        if pickles and not any((folder / modality).glob("*/*.h5")):
+            raise AvpipeError(
+                f"{folder} has a .pkl for each class, such as {pickles[0].relative_to(folder)}: features over time, "
+                f"which TCaF reads (…_non_averaged). {AVERAGED}"
+            )
 
 
 def only_file(folder: Path, pattern: str) -> Path:

@@ -101,9 +101,11 @@ def published_features(project: Project, dataset: str, features: str) -> str | N
         if place.is_dir():
             return str(place)
     there = sorted({path.name for place in places for path in place.parent.glob("*") if path.is_dir()})
+    over_time = [name for name in there if name.endswith(("_non_averaged", "_no_averaged"))]
+    which = f" ({', '.join(over_time)}: features over time, which TCaF reads; no method here does)" if over_time else ""
     raise AvpipeError(
         f"{root} has no features of the set {features!r}; looked for {', '.join(map(str, places))}; there are "
-        f"{', '.join(there) or 'none'}. Unpack the "
+        f"{', '.join(there) or 'none'}{which}. Unpack the "
         f"benchmark's features there, set datasets.{dataset}.gzsl.feature_sets.{features}.path, or remove the "
         f"benchmark from datasets.{dataset}.gzsl.benchmarks."
     )

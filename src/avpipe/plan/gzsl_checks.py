@@ -111,6 +111,7 @@ def check_splits(project: Project, dataset: str, clips: Mapping[str, SourceClip]
 def _check_published(project: Project, dataset: str, split: str, features: str) -> None:
     from avpipe.gzsl.class_split import read_all_classes
     from avpipe.gzsl.splits import read_classes
+    from avpipe.gzsl.tree_files import refuse_features_over_time
 
     if split in project.dataset(dataset).gzsl.own_splits:
         raise AvpipeError(
@@ -120,6 +121,7 @@ def _check_published(project: Project, dataset: str, split: str, features: str) 
     root = gzsl.class_split_folder(project, dataset) or "."
     read_classes(root, split, read_all_classes(root))
     path = Path(gzsl.published_features(project, dataset, features) or ".")
+    refuse_features_over_time(path)
     is_tree = (path / "audio").is_dir() and (path / "video").is_dir()
     brings_words = not is_tree or list((path / "text").glob(WORDS_FILES))
     if gzsl.class_vectors(project, dataset, split) is None and not brings_words:
