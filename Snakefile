@@ -7,10 +7,12 @@
 # Both can lie elsewhere: docs/workflow.md.
 import sys
 
+from snakemake.pathvars import Pathvars
 from snakemake.utils import min_version
 
 from avpipe.config.yaml_files import check_config_files
 from avpipe.errors import AvpipeError
+from avpipe.settings import expand_home
 
 min_version("9.27")
 
@@ -21,6 +23,14 @@ except AvpipeError as error:
 
 
 configfile: "config/config.yaml"
+
+
+# Snakemake leaves ~ as it is and would make a folder of that name.
+workflow.pathvars.update(
+    Pathvars.from_config(
+        {"pathvars": {name: expand_home(folder) for name, folder in (config.get("pathvars") or {}).items()}}
+    )
+)
 
 
 pathvars:

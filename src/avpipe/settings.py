@@ -65,16 +65,23 @@ def check_names(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def expand_home(path: str | None) -> str | None:
-    """A path with `~` replaced by the home folder, as a shell does."""
-    return None if path is None else os.path.expanduser(path)  # noqa: PTH111 - Path would change "" into "."
+def expand_home(path: str) -> str:
+    """A path with `~` replaced by the home folder, as a shell does; every path that a person writes comes through here.
+
+    Other variables are left as they are: a name may have a `$` in it.
+    """
+    return os.path.expanduser(path)  # noqa: PTH111 - Path would change "" into "." and raises where there is no such user
 
 
-def check_input(path: str | None) -> str | None:
+def check_input(path: str) -> str:
     """Like `expand_home`, for a path that becomes an input of a rule, where Snakemake gives braces a meaning."""
-    if path is not None and ("{" in path or "}" in path):
+    if "{" in path or "}" in path:
         raise ValueError("Snakemake takes { and } for wildcards; rename the file or folder, or set a link to it")
     return expand_home(path)
+
+
+LocalPath = Annotated[str, AfterValidator(expand_home)]
+InputPath = Annotated[str, AfterValidator(check_input)]
 
 
 def check_seeds(value: list[int]) -> list[int]:

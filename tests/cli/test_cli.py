@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_results import make_account, make_evaluation, make_failed, make_record, make_weights
 
-from avpipe.cli import demo, main
+from avpipe import __version__
+from avpipe.cli import demo, main, version
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
@@ -186,3 +188,40 @@ def test_settings_and_fidelity_of_one_file(clip, tmp_path, capsys):
         assert found in capsys.readouterr().err
     assert main(plain[:-2]) == 1
     assert "c3d needs weights" in capsys.readouterr().err
+
+
+def test_the_version_of_everything_without_torch():
+    code = "import sys; from avpipe.cli import main\ntry: main(['--version'])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *lines, imported = done.stdout.splitlines()
+    assert imported == "False"
+    versions = dict(line.split(" ", 1) for line in lines)
+    assert {"avpipe", "Python", "torch", "PyAV", "snakemake", "ffmpeg"} <= set(versions)
+    assert versions["avpipe"] == __version__ and versions["torch"] == metadata.version("torch")
+    assert all(value[0].isdigit() or value[0] in "nN" for value in versions.values())
+
+
+def test_what_is_not_installed_is_said_and_nothing_fails(monkeypatch, capsys):
+    monkeypatch.setattr(version, "_LIBRARIES", {"torch": "no-such-package"})
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/no/such/ffmpeg")
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and "torch is not installed" in (out := capsys.readouterr().out)
+    assert "ffmpeg cannot be run" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "~/gone.json"],
+        ["extract", "~/gone.mp4", "c3d", "~/x.npz", "--weights=random:0"],
+        ["evaluate-released", "--method=avca", "--stage-a=~/a", "--stage-b", "~/b",
+         "--features=~/f", "--class-split=~/c", "--split=main_split"],
+        ["search", "~/gone.h5", "--text", "x", "--words=~/w"],
+    ],
+)  # fmt: skip
+def test_home_is_found_in_every_argument(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path) in error and "~" not in error

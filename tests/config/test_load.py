@@ -1,9 +1,14 @@
+import types
+import typing
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
+from avpipe.config.explain import inside, places
 from avpipe.config.load import load_config, merge
+from avpipe.config.models import Config
 from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.settings import PRESETS, Gzsl
@@ -92,13 +97,48 @@ def test_a_long_value_is_not_printed_whole():
     assert "'xxx" in str(error.value) and len(str(error.value)) < 500
 
 
-def test_paths_may_start_at_home(monkeypatch):
+# Every text of the configuration that is no path.
+NO_PATHS = {
+    "title", "notes", "obtain", "split", "features", "train", "tests", "permuted_control",
+}  # fmt: skip
+
+
+def is_text(annotation) -> bool:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, list):
+        return any(map(is_text, typing.get_args(annotation)))
+    return annotation is str
+
+
+def texts_in(model) -> list[tuple[str, ...]]:
+    """The places of all settings that are a text of any form but those that are no path."""
+    found = [place for place in places(model) if any(map(is_text, annotations(model, place)))]
+    return [place for place in found if place[-1] not in NO_PATHS]
+
+
+def annotations(model, place):
+    *above, key = place
+    fields = [each.model_fields[key] for each in inside([model], above) if key in each.model_fields]
+    return [typing.Annotated[(field.annotation, *field.metadata, "")] for field in fields]
+
+
+@pytest.mark.parametrize("place", texts_in(Config), ids=".".join)
+def test_every_path_may_start_at_home(monkeypatch, place):
+    """A key that is to hold a path is of one of two types; what is no path is listed above."""
+    monkeypatch.setenv("HOME", "/elsewhere")
+    for annotation in annotations(Config, place):
+        assert TypeAdapter(annotation).validate_python("~/x") == "/elsewhere/x", place
+
+
+def test_paths_of_a_dataset_its_weights_and_the_workflow_may_start_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/elsewhere")
     mine = {"source": {"kind": "class_folders", "path": "~/videos"}, "n_shards": 1, "gzsl": {"word_vectors": "~/w.npy"}}
-    config = load_config({"weights": {"c3d": "~/c3d.pickle"}, "datasets": {"mine": mine}}, DATASETS)
+    mine["retrieval"] = {"runs": {"a": {"weights": "~/run.pth", "tests": ["x/y"]}}}
+    values = {"weights": {"c3d": "~/c3d.pickle"}, "datasets": {"mine": mine}, "pathvars": {"results": "~/results"}}
+    config = load_config(values, DATASETS)
     dataset = config.dataset("mine")
     assert (dataset.source.path, dataset.gzsl.word_vectors) == ("/elsewhere/videos", "/elsewhere/w.npy")
-    assert dataset.weights.c3d == "/elsewhere/c3d.pickle"
+    assert (dataset.weights.c3d, config.pathvars.results) == ("/elsewhere/c3d.pickle", "/elsewhere/results")
+    assert dataset.retrieval.runs["a"].weights == "/elsewhere/run.pth"
 
 
 def test_a_yaml_mistake_names_the_file(tmp_path):

@@ -6,7 +6,9 @@ import argparse
 import sys
 
 from avpipe.cli import demo, evaluate_released, extract, index, pack, search, show
+from avpipe.cli.version import ShowVersion
 from avpipe.errors import AvpipeError, ClipFailure
+from avpipe.settings import expand_home
 
 __all__ = ["main"]
 
@@ -14,12 +16,19 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="avpipe", description="Raw videos to audio-visual research results.")
+    parser.add_argument("--version", action=ShowVersion, help="show the versions of avpipe and of what it rests on")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in (demo, show, extract, evaluate_released, index, search, pack):
         command.add(commands)
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args([*map(_at_home, sys.argv[1:] if arguments is None else arguments)])
     try:
         return chosen.run(chosen)
     except (AvpipeError, ClipFailure) as error:
         print(f"avpipe: {error}", file=sys.stderr)  # noqa: T201 - this module talks to a person
         return 1
+
+
+def _at_home(argument: str) -> str:
+    """An argument with `~` expanded; a shell leaves it within quotes and after --option=."""
+    option, equals, value = argument.partition("=")
+    return option + equals + expand_home(value) if argument.startswith("--") else expand_home(argument)

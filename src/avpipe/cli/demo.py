@@ -15,6 +15,7 @@ from avpipe.cli.show import show_result
 from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS
+from avpipe.settings import expand_home
 
 QUICK = ("demo",)
 ALL = ("demo_gzsl", "demo_retrieval")
@@ -42,8 +43,8 @@ def add(commands: Any) -> None:
 def _run(chosen: argparse.Namespace) -> int:
     if not Path("Snakefile").exists():
         raise AvpipeError("There is no Snakefile here. Run the demo in the folder that avpipe was cloned into.")
-    results = (read_yaml(Path("config/config.yaml")).get("pathvars") or {}).get("results", DEFAULT_PATHS.results)
-    targets = [f"{results}/{dataset}/eval.json" for dataset in (ALL if chosen.all else QUICK)]
+    results = (read_yaml(Path("config/config.yaml")).get("pathvars") or {}).get("results") or DEFAULT_PATHS.results
+    targets = [f"{expand_home(results)}/{dataset}/eval.json" for dataset in (ALL if chosen.all else QUICK)]
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", str(chosen.cores), *targets], check=False)
     if done.returncode == 0:

@@ -6,28 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
 from avpipe.config.explain import explain, locate_in
 from avpipe.config.load import fill_pathvars
 from avpipe.config.models import Weights
 from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
-from avpipe.settings import Settings, check_input
+from avpipe.settings import InputPath, Settings
 
 
 class PublishedFile(Settings):
     """One published weight file."""
 
-    path: str = Field(description="Where avpipe looks for it unless the configuration names another file.")
+    path: InputPath = Field(description="Where avpipe looks for it unless the configuration names another file.")
     url: str = Field(description="Where it can be had.")
     size: str = Field("not published", description="Its size, as far as known.")
     sha256: list[str] = Field([], description="Digests of the published file, or their beginnings, where known.")
     trained_on: str = Field(description="The training data.")
     licence_weights: str = Field(description="Licence of the weights.")
     licence_code: str = Field(description="Licence of the published code.")
-
-    _check_input = field_validator("path")(check_input)
 
 
 def read_catalogue(path: Path, pathvars: Mapping[str, str] = MappingProxyType({})) -> dict[str, PublishedFile]:

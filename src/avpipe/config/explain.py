@@ -120,7 +120,7 @@ def _short(value: Any) -> str:
 def _unknown(place: list[str], model: Any, value: Any) -> str:
     """Why a key is not known: misspelt, or at the wrong level."""
     *above, key = place
-    known = sorted({name for each in _inside([model], above) for name in each.model_fields})
+    known = sorted({name for each in inside([model], above) for name in each.model_fields})
     everywhere = [each for each in places(model) if each[:-1] != tuple(above)]
     # Where any key may stand, what stands elsewhere under a section of the same name is meant.
     known = known or sorted({each[-1] for each in everywhere if above and each[-2:-1] == (above[-1],)})
@@ -130,7 +130,7 @@ def _unknown(place: list[str], model: Any, value: Any) -> str:
     if near and difflib.SequenceMatcher(None, key, near[0]).ratio() >= 0.8:
         return f"unknown key; did you mean {near[0]}?"
     homes = [each for each in everywhere if each[-1] == key] or _entries_like(model, key, value)
-    homes = [each for each in homes if isinstance(value, Mapping) == bool(_inside([model], each))] or homes
+    homes = [each for each in homes if isinstance(value, Mapping) == bool(inside([model], each))] or homes
     if not homes and not near:
         alike = difflib.get_close_matches(key, {each[-1] for each in everywhere}, n=1, cutoff=0.8)
         homes = [each for each in everywhere if each[-1] in alike]
@@ -156,9 +156,7 @@ def _entries_like(model: Any, key: str, value: Any) -> list[tuple[str, ...]]:
     if not isinstance(value, Mapping) or not value:
         return []
     homes = [place for place in places(model) if place[-1] == _ENTRY]
-    fits = [
-        place for place in homes if set(value) <= {n for each in _inside([model], place) for n in each.model_fields}
-    ]
+    fits = [place for place in homes if set(value) <= {n for each in inside([model], place) for n in each.model_fields}]
     return [(*place[:-1], key) for place in fits]
 
 
@@ -176,7 +174,7 @@ def places(annotation: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, 
                 yield from places(inner, (*above, name))
 
 
-def _inside(annotations: list[Any], place: Sequence[str]) -> list[type[BaseModel]]:
+def inside(annotations: list[Any], place: Sequence[str]) -> list[type[BaseModel]]:
     """The models at a place; all branches of a union count."""
     for part in place:
         entries = [_entry_type(each) for each in annotations]

@@ -11,14 +11,12 @@ from avpipe.gzsl.settings import Gzsl
 from avpipe.media.settings import FrameRate
 from avpipe.registry import EXTRACTORS, MODELS
 from avpipe.retrieval.settings import Retrieval
-from avpipe.settings import Fidelity, Settings, check_input, check_names
+from avpipe.settings import Fidelity, InputPath, LocalPath, Settings, check_names
 from avpipe.sources.settings import Source
 
 
 class WeightFiles(Settings):
     """Base of `Weights`, which has a field for every weight file."""
-
-    _check_input = field_validator("*")(check_input)
 
     @field_validator("*")
     @classmethod
@@ -56,7 +54,7 @@ else:
         "Weights",
         __base__=WeightFiles,
         __doc__="Weights of the networks: the path of a published file, or random:<seed>.",
-        **{key: (str | None, Field(None, description=meaning)) for key, meaning in _weight_files().items()},
+        **{key: (InputPath | None, Field(None, description=meaning)) for key, meaning in _weight_files().items()},
     )
     _SETTINGS = {name: entry.settings for name, entry in EXTRACTORS.items()}
     Extractors = create_model(
@@ -108,10 +106,10 @@ class Dataset(Settings):
 class Pathvars(Settings):
     """Folders of the workflow's files, which Snakemake itself reads; unset ones are as the Snakefile says."""
 
-    results: str | None = Field(None, description="What the workflow makes. Unset: results.")
-    resources: str | None = Field(None, description="What is downloaded or made beforehand. Unset: resources.")
-    logs: str | None = Field(None, description="Logs of jobs. Unset: `<results>/logs`.")
-    benchmarks: str | None = Field(None, description="Time and memory of jobs. Unset: `<results>/benchmarks`.")
+    results: LocalPath | None = Field(None, description="What the workflow makes. Unset: results.")
+    resources: LocalPath | None = Field(None, description="What is downloaded or made beforehand. Unset: resources.")
+    logs: LocalPath | None = Field(None, description="Logs of jobs. Unset: `<results>/logs`.")
+    benchmarks: LocalPath | None = Field(None, description="Time and memory of jobs. Unset: `<results>/benchmarks`.")
 
 
 class Config(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import IO, Any, Literal
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.formats.pickles import read_pickle
+from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
 CHUNK_CHARACTERS = 1 << 22
@@ -31,7 +31,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     if not path.is_file():
         raise AvpipeError(f"{path} does not exist; expected the list of videos, a text file with the header `path`.")
     with reading(path, "a table with a column `path`"), path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
+        table = dict_reader(file, "path")
         if "path" not in (table.fieldnames or []):
             raise AvpipeError(f"{path} has the columns {table.fieldnames}, expected one called `path`.")
         rows = [(row["path"] or "").replace("None/", "").strip() for row in table]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avpipe.errors import AvpipeError, listed
 from avpipe.io.atomic import write_text
+from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
 FOLDER_NAMES = ("class-split", "class_split", "class_splits")
@@ -89,7 +90,7 @@ def read_clip_list(root: str | os.PathLike[str], split: str, subset: str, names:
             label_code does not agree with all_class.txt.
     """
     path = _split_folder(root, split) / f"{subset}.csv"
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restkey=_SURPLUS)
+    reader = dict_reader(io.StringIO(_read_text(path), newline=""), *_COLUMNS, restkey=_SURPLUS)
     with reading(path, "a table of clips (CSV)", "Look for a quote that is not closed."):
         rows = list(reader)
     _check_columns(path, [*(reader.fieldnames or []), *({_SURPLUS} if any(_SURPLUS in row for row in rows) else ())])

@@ -9,7 +9,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.registry import METHODS, with_stream
-from avpipe.settings import NAME, Seeds, Settings, check_input, check_names, quirk
+from avpipe.settings import NAME, InputPath, Seeds, Settings, check_names, quirk
 
 Form = Literal["corrected", "published"]
 
@@ -78,7 +78,7 @@ class FeatureSet(Settings):
 
     video: VideoExtractor = Field("c3d", description="Extractor of the video features.")
     audio: AudioExtractor = Field("vggish", description="Extractor of the audio features.")
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None,
         description="Published features to use instead: a folder of .h5 files (.../features/<feature set>), a folder "
         "of caches (training<split>.pkl, ...), or a .pkl of features. Unset: extracted, or the published source's.",
@@ -87,8 +87,6 @@ class FeatureSet(Settings):
     methods: dict[str, dict[str, Any]] = Field(
         {}, description="Hyper-parameters that differ with these features, by method, such as {avca: {momentum: 0.99}}."
     )
-
-    _check_input = field_validator("path")(check_input)
 
     @field_validator("methods")
     @classmethod
@@ -122,24 +120,24 @@ class Choice(NamedTuple):
 class Gzsl(Settings):
     """Generalised zero-shot learning on a dataset."""
 
-    class_split: str | None = Field(
+    class_split: InputPath | None = Field(
         None,
         description="The published class-split folder, or one laid out like it. Unset: as in the published source.",
     )
     own_splits: dict[str, OwnSplit] = Field(
         {}, description="Splits that are drawn from the videos at hand, by name, instead of read from class_split."
     )
-    word_vectors: str | None = Field(
+    word_vectors: InputPath | None = Field(
         None, description="The .npy with a vector for each class name. Unset: the published source's."
     )
-    word_model: str | None = Field(
+    word_model: InputPath | None = Field(
         None,
         description="A word2vec, GloVe or fastText file from which class vectors are made, instead of word_vectors.",
     )
     word_model_kind: Literal["auto", "word2vec_binary", "word2vec_text", "glove", "fasttext"] = Field(
         "auto", description="What word_model is; auto: by its contents."
     )
-    word_names: str | None = Field(
+    word_names: InputPath | None = Field(
         None,
         description="CSV original,manual from class names to names of vectors, of some classes or all; the others keep "
         "those of the *_w2v_class_names.csv in class_split, or in a split of one's own their names as words.",
@@ -185,8 +183,6 @@ class Gzsl(Settings):
         "the other classes, and results name those left out.",
     )
     seeds: Seeds = Field([42], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
-
-    _check_input = field_validator("class_split", "word_vectors", "word_model", "word_names")(check_input)
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from avpipe.formats.npy import read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.io.atomic import write_bytes, write_text
+from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
 
@@ -63,7 +64,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
         reading(path, "a table with the columns original,manual"),
         path.open(encoding="utf-8-sig", newline="") as stream,
     ):
-        reader = csv.DictReader(stream)
+        reader = dict_reader(stream, "original", "manual")
         rows = list(reader)
     if not {"original", "manual"} <= set(reader.fieldnames or []):
         raise AvpipeError(f"{path} has the columns {reader.fieldnames}; expected original and manual.")

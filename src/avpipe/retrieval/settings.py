@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator, model_validator
 
 from avpipe.registry import MODELS
-from avpipe.settings import NAME, Precision, Seeds, Settings, check_input, check_names, quirk
+from avpipe.settings import NAME, InputPath, Precision, Seeds, Settings, check_names, quirk
 
 PUBLISHED, RANDOM, FROM_RUN = "published", "random", "run:"
 
@@ -21,7 +21,7 @@ else:
 class Subset(Settings):
     """Clips that are trained on or that form a gallery."""
 
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None,
         description="A clip pickle of the published code, or a pack (.h5) of avpipe. Unset: the source's clips whose "
         "column `subset` has this subset's name; all clips of a table without that column.",
@@ -34,8 +34,6 @@ class Subset(Settings):
         "divides R@k; MSR-VTT's file has 968 of 1000. Unset: as many as the file or the table lists.",
     )
     diagnostic: bool = Field(False, description="Shown apart: not a benchmark to compare systems with.")
-
-    _check_input = field_validator("path")(check_input)
 
 
 class Windows(Settings):
@@ -68,7 +66,7 @@ class Run(Settings):
     """One model on one dataset: zero-shot (no epochs), fine-tuned, or from scratch."""
 
     model: ModelName = Field("avlnet", description="The model.")
-    weights: str = Field(
+    weights: InputPath = Field(
         PUBLISHED,
         description="What to start from: published (config/weights.yaml), random (drawn from each seed), "
         "random:<seed>, run:<dataset>/<run> (what that run leaves; it is trained first), or the path of a checkpoint.",
@@ -122,7 +120,7 @@ class Run(Settings):
             raise ValueError(f"{value!r}: expected run:<dataset>/<run>, such as run:howto100m/avlnet")
         if value.startswith("random:") and not re.fullmatch(r"random:[0-9]+", value):
             raise ValueError(f"{value!r} is not random:<seed> with a whole number, such as random:0")
-        return check_input(value) or value
+        return value
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Run:
@@ -161,11 +159,11 @@ class Retrieval(Settings):
         description="Clips longer than audio_frames: cut, as published; or, in tests, the mean over windows of that "
         "length.",
     )
-    captions: str | None = Field(
+    captions: InputPath | None = Field(
         None,
         description="Captions with times, for windows drawn around them: HowTo100M's caption.json or caption.pickle.",
     )
-    word_vectors: str | None = Field(
+    word_vectors: InputPath | None = Field(
         None,
         description="word2vec, GloVe or fastText file for the text models; published: "
         "GoogleNews-vectors-negative300.bin.",
@@ -173,8 +171,6 @@ class Retrieval(Settings):
     max_words: int = Field(20, ge=1, description="Known words of a caption that are read.")
     runs: dict[str, Run] = Field({}, description="What to train and test, by name; one that is set to null is not run.")
     seeds: Seeds = Field([1], min_length=1, description="Seeds; each is trained, and mean ± deviation reported.")
-
-    _check_input = field_validator("captions", "word_vectors")(check_input)
 
     @field_validator("runs", mode="before")
     @classmethod

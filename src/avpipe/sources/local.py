@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -13,6 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
@@ -117,7 +117,7 @@ def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
     """The rows of a table and where each stands, for messages."""
     expected = "a table of clips, CSV in UTF-8"
     with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
+        reader = dict_reader(stream, *_NAMES, *TIME_COLUMNS, SUBSET, CAPTION)
         _check_columns(path, reader.fieldnames or [])
         rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:

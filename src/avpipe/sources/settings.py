@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 
-from avpipe.settings import Settings, check_input, expand_home
+from avpipe.settings import InputPath, LocalPath, Settings
 
 
 class ClassFolders(Settings):
     """A folder with one folder per class, as UCF-101 unpacks."""
 
     kind: Literal["class_folders"] = Field("class_folders", description="One folder per class, videos inside.")
-    path: str | None = Field(None, description="The folder. Unset: must be set before the dataset can be run.")
+    path: LocalPath | None = Field(None, description="The folder. Unset: must be set before the dataset can be run.")
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _expand_home = field_validator("path")(expand_home)
 
 
 class ClipTable(Settings):
     """A CSV table of clips; the way to use parts of long videos, and videos lying anywhere."""
 
     kind: Literal["table"] = Field("table", description="A CSV table of clips.")
-    path: str | None = Field(
+    path: LocalPath | None = Field(
         None,
         description="CSV with the column path and optionally clip_id (unset: the file's name and the segment), "
         "start_seconds, end_seconds, class (for zero-shot learning), subset and caption (for retrieval; further "
@@ -31,21 +29,17 @@ class ClipTable(Settings):
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
 
-    _expand_home = field_validator("path")(expand_home)
-
 
 class PublishedFeatures(Settings):
     """Features that somebody published: no videos are read and no network runs."""
 
     kind: Literal["published"] = Field("published", description="Published features instead of videos.")
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None,
         description="A folder of avgzsl_benchmark_datasets, such as .../UCF: class-split/ with features/<feature set>/ "
         "(.h5 files) or _features_processed/<feature set>/ (caches).",
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _check_input = field_validator("path")(check_input)
 
 
 class Packs(Settings):
@@ -58,16 +52,14 @@ class HowTo100M(Settings):
     """Features of whole videos as AVLnet's pre-training reads them."""
 
     kind: Literal["howto100m"] = Field("howto100m", description="Features in HowTo100M's published layout.")
-    path: str | None = Field(
+    path: InputPath | None = Field(
         None, description="Folder with <row>/<video>_2d.npz and _3d.npz, 1 and 1.5 rows a second (parsed_videos)."
     )
-    audio_path: str | None = Field(None, description="Folder with <row>/<video>_spec.npz. Unset: as path.")
-    videos: str | None = Field(
+    audio_path: InputPath | None = Field(None, description="Folder with <row>/<video>_spec.npz. Unset: as path.")
+    videos: InputPath | None = Field(
         None, description="The list of videos, one row each under the header `path` (HowTo100M_1166_videopaths.txt)."
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
-
-    _check_input = field_validator("path", "audio_path", "videos")(check_input)
 
 
 class Synthetic(Settings):
