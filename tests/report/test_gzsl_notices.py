@@ -84,7 +84,7 @@ def test_extracted_features_need_no_notice():
 
 
 def test_classes_without_clips_are_named_with_their_subset():
-    (notice,) = notices([make_evaluation([1.0])], {PLACE: make_tree()})
+    notice, *_ = notices([make_evaluation([1.0])], {PLACE: make_tree()})
     assert notice.startswith("CLASSES WITHOUT CLIPS: cls_split/cls_features: Gone in stage_2_test_seen.")
     (notice,) = notices([make_evaluation([1.0])])
     assert "Gone in the test." in notice
@@ -127,3 +127,23 @@ def test_figures_chosen_on_the_test_clips_are_named():
 def test_the_control_is_explained_where_there_is_one():
     assert "chance" in notices([make_evaluation([1.0], form="permuted")])[-1]
     assert not any("control" in each for each in notices([make_evaluation([1.0])]))
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "named"),
+    [
+        ({"a": 60, "b": 40}, {"c": 100}, []),
+        ({"a": 60, "b": 39}, {"c": 100}, ["99 clips of 2 classes in stage_2_test_seen"]),
+        ({"a": 300}, {"c": 12}, ["12 clips of 1 classes in stage_2_test_unseen"]),
+        (dict.fromkeys(map(str, range(20)), 9), {"c": 200}, ["180 clips of 20 classes in stage_2_test_seen"]),
+        (
+            {"a": 4},
+            {"c": 5, "none": 0},
+            ["4 clips of 1 classes in stage", "5 clips of 1 classes in stage_2_test_unseen"],
+        ),
+    ],
+)
+def test_a_test_of_few_clips_is_said_to_be_one(seen, unseen, named):
+    subsets = {"stage_2_test_seen": make_subset(seen), "stage_2_test_unseen": make_subset(unseen)}
+    found = [each for each in notices(trees={PLACE: make_tree(subsets=subsets)}) if each.startswith("SMALL TEST SET")]
+    assert len(found) == bool(named) and all(f" {words}" in found[0] for words in named)

@@ -104,7 +104,10 @@ def test_small_galleries_and_diagnostic_subsets():
     small = {"metrics": {"n_queries": 12, "n_ranked": 12, "gallery": 12}, "gallery": 12, "missing": {}, "absent": 0}
     chance = {"test": {"r1": 100 / 12, "r5": 500 / 12, "r10": 1000 / 12}}
     (notice,) = notices(make_evaluation([10.0], test=small, chance=chance))
-    assert notice == "SMALL GALLERY: test: 12 candidates; guessing has R@10 83.3 %."
+    assert notice == (
+        "SMALL TEST SET: test: 12 queries among 12 candidates; guessing has R@10 83.3 %, and one query moves R@k by "
+        "8.3 points."
+    )
     (notice,) = notices(make_evaluation([10.0], test=small | {"diagnostic": True}, chance=chance))
     assert notice.startswith("DIAGNOSTIC: test: not to be used")
 

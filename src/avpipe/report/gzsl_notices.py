@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from avpipe.report.notices import listed, other_weights, synthetic_data, untrained_extractors
+from avpipe.report.notices import SMALL_CLASS, SMALL_TEST, listed, other_weights, synthetic_data, untrained_extractors
 from avpipe.report.summary import group_by
 from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource, GzslResult
 from avpipe.schema.stored import DatasetSettings, Weights
@@ -47,6 +47,7 @@ def find_notices(
         *_given_features(benchmarks),
         *_empty_classes(results, benchmarks),
         *_shared_sources(benchmarks),
+        *_small_tests(benchmarks),
         *_forms(results),
         *_chosen_on_test(results),
         *_controls(results),
@@ -154,3 +155,18 @@ def _chosen_on_test(results: Sequence[GzslResult]) -> Iterator[str]:
 def _controls(results: Sequence[GzslResult]) -> Iterator[str]:
     if any(each.control for each in results):
         yield "The control 'permuted' trains with class vectors permuted among the classes; it should stay near chance."
+
+
+def _small_tests(benchmarks: Benchmarks) -> Iterator[str]:
+    for name, benchmark in benchmarks.items():
+        parts = []
+        for subset in _HARM:
+            tested = benchmark.subsets.get(subset)
+            n_classes = sum(1 for clips in tested.classes.values() if clips.used) if tested else 0
+            if tested and n_classes and (tested.used < SMALL_TEST or tested.used < SMALL_CLASS * n_classes):
+                parts.append(f"{tested.used} clips of {n_classes} classes in {subset}")
+        if parts:
+            yield (
+                f"SMALL TEST SET: {name}: {'; '.join(parts)} (fewer than {SMALL_TEST}, or than {SMALL_CLASS} a class): "
+                "one clip more or less that is recognised moves the figures much; compare several seeds and splits."
+            )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from avpipe.schema.stored import DatasetSettings, Weights
 
+SMALL_TEST = 100  # clips, queries or candidates; one of fewer moves a share by more than a point
+SMALL_CLASS = 10  # clips of a class on average; the published splits have more
 _N_NAMED = 20  # names in one notice; eval.json has them all
 
 

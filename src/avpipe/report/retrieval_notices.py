@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from avpipe.report.document import counts
-from avpipe.report.notices import other_weights, synthetic_data, untrained_extractors
+from avpipe.report.notices import SMALL_TEST, other_weights, synthetic_data, untrained_extractors
 from avpipe.report.summary import group_by
 from avpipe.retrieval.packs import FRAMES_PER_SECOND
 from avpipe.schema.retrieval import DIRECTIONS, Direction, PackSummary, RetrievalResult
 from avpipe.schema.stored import DatasetSettings, Weights
 
-_SMALL_GALLERY = 100  # candidates; by guessing, R@10 is then 10 % or more
 _EXTRACTED = "extracted"
 
 Packs = Mapping[str, PackSummary]
@@ -46,7 +45,7 @@ def find_notices(
         *_by_test(results, "Clips of several windows", _averaged_clips),
         *_by_test(results, "UNKNOWN WORDS", _unknown_words),
         *_by_test(results, "TIES", _ties),
-        *_by_test(results, "SMALL GALLERY", _small_gallery),
+        *_by_test(results, "SMALL TEST SET", _small_test),
         *_left_out(results),
         *_diagnostic(results),
         *_controls(results),
@@ -162,11 +161,14 @@ def _ties(result: RetrievalResult) -> str | None:
     )
 
 
-def _small_gallery(result: RetrievalResult) -> str | None:
-    gallery = result.protocol.gallery
-    if gallery >= _SMALL_GALLERY or result.diagnostic:
+def _small_test(result: RetrievalResult) -> str | None:
+    gallery, queries = result.protocol.gallery, result.protocol.n_queries
+    if min(gallery, queries) >= SMALL_TEST or result.diagnostic:
         return None
-    return f"{gallery} candidates; guessing has R@10 {result.chance.r10:.1f} %."
+    return (
+        f"{queries} queries among {gallery} candidates; guessing has R@10 {result.chance.r10:.1f} %, and one query "
+        f"moves R@k by {100 / max(queries, 1):.1f} points."
+    )
 
 
 def _diagnostic(results: Sequence[RetrievalResult]) -> Iterator[str]:
