@@ -1,5 +1,6 @@
-"""Real videos, cut into a folder of UCF-101's shape.
+"""Videos as cameras make them, cut into a folder of UCF-101's shape.
 
+They are real ones where those lie beside the checkout, else made ones of the same formats, lengths and frame rates.
 As a program: python tests/workflow/real_media.py FOLDER makes the folder with everything `write_project` writes.
 """
 
@@ -39,9 +40,34 @@ SEGMENTS = (
 )
 
 
+# File -> frames a second, size, seconds, whether it has sound: what stands in for a real video that is not there.
+MADE = {
+    "vfr_19.62fps_aac.mp4": (19.62, "320x240", 16, True),
+    "ucf_like_with_audio.avi": (25, "320x240", 7, True),
+    "no_audio_28fps.mp4": (28, "160x120", 3, False),
+    "no_audio_30fps.mp4": (30, "160x120", 3, False),
+}
+
+
+def source_video(name: str, folder: Path) -> Path:
+    """A real video, or one made in `folder`: a picture that changes all the time and a tone that swells."""
+    if (SHARED / name).is_file():
+        return SHARED / name
+    target = folder / name
+    if not target.is_file():
+        rate, size, seconds, sound = MADE[name]
+        folder.mkdir(parents=True, exist_ok=True)
+        streams = [ffmpeg.input(f"testsrc2=size={size}:rate={rate}:duration={seconds}", f="lavfi")]
+        if sound:
+            tone = f"aevalsrc=exprs=sin(2*PI*(300+40*t)*t)*t/{seconds}:duration={seconds}:sample_rate=44100"
+            streams.append(ffmpeg.input(tone, f="lavfi"))
+        run_ffmpeg(ffmpeg.output(*streams, str(target), **{"c:v": "mpeg4", "q:v": 3}), target, timeout_seconds=120)
+    return target
+
+
 def cut(segment: Segment, folder: Path) -> list[str]:
     """Cut a segment into clips as UCF-101 has them: MPEG-4 and MP3 in AVI, v_Class_gNN_cMM; gives their ids."""
-    source = SHARED / segment.file
+    source = source_video(segment.file, folder.parent / "whole")
     sound = probe_media(source).audio is not None
     ids = []
     for number in range(segment.clips):

@@ -1,15 +1,23 @@
-"""The whole chain on real videos."""
+"""The whole chain on videos as cameras make them."""
 
 import json
 
 import numpy as np
-import pytest
+import real_media
 from project import Project
-from real_media import SEGMENTS, SHARED, write_project
+from real_media import SEGMENTS, cut, write_project
 
 from avpipe.features.store import read_clips
+from avpipe.media.probe import probe_media
 
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the real videos in {SHARED.name}")
+
+def test_a_clone_alone_makes_its_own_videos(tmp_path, monkeypatch):
+    monkeypatch.setattr(real_media, "SHARED", tmp_path / "nowhere")
+    for segment in SEGMENTS:
+        paths = [tmp_path / "videos" / segment.name / f"{clip}.avi" for clip in cut(segment, tmp_path / "videos")]
+        infos = [probe_media(path) for path in paths]
+        assert len(infos) == segment.clips and all(info.video is not None for info in infos)
+        assert {info.audio is not None for info in infos} == {not segment.name.startswith("Silent")}
 
 
 def test_real_videos_through_the_whole_chain(tmp_path):
