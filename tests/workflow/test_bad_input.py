@@ -24,10 +24,16 @@ def project(fresh, tmp_path):
     return fresh.copy(tmp_path / "project")
 
 
+# What Snakemake adds to an exception of a function that it calls.
+OF_A_TRACEBACK = ("Traceback", "Exception", "WorkflowError", '.smk"', ".py", "Wildcards:")
+
+
 def refusal(project, *arguments) -> str:
     done = project.snakemake(TARGET, "--cores", "2", *arguments, check=False)
     assert done.returncode != 0
-    return done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    assert not any(words in output for words in OF_A_TRACEBACK), output
+    return output
 
 
 def set_keys(project, **values):
@@ -44,6 +50,50 @@ def test_an_unknown_key(project):
     set_keys(project, n_shard=3)
     assert "datasets.small.n_shard: unknown key; did you mean n_shards?" in refusal(project)
     assert_nothing_ran(project)
+
+
+YAML_FAULTS = {
+    "a bracket": ("datasets: {small: [1\n", "small.yaml, line 2: not valid YAML"),
+    "a tab": ("datasets:\n\tsmall: {}\n", "small.yaml, line 2: not valid YAML: a tab indents the line"),
+    "a key twice": ("fidelity: corrected\nfidelity: published\n", "small.yaml, line 2: not valid YAML: the key"),
+    "no key": ("- datasets\n", "small.yaml must hold keys and values"),
+    "the wrong level": (
+        "fidelity: corrected\nseeds: [1]\n",
+        "small.yaml, line 2: seeds: unknown key here; it belongs in",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", YAML_FAULTS)
+@pytest.mark.parametrize("name", ["small.yaml", "config/config.yaml", "config/datasets/demo.yaml"])
+def test_a_fault_of_yaml_has_a_file_and_a_line(project, fault, name):
+    text, words = YAML_FAULTS[fault]
+    if fault == "the wrong level" and "datasets/" in name:
+        text, words = "title: x\nseeds: [1]\n", words.replace("seeds: unknown", "datasets.demo.seeds: unknown")
+    (project.folder / name).write_text(text)
+    assert words.replace("small.yaml", name) in refusal(project)
+    assert_nothing_ran(project)
+
+
+def test_a_dataset_a_run_and_a_shard_that_are_not_there(project):
+    for target, words in {
+        "results/smal/eval.json": "there is no dataset 'smal'; the configuration has",
+        "results/demo_retrieval/retrieval/runs/x/main/training.json": "demo_retrieval has no 'x' in retrieval.runs",
+        "results/small/inventory/0007.parquet": "small has the shards 0000 to 0001 (n_shards), not 0007",
+        "results/small/runs/main_split/cls_features/sje/corrected/training.json": "so sje is not run",
+    }.items():
+        done = project.snakemake(target, "-n", check=False)
+        output = done.stdout + done.stderr
+        assert done.returncode == 1 and words in output
+        assert not any(each in output for each in OF_A_TRACEBACK), output
+
+
+def test_nothing_stays_locked(project):
+    set_keys(project, n_shards="two")
+    refusal(project)
+    set_keys(project, n_shards=2, weights={})
+    assert "2 thing(s) are missing" in refusal(project)
+    assert not list((project.folder / ".snakemake" / "locks").glob("*"))
 
 
 def test_a_value_of_the_wrong_type(project):

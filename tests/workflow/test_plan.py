@@ -154,3 +154,10 @@ def test_a_run_elsewhere_leaves_nothing_in_the_usual_folders(tmp_path):
     for kind, suffix in (("logs", "log"), ("benchmarks", "tsv")):
         assert (project.folder / f"made/here/{kind}/write_eval/small.{suffix}").exists()
     assert project.planned(target="made/here/small/eval.json") == set()
+
+
+def test_pathvars_may_start_at_home(project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project.folder / "home"))
+    target = f"{project.folder}/home/made/demo/accounting.json"
+    output = project.snakemake(target, "-n", "--config", "pathvars={'results': '~/made'}").stdout
+    assert len(jobs_in(output)) > 5 and "~" not in output.replace("'~/made'", "")
