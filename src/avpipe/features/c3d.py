@@ -141,9 +141,6 @@ class C3DExtractor(Extractor):
     name = "c3d"
     settings: C3DSettings
 
-    def __init__(self, settings: C3DSettings | None = None) -> None:
-        self.settings = (settings or C3DSettings()).resolved("corrected")
-
     def build_network(self) -> C3D:
         """The untrained network; forward takes float32 [N, 3, 16, 112, 112] and gives [N, 4096]."""
         return C3D().eval()

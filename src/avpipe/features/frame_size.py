@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features.settings import FrameSettings, ResNeXt101Settings
+from avpipe.features.types import Extractor
 from avpipe.media.clip import Clip
 from avpipe.media.decode import decode_video
 from avpipe.media.frames import ChooseSize, RgbFrame
@@ -80,6 +81,18 @@ def resized_frames(clip: Clip, settings: FrameSettings | ResNeXt101Settings, sho
     if frame is None:
         needed = f"one needs pictures for at least {0.5 / settings.rate_hz:.3g} s"
         raise ClipFailure(Reason.TOO_SHORT, f"{clip.path}: 0 frames at {settings.rate_hz:g} Hz; {needed}")
+
+
+class VisualExtractor(Extractor):
+    """What AVLnet's two visual networks share: rows of unit length, and the maximum of them over the clip."""
+
+    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The network's rows [T, 2048] at unit length."""
+        return unit_length(rows)
+
+    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Maximum over time, [2048]; its length is not 1."""
+        return pool_maximum(values)
 
 
 def unit_length(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from avpipe.features.frame_size import pool_maximum, resized_frames, unit_length
+from avpipe.features.frame_size import VisualExtractor, resized_frames
 from avpipe.features.settings import ResNet152Settings
-from avpipe.features.types import Extractor, Window
+from avpipe.features.types import Window
 from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
@@ -66,7 +65,7 @@ def frame_tensor(frame: RgbFrame) -> torch.Tensor:
     return torch.from_numpy(pixels.reshape(frame.shape)).permute(2, 0, 1)
 
 
-class ResNet152Extractor(Extractor):
+class ResNet152Extractor(VisualExtractor):
     """ResNet-152 features of a clip's pictures: one row of unit length per frame, the maximum over the clip.
 
     Row k stands for the seconds k / rate_hz to (k + 1) / rate_hz of the clip, from the middle of which its frame
@@ -78,9 +77,6 @@ class ResNet152Extractor(Extractor):
 
     name = "resnet152"
     settings: ResNet152Settings
-
-    def __init__(self, settings: ResNet152Settings | None = None) -> None:
-        self.settings = (settings or ResNet152Settings()).resolved("corrected")
 
     def build_network(self) -> ResNet152:
         """The untrained network; forward takes float32 [N, 3, H, W] and gives [N, 2048]."""
@@ -100,11 +96,3 @@ class ResNet152Extractor(Extractor):
             if frame is not previous:  # the decoder repeats one object where the rate is raised
                 previous, tensor = frame, frame_tensor(frame)
             yield Window(STREAM, tensor, index / rate_hz, (index + 1) / rate_hz)
-
-    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The network's rows [T, 2048] at unit length."""
-        return unit_length(rows)
-
-    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Maximum over the frames, [2048]; its length is not 1."""
-        return pool_maximum(values)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from avpipe.features.frame_size import centre_crop, pool_maximum, resized_frames, unit_length
+from avpipe.features.frame_size import VisualExtractor, centre_crop, resized_frames
 from avpipe.features.frame_windows import cut_windows
 from avpipe.features.settings import ResNeXt101Settings
-from avpipe.features.types import Extractor, Window
+from avpipe.features.types import Window
+from avpipe.formats.weights import renamed_prefix
 from avpipe.media.clip import Clip
 from avpipe.media.frames import RgbFrame
 
@@ -86,9 +86,7 @@ class ResNeXt101(nn.Module):
 
         Hara's own file, saved from several GPUs, has the prefix "module." throughout; Miech's has none.
         """
-        if not all(str(key).startswith("module.") for key in state_dict):
-            return state_dict
-        return {key.removeprefix("module."): value for key, value in state_dict.items()}
+        return renamed_prefix(state_dict, "module.")
 
 
 def _layer(channels_in: int, planes: int, *, blocks: int, stride: int) -> nn.Sequential:
@@ -118,7 +116,7 @@ def window_tensor(frames: list[RgbFrame]) -> torch.Tensor:
     return torch.from_numpy(window.reshape(WINDOW_FRAMES, CROP, CROP, 3)).permute(3, 0, 1, 2)
 
 
-class ResNeXt101Extractor(Extractor):
+class ResNeXt101Extractor(VisualExtractor):
     """3D ResNeXt-101 features of a clip's pictures: one row of unit length per window, the maximum over the clip.
 
     Window i lasts from frame i * stride to 16 frames later or the end of the clip, whichever is first; times
@@ -130,9 +128,6 @@ class ResNeXt101Extractor(Extractor):
 
     name = "resnext101"
     settings: ResNeXt101Settings
-
-    def __init__(self, settings: ResNeXt101Settings | None = None) -> None:
-        self.settings = (settings or ResNeXt101Settings()).resolved("corrected")
 
     def build_network(self) -> ResNeXt101:
         """The untrained network; forward takes float32 [N, 3, 16, 112, 112] and gives [N, 2048]."""
@@ -154,11 +149,3 @@ class ResNeXt101Extractor(Extractor):
             to_tensor=window_tensor,
         ):
             yield Window(STREAM, tensor, start / rate_hz, end / rate_hz)
-
-    def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The network's rows [T, 2048] at unit length."""
-        return unit_length(rows)
-
-    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Maximum over the windows, [2048]; its length is not 1."""
-        return pool_maximum(values)

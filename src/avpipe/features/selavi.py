@@ -135,9 +135,6 @@ class SeLaViExtractor(Extractor):
     name = "selavi"
     settings: SeLaViSettings
 
-    def __init__(self, settings: SeLaViSettings | None = None) -> None:
-        self.settings = (settings or SeLaViSettings()).resolved("corrected")
-
     def build_network(self) -> SeLaVi:
         """The untrained network; forward takes [N, 3, 30, 112, 112] and [N, 1, 257, 99], gives two [N, 512]."""
         return SeLaVi().eval()

@@ -77,10 +77,8 @@ class SpectrogramExtractor(Extractor):
     """
 
     name = "spectrogram"
+    pooled_in = np.float64  # an hour has 360,000 frames; AVLnet itself pools nothing
     settings: SpectrogramSettings
-
-    def __init__(self, settings: SpectrogramSettings | None = None) -> None:
-        self.settings = (settings or SpectrogramSettings()).resolved("corrected")
 
     def build_network(self) -> nn.Identity:
         """A network that returns its input: there is nothing to learn here."""
@@ -120,7 +118,3 @@ class SpectrogramExtractor(Extractor):
     def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Decibels to decibels below the clip's loudest cell, both [T, 40]."""
         return relative_decibels(rows)
-
-    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Mean over frames, [40]; in float64, because an hour has 360,000 of them. AVLnet itself pools nothing."""
-        return values.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -68,13 +68,21 @@ class Rows:
 class Extractor(ABC):
     """One published feature extractor: how to cut a clip into windows and what to do with the network's rows.
 
+    Args:
+        settings: the default: those of the registry; quirks left open are decided as `corrected`.
+
     Attributes:
         name: its name in the registry.
         settings: with every quirk decided.
+        pooled_in: the arithmetic of `pool`.
     """
 
     name: ClassVar[str]
     settings: ExtractorSettings
+    pooled_in: ClassVar[type[np.floating]] = np.float32
+
+    def __init__(self, settings: ExtractorSettings | None = None) -> None:
+        self.settings = (settings or registry.extractor(self.name).settings()).resolved("corrected")
 
     @property
     def streams(self) -> Mapping[str, int]:
@@ -117,4 +125,4 @@ class Extractor(ABC):
 
     def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """From feature rows [T, d] to one row [d]: their mean."""
-        return values.mean(axis=0, dtype=np.float32)
+        return values.mean(axis=0, dtype=self.pooled_in).astype(np.float32, copy=False)

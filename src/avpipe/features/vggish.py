@@ -159,10 +159,11 @@ class VGGishExtractor(Extractor):
     """
 
     name = "vggish"
+    pooled_in = np.float64  # as the publication
     settings: VGGishSettings
 
     def __init__(self, settings: VGGishSettings | None = None, pca_path: str | Path | None = None) -> None:
-        self.settings = (settings or VGGishSettings()).resolved("corrected")
+        super().__init__(settings)
         wants_pca = self.settings.postprocess and pca_path is not None
         self._pca = Postprocessor.from_file(Path(pca_path)) if wants_pca else None  # type: ignore[arg-type]
 
@@ -219,10 +220,6 @@ class VGGishExtractor(Extractor):
         """Embeddings to features, both [T, 128]: whole numbers 0..255 after post-processing, or unchanged."""
         postprocessor = self._postprocessor()
         return rows if postprocessor is None else postprocessor(rows).astype(np.float32)
-
-    def pool(self, stream: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Mean over examples, [128]; in float64 as the publication's, then rounded to float32."""
-        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _all_examples(stream: ExampleStream, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[npt.NDArray[np.float32]]:
