@@ -31,7 +31,7 @@ BASE = Path(workflow.basedir)
 PATHS = Paths(workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<resources>"))
 # Snakemake lists the files of the command line first, though they win.
 FILES = [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfiles[:-1])]
-PROJECT = in_words(Project.read, config, BASE, PATHS, FILES)
+PROJECT = in_words(Project.read, config, BASE, PATHS, FILES, logger.warning if workflow.is_main_process else None)
 
 
 def ask(function, check=None, **given):

@@ -21,6 +21,11 @@ rule account_clips:
     resources:
         mem_mb=1000,
         runtime="10m",
+    params:
+        stage=versions.ACCOUNT,
+        folder=ask(inventory.source_folder),
+        uses_repeats=ask(gzsl.uses_repeats),
+        passed_over=ask(inventory.passed_over),
     message:
         "Accounting for every clip of {wildcards.dataset}"
     script:
@@ -106,7 +111,6 @@ rule build_gzsl_tree:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         words=files(ask(gzsl.class_vectors, check=require_gzsl)),
         published=files(ask(gzsl.published_features)),
-        inventories=all_of("<results>/{dataset}/inventory/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
         probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
         statuses=all_of(
             "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",

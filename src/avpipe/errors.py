@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -44,13 +45,23 @@ class ClipFailure(Exception):  # noqa: N818 - an expected outcome of a clip, not
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        detail = _NOT_IN_A_LINE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), detail)
+        detail = one_line(detail)
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
 
     def __reduce__(self) -> tuple[type[ClipFailure], tuple[Reason, str]]:
         return type(self), (self.reason, self.detail)
+
+
+def one_line(text: str) -> str:
+    r"""Text, such as a file's name, without what would break a line or is no UTF-8: escapes, such as \n, instead."""
+    return _NOT_IN_A_LINE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """What occurs more than once, sorted."""
+    return sorted(name for name, n in Counter(names).items() if n > 1)
 
 
 def listed(names: Iterable[str]) -> str:

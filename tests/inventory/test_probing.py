@@ -6,7 +6,8 @@ from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.inventory import probing
 from avpipe.inventory.probing import Requirements, probe_shard, read_probed
 from avpipe.inventory.shards import read_inventory
-from avpipe.sources.local import list_class_folders, list_table
+from avpipe.sources.folders import list_class_folders
+from avpipe.sources.local import list_table
 
 ANY = Requirements(require_audio=False, min_seconds=0.0, max_seconds=None)
 
@@ -37,7 +38,7 @@ def statuses(rows, target, requirements=ANY):
 def test_each_odd_clip_has_its_reason(videos, tmp_path):
     by_oddity = {spec.clip_id: spec.oddity for spec in plan_demo()}
     strict = Requirements(require_audio=True, min_seconds=0.95, max_seconds=None)
-    found = statuses(list_class_folders(videos), tmp_path / "p.parquet", strict)
+    found = statuses(list_class_folders(videos).clips, tmp_path / "p.parquet", strict)
     expected = {
         None: "ok",
         "no_sound": "no_audio",
@@ -52,7 +53,7 @@ def test_each_odd_clip_has_its_reason(videos, tmp_path):
 
 def test_other_requirements_judge_again_without_reading_files(videos, tmp_path, monkeypatch):
     target = tmp_path / "p.parquet"
-    clips = list_class_folders(videos)
+    clips = list_class_folders(videos).clips
     first = statuses(clips, target)
     assert "no_audio" not in first.values()
     monkeypatch.setattr(probing, "probe_media", lambda path: pytest.fail(f"{path} was read again"))
@@ -62,7 +63,7 @@ def test_other_requirements_judge_again_without_reading_files(videos, tmp_path, 
 
 
 def test_a_changed_file_is_read_again(videos, tmp_path):
-    clip = next(clip for clip in list_class_folders(videos) if clip.size_bytes > 0)
+    clip = next(clip for clip in list_class_folders(videos).clips if clip.size_bytes > 0)
     target = tmp_path / "p.parquet"
     statuses([clip], target)
     statuses([replace(clip, path=str(tmp_path / "gone.avi"), size_bytes=-1, modified_ns=-1)], target)
@@ -71,7 +72,7 @@ def test_a_changed_file_is_read_again(videos, tmp_path):
 
 
 def test_clips_of_one_file_read_it_once(videos, tmp_path, monkeypatch):
-    clip = next(clip for clip in list_class_folders(videos) if clip.size_bytes > 0)
+    clip = next(clip for clip in list_class_folders(videos).clips if clip.size_bytes > 0)
     read = []
     original = probing.probe_media
     monkeypatch.setattr(probing, "probe_media", lambda path: read.append(path) or original(path))
@@ -86,13 +87,13 @@ def test_clips_of_one_file_read_it_once(videos, tmp_path, monkeypatch):
 def test_a_damaged_table_is_made_anew(videos, tmp_path):
     target = tmp_path / "p.parquet"
     target.write_bytes(b"not a table")
-    clips = list_class_folders(videos)
+    clips = list_class_folders(videos).clips
     assert len(statuses(clips, target)) == len(clips)
 
 
 def test_inventory_round_trip(videos, tmp_path):
     from avpipe.inventory.shards import index_shard
 
-    clips = list_class_folders(videos)
+    clips = list_class_folders(videos).clips
     index_shard(clips, None, tmp_path / "i.parquet")
     assert read_inventory(tmp_path / "i.parquet") == clips

@@ -16,7 +16,7 @@ def notices(*evaluations, weights=None, packs=None, **settings):
 
 
 def test_nothing_to_say_of_a_full_subset():
-    assert notices(make_evaluation([10.0], test=ALL_THERE), packs={"test": make_pack()}) == []
+    assert notices(make_evaluation([10.0], test=ALL_THERE), packs={"test": make_pack(expected=968)}) == []
 
 
 def test_made_up_data_and_notes():
@@ -34,7 +34,7 @@ def test_untrained_extractors_and_other_weights():
 def test_packs_of_other_datasets_say_what_they_were_made_with():
     made_with = [("resnet152", "random:1"), ("resnext101", "random:2"), ("spectrogram", "none")]
     parts = {name: {"extractor": name, "weights": make_weights(label)} for name, label in made_with}
-    packs = {"test": make_pack(provenance=parts), "other/test": make_pack(provenance=parts)}
+    packs = {"test": make_pack(expected=968, provenance=parts), "other/test": make_pack(expected=968, provenance=parts)}
     (notice,) = notices(weights={"resnet152": make_weights("random:1")}, packs=packs)
     assert notice.startswith("RANDOM WEIGHTS: resnet152 (random:1), resnext101 (random:2);")
 
@@ -60,7 +60,7 @@ def test_clips_that_no_training_saw_are_counted():
 
 
 def test_given_features_and_what_packs_warn_of():
-    packs = {"test": make_pack(origin="published pickle", warnings=["7 clips have no id"])}
+    packs = {"test": make_pack(expected=968, origin="published pickle", warnings=["7 clips have no id"])}
     given, warning = notices(packs=packs)
     assert given.startswith("GIVEN FEATURES: test rests on a published pickle")
     assert warning == "PACK: test: 7 clips have no id"

@@ -37,4 +37,4 @@ def test_notices_published_figures_and_the_account(tmp_path):
 
 
 def test_given_features_have_no_account(tmp_path):
-    assert "clips: " not in printed(collect(tmp_path, [make_evaluation([10.0])], extracted=False))
+    assert "\nclips: " not in printed(collect(tmp_path, [make_evaluation([10.0])], extracted=False))

@@ -93,7 +93,7 @@ class Dataset:
             "class_name": "x",
             "path": f"videos/{clip_id}.mp4",
             "start_seconds": 1.5,
-            "source_sha256": "0",
+            "source_sha256": f"digest of {clip_id}",
         }
 
     def build(self, clips, **options):

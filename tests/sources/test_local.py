@@ -3,7 +3,8 @@ import os
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.local import describe_table, list_class_folders, list_table, listing_digest, shard_of
+from avpipe.sources.folders import list_class_folders
+from avpipe.sources.local import describe_table, list_table, listing_digest, shard_of
 
 
 def make(folder, *names):
@@ -16,27 +17,27 @@ def make(folder, *names):
 
 def test_class_folders_are_listed_and_sorted(tmp_path):
     make(tmp_path, "B/v_B_g01_c01.avi", "A/v A 'q\" ü\n.MP4", "A/notes.txt", ".hidden/x.avi", "A/.x.avi", "loose.avi")
-    clips = list_class_folders(tmp_path)
+    clips = list_class_folders(tmp_path).clips
     assert [(clip.clip_id, clip.class_name) for clip in clips] == [("v A 'q\" ü\n", "A"), ("v_B_g01_c01", "B")]
 
 
 def test_two_clips_with_one_id_are_refused(tmp_path):
     make(tmp_path, "A/clip.avi", "B/clip.mp4")
     with pytest.raises(AvpipeError, match=r"'clip'.*A/clip\.avi.*B/clip\.mp4"):
-        list_class_folders(tmp_path)
+        list_class_folders(tmp_path).clips
 
 
 def test_a_folder_without_videos_says_what_was_expected(tmp_path):
     make(tmp_path, "A/readme.txt")
     with pytest.raises(AvpipeError, match=r"<class>/<clip>\.avi"):
-        list_class_folders(tmp_path)
+        list_class_folders(tmp_path).clips
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
     make(tmp_path, "A/a.avi")
     (tmp_path / "A" / os.fsdecode(b"\xff.avi")).write_bytes(b"x")
     with pytest.raises(AvpipeError, match="not UTF-8"):
-        list_class_folders(tmp_path)
+        list_class_folders(tmp_path).clips
 
 
 def test_table_with_segments(tmp_path):
@@ -59,8 +60,8 @@ def test_table_with_segments(tmp_path):
         ("clip_id,path,class\na,x,X\na,y,X\n", "more than once"),
         ("clip_id,path,class\n,x,X\n", "must not be empty"),
         ("clip_id,path,class\na,x,\n", "must not be empty"),
-        ("clip_id,path,class\na,x\n", "line 2.*must not be empty"),
-        ("clip_id,path,class\na,x,Bow, long\n", "nor cells follow"),
+        ("clip_id,path,class\na,x\n", "line 2: 2 cells, expected 3"),
+        ("clip_id,path,class\na,x,Bow, long\n", "line 2: 4 cells, expected 3.*quotes"),
         ("clip_id,path,class,class\na,x,X,Y\n", "twice.*class"),
         ("clip_id,path,class,start_second\na,x,X,1\n", "misspelt.*start_second"),
         (f"clip_id,path,class\n{'a' * 200_000},x,X\n", "was not read: field larger"),
@@ -107,7 +108,7 @@ def test_a_folder_where_a_table_was_meant_and_the_other_way_round(tmp_path):
 def test_a_folder_called_like_a_video_is_no_clip_and_a_dead_link_is_a_missing_one(tmp_path):
     make(tmp_path, "A/a.avi", "A/folder.mp4/x")
     (tmp_path / "A" / "b.avi").symlink_to("nowhere")
-    assert [(clip.clip_id, clip.size_bytes) for clip in list_class_folders(tmp_path)] == [("a", 1), ("b", -1)]
+    assert [(clip.clip_id, clip.size_bytes) for clip in list_class_folders(tmp_path).clips] == [("a", 1), ("b", -1)]
 
 
 def test_paths_in_a_table_may_start_at_home_and_may_be_impossible(tmp_path, monkeypatch):
@@ -131,9 +132,9 @@ def test_shards_are_stable_and_fill_evenly():
 
 def test_listing_digest_sees_every_change(tmp_path):
     make(tmp_path, "A/a.avi", "A/b.avi")
-    before = listing_digest(list_class_folders(tmp_path))
-    assert listing_digest(list_class_folders(tmp_path)[::-1]) == before
+    before = listing_digest(list_class_folders(tmp_path).clips)
+    assert listing_digest(list_class_folders(tmp_path).clips[::-1]) == before
     (tmp_path / "A" / "a.avi").write_bytes(b"xy")
-    changed = listing_digest(list_class_folders(tmp_path))
+    changed = listing_digest(list_class_folders(tmp_path).clips)
     make(tmp_path, "A/c.avi")
-    assert len({before, changed, listing_digest(list_class_folders(tmp_path))}) == 3
+    assert len({before, changed, listing_digest(list_class_folders(tmp_path).clips)}) == 3

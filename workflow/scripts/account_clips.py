@@ -9,4 +9,12 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
-    account(snakemake.input.probes, snakemake.input.statuses, snakemake.output[0])
+    params = snakemake.params
+    account(
+        snakemake.input.probes,
+        snakemake.input.statuses,
+        snakemake.output[0],
+        folder=params.folder,
+        uses_repeats=params.uses_repeats,
+        passed_over=params.passed_over,
+    )

@@ -15,7 +15,6 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
         split=snakemake.wildcards.split,
         words=snakemake.input.words or None,
         published=snakemake.input.published or None,
-        inventories=snakemake.input.inventories,
         probes=snakemake.input.probes,
         statuses=snakemake.input.statuses,
         stores={"video": snakemake.input.video, "audio": snakemake.input.audio},

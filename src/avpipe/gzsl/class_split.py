@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from avpipe.errors import AvpipeError, listed
+from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.io.atomic import write_text
 from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
@@ -164,8 +164,7 @@ def _read_lines(path: Path) -> list[str]:
     lines = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
     if not lines:
         raise AvpipeError(f"{path} is empty; expected one class name a line.")
-    twice = {line for line in lines if lines.count(line) > 1}
-    if twice:
+    if twice := repeated(lines):
         raise AvpipeError(f"{path} lists classes twice: {listed(twice)}; remove the surplus lines.")
     return lines
 

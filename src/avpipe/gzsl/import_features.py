@@ -30,7 +30,7 @@ from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.caches import CACHE_PARTS, cache_path, cached_words, read_caches
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, read_clip_list
 from avpipe.gzsl.source_videos import shared_sources, source_videos
-from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, read_classes, read_split
+from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, only_at_hand, read_classes, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features
 from avpipe.gzsl.tree_files import MODALITIES, only_file, refuse_features_over_time
 from avpipe.gzsl.tree_reading import list_subset, read_modality
@@ -110,7 +110,7 @@ def import_features(
         text_rows_agree = None if found.cache is None else _text_rows_agree(found.cache, words_file)
         audio, video = (PooledFeatures(found.clip_ids, found.arrays[modality]) for modality in MODALITIES)
         result = write_features(tree, expected, audio, video, words_file=words_file, names_file=names)
-    clips = {clip for subset in expected.clips.values() for clip in subset}
+    used = only_at_hand(expected, found.clip_ids)
     subsets = {
         subset: each.model_copy(update={"expected_from": origins[subset]}) for subset, each in result.subsets.items()
     }
@@ -118,13 +118,13 @@ def import_features(
         **{**dict(result), "subsets": subsets},
         source=FeatureSource(
             kind=found.kind,
-            path=str(source),
+            path=source.name,
             merged_duplicates=found.merged,
             dropped_classes=found.dropped,
-            unlisted_clips=len(found.clip_ids) - _used(expected, found.clip_ids),
+            unlisted_clips=len(found.clip_ids) - sum(len(used.clips[subset]) for subset in STORED),
             text_rows_agree=text_rows_agree,
         ),
-        shared_sources=shared_sources(expected, source_videos(clips)),
+        shared_sources=shared_sources(used, source_videos(set().union(*used.clips.values()))),
     )
     write_json(summary, benchmark.to_json())
 
@@ -276,11 +276,6 @@ def _check_labels(source: StrPath, found: _Source, expected: Split) -> None:
             f"{source} has labels that are not the class ids of {expected.name}: {listed(wrong)}. Expected positions "
             "in the sorted all_class.txt; check that names and rows belong together."
         )
-
-
-def _used(expected: Split, clip_ids: tuple[str, ...]) -> int:
-    present = match_clips(expected, clip_ids).present
-    return sum(len(present[subset]) for subset in STORED)
 
 
 def _words_file(

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-from avpipe.gzsl.splits import Split
-from avpipe.schema.gzsl import SharedClips
+from avpipe.gzsl.splits import STAGE_2_PARTS, Split
+from avpipe.schema.gzsl import RepeatedClips, SharedClips
 
 TRAINED_BEFORE = {
     "stage_1_val_seen": "stage_1_train",
@@ -74,7 +74,7 @@ def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, Shared
     videos.
 
     Args:
-        split: the split.
+        split: the split, with the clips that are used (`avpipe.gzsl.splits.only_at_hand`).
         sources: clip id -> source video for every clip of the split, as `source_videos` gives it.
 
     Returns:
@@ -92,3 +92,22 @@ def shared_sources(split: Split, sources: Mapping[str, str]) -> dict[str, Shared
             examples=shared[:_EXAMPLES],
         )
     return record
+
+
+def repeated_clips(split: Split, repeats: Mapping[str, str]) -> RepeatedClips:
+    """The clips of a given split whose content another of its clips has, too; they stay, and are counted.
+
+    Args:
+        split: the split, with the clips that are used.
+        repeats: clip -> the first clip with its content, as `avpipe.inventory.repeats.find_repeats` gives it.
+    """
+    parts = (*STAGE_2_PARTS, *(subset for subset in TRAINED_BEFORE if subset.startswith("stage_2")))
+    places = {clip: (subset, label) for subset in parts for clip, label in split.clips[subset].items()}
+    first: dict[str, str] = {}
+    pairs = [(clip, first.setdefault(repeats.get(clip, clip), clip)) for clip in sorted(places)]
+    again = [[clip, one] for clip, one in pairs if clip != one]
+    return RepeatedClips(
+        clips=len(again),
+        apart=sum(places[clip] != places[one] for clip, one in again),
+        examples=again[:_EXAMPLES],
+    )

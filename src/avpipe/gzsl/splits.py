@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avpipe.errors import AvpipeError, listed
 from avpipe.gzsl.benchmark import SUBSETS
@@ -172,6 +172,13 @@ def match_clips(split: Split, clip_ids: Iterable[str]) -> Availability:
         missing[subset] = tuple(clip for clip, there in found.items() if there is None)
     expected = {subset: len(split.clips[subset]) for subset in SUBSETS}
     return Availability(expected, present, missing)
+
+
+def only_at_hand(split: Split, clip_ids: Iterable[str]) -> Split:
+    """A split with those of its clips that are at hand, under the names that it lists."""
+    present = match_clips(split, clip_ids).present
+    clips = {subset: {clip: split.clips[subset][clip] for clip in present[subset]} for subset in SUBSETS}
+    return replace(split, clips=clips)
 
 
 def write_class_split(split: Split, root: str | os.PathLike[str]) -> None:

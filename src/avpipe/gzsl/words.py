@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.errors import AvpipeError, listed
+from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.formats.npy import read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
@@ -72,9 +72,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
     if short:
         raise AvpipeError(f"{path} has rows without original or manual: {listed(short)}; complete or remove them.")
     for column in ("original", "manual"):
-        values = [row[column] for row in rows]
-        twice = {value for value in values if values.count(value) > 1}
-        if twice:
+        if twice := repeated(row[column] for row in rows):
             raise AvpipeError(f"{path} has names twice in column {column}: {listed(twice)}; correct the table.")
     return {row["original"]: row["manual"] for row in rows}
 

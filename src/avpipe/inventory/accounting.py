@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpipe.errors import AvpipeError, Reason
+from avpipe.errors import AvpipeError, Reason, one_line
+from avpipe.inventory.repeats import find_repeats
 from avpipe.inventory.status import OK, ClipStatus, count, read_statuses
 from avpipe.io.atomic import write_json
+from avpipe.io.names import relative_name, without_folders
+from avpipe.io.tables import read_rows
 
 _log = logging.getLogger(__name__)
 
@@ -19,24 +22,39 @@ DAMAGE = (Reason.MISSING, Reason.BLOCKED, Reason.TIMEOUT, Reason.DECODE_ERROR, R
 """Reasons that count towards the failure rate; the others say what a clip is, not that something went wrong."""
 
 
-def account(probes: Sequence[str], statuses: Sequence[str], target: str | os.PathLike[str]) -> None:
+def account(
+    probes: Sequence[str],
+    statuses: Sequence[str],
+    target: str | os.PathLike[str],
+    *,
+    folder: str = "",
+    uses_repeats: bool = False,
+    passed_over: Mapping[str, Any] | None = None,
+) -> None:
     """Put the status tables of all stages and shards together and write the account.
 
     Args:
-        probes, statuses: as in `make_account`.
+        probes, statuses, folder, uses_repeats: as in `make_account`.
         target: the JSON file to write.
+        passed_over: what of the source is no clip, as `avpipe.sources.folders.Listing.passed_over` gives it.
     """
-    record = make_account(probes, statuses)
+    record = make_account(probes, statuses, folder=folder, uses_repeats=uses_repeats)
+    record["passed_over"] = dict(passed_over or {})
     _log.info("%d clips requested, %d ok, reasons: %s", record["requested"], record["ok"], record["reasons"])
     write_json(target, record)
 
 
-def make_account(probes: Sequence[str], statuses: Sequence[str]) -> dict[str, Any]:
+def make_account(
+    probes: Sequence[str], statuses: Sequence[str], *, folder: str = "", uses_repeats: bool = False
+) -> dict[str, Any]:
     """What became of every clip in some stages.
 
     Args:
         probes: the probe table of every shard; they hold every requested clip.
         statuses: the status tables of later stages, named .../<stage>/<shard>.status.parquet.
+        folder: what paths are told relative to.
+        uses_repeats: clips whose content an earlier clip has are used all the same, for a given split lists them;
+            else they are duplicates.
 
     Returns:
         `requested`, `ok` and `reasons` in total and by shard, and the `failed` clips with stage, reason and detail.
@@ -44,6 +62,9 @@ def make_account(probes: Sequence[str], statuses: Sequence[str]) -> dict[str, An
     Raises:
         AssertionError: a clip is not accounted for; a bug.
     """
+    repeats = {} if uses_repeats else find_repeats(probes)
+    clips = {row["clip_id"]: row for probe in probes for row in read_rows(probe)}
+    details = {clip_id: _detail_of_repeat(clips[clip_id], clips[first]) for clip_id, first in repeats.items()}
     shards: dict[str, dict[str, Any]] = {}
     failed: list[dict[str, str]] = []
     for probe in probes:
@@ -52,10 +73,19 @@ def make_account(probes: Sequence[str], statuses: Sequence[str]) -> dict[str, An
         for path in statuses:
             if Path(path).name == f"{shard}.status.parquet":
                 stages[f"extract_{Path(path).parent.name}"] = read_statuses(path)
-        shards[shard], fallen = _account_shard(shard, stages)
+        shards[shard], fallen = _account_shard(shard, stages, details)
         failed += fallen
+    for row in failed:
+        if path := clips[row["clip_id"]].get("path"):
+            row["detail"] = row["detail"].replace(one_line(path), one_line(relative_name(path, folder)))
+        row["detail"] = without_folders(row["detail"])
     failed.sort(key=lambda row: row["clip_id"])
     return {**_total(shards), "shards": shards, "failed": failed}
+
+
+def _detail_of_repeat(clip: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    label = f", of class {first['class_name']}" if first["class_name"] != clip["class_name"] else ""
+    return f"the same content as {first['clip_id']}{label}"
 
 
 def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, target: str | os.PathLike[str]) -> None:
@@ -93,13 +123,18 @@ def require_few_failures(record: Mapping[str, Any], tolerated: float) -> dict[st
     return {"damaged": damaged, "requested": record["requested"], "rate": rate}
 
 
-def _account_shard(shard: str, stages: dict[str, list[ClipStatus]]) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """A clip's fate is the reason of the first stage that it failed in, else ok."""
+def _account_shard(
+    shard: str, stages: Mapping[str, list[ClipStatus]], repeats: Mapping[str, str]
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """A clip's fate is the reason of the first stage that it failed in, else duplicate (with its detail) or ok."""
     fates: dict[str, tuple[str, ClipStatus]] = {}
     for stage, rows in stages.items():
         for row in rows:
             if row.clip_id not in fates or fates[row.clip_id][1].status == OK:
                 fates[row.clip_id] = (stage, row)
+    for clip_id, (_, row) in fates.items():
+        if row.status == OK and clip_id in repeats:
+            fates[clip_id] = ("account_clips", ClipStatus(clip_id, Reason.DUPLICATE.value, repeats[clip_id]))
     requested = len(stages["probe_clips"])
     counts = count(row.status for _, row in fates.values())
     if requested != sum(counts.values()):

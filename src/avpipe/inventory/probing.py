@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,14 @@ def _measure_file(clip: SourceClip) -> dict[str, Any]:
     try:
         if clip.size_bytes < 0:
             raise FileNotFoundError
+        if not stat.S_ISREG(os.stat(clip.path).st_mode):  # noqa: PTH116 - a pipe would be waited for
+            return measured | {"status": Reason.DECODE_ERROR.value, "detail": f"no regular file at {clip.path}"}
         with open(clip.path, "rb") as stream:  # noqa: PTH123
             measured["source_sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
         return measured | _describe(probe_media(Path(clip.path))) | {"status": OK, "detail": ""}
     except FileNotFoundError:
         return measured | {"status": Reason.MISSING.value, "detail": f"no file at {clip.path}"}
-    except (PermissionError, IsADirectoryError) as error:
+    except PermissionError as error:
         return measured | {"status": Reason.DECODE_ERROR.value, "detail": f"not readable: {error}"}
     except ClipFailure as failure:
         return measured | {"status": failure.reason.value, "detail": failure.detail}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from avpipe.devices import leased_device
+from avpipe.errors import listed
 from avpipe.features.store import read_pooled
 from avpipe.formats.avca_pickles import NamedFeatures, write_feature_pickle
 from avpipe.gzsl.benchmark import SUBSETS, Benchmark, join
@@ -24,22 +25,22 @@ from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.gzsl.own_split import draw_split, spoken_names
 from avpipe.gzsl.settings import OwnSplit
-from avpipe.gzsl.source_videos import shared_sources, source_videos
-from avpipe.gzsl.splits import Split, read_split, write_class_split
+from avpipe.gzsl.source_videos import repeated_clips, shared_sources, source_videos
+from avpipe.gzsl.splits import only_at_hand, read_split, write_class_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, publish_class_split, whole_class_split, write_features
 from avpipe.gzsl.tree_files import only_file
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.gzsl.words import read_names, read_tables, read_words, write_names
 from avpipe.inventory.accounting import account, check_failure_rate, make_account, require_few_failures
 from avpipe.inventory.probing import read_probed
-from avpipe.inventory.shards import read_inventory
+from avpipe.inventory.repeats import find_repeats
 from avpipe.io.atomic import atomic_directory, write_json
 from avpipe.registry import METHODS
 from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
 from avpipe.report.gzsl_table import write_gzsl_table
 from avpipe.report.tasks import write_report
-from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult, SharedClips
+from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult
 
 __all__ = [
     "Experiment",
@@ -74,7 +75,8 @@ def write_split(
     Args:
         class_split: the folder of a published split; None for one of one's own.
         own_split: how to draw it, `OwnSplit` as plain values; None for a published one.
-        probes: for one's own split the probe tables of all shards: only clips that can be read are drawn from.
+        probes: for one's own split the probe tables of all shards: only clips that can be read are drawn from, and
+            of those with the same content the first by clip id.
         name: of the split.
         dataset: the dataset's name.
         names: tables from class names to names of class vectors, each over those before it; over the class names,
@@ -87,8 +89,11 @@ def write_split(
     if own_split is None:
         publish_class_split(class_split or ".", name, names, target)
         return
-    clips = [clip for probe in probes for clip in read_probed(probe)]
-    sources = source_videos([clip.clip_id for clip in clips], {clip.clip_id: str(clip.path) for clip in clips})
+    repeats = find_repeats(probes)
+    if repeats:
+        _log.warning("%d clips have the content of another one and are left out: %s", len(repeats), listed(repeats))
+    clips = [clip for probe in probes for clip in read_probed(probe) if clip.clip_id not in repeats]
+    sources = source_videos([clip.clip_id for clip in clips], {clip.clip_id: clip.source_sha256 for clip in clips})
     labels = {clip.clip_id: clip.class_name for clip in clips}
     split = draw_split(labels, sources, OwnSplit.model_validate(dict(own_split)), name)
     spoken = spoken_names(split.all_classes, read_tables(names))
@@ -119,7 +124,6 @@ def build_tree(
     words: StrPath | None,
     published: StrPath | None,
     probes: Sequence[str],
-    inventories: Sequence[str],
     statuses: Sequence[str],
     stores: Mapping[str, Sequence[str]],
     tree: StrPath,
@@ -133,8 +137,7 @@ def build_tree(
         split: its name.
         words: the class vectors; None: those that published features bring.
         published: published features to use; None: the stores.
-        probes: the probe tables of all shards.
-        inventories: the inventories of all shards, which tell what clips share a file.
+        probes: the probe tables of all shards, which tell what clips share a file or all their content.
         statuses: the status tables of the feature set's extractors, all shards.
         stores: "video" and "audio" -> the feature stores of all shards.
         tree: the feature set's folder to write.
@@ -153,19 +156,25 @@ def build_tree(
         return
     account = make_account(probes, statuses)
     require_few_failures(account, max_failure_rate)
-    listed = read_split(class_split, split)
+    expected = read_split(class_split, split)
+    audio, video = (_pooled(stores[stream], stream) for stream in ("audio", "video"))
     result = write_features(
         tree,
-        listed,
-        _pooled(stores["audio"], "audio"),
-        _pooled(stores["video"], "video"),
+        expected,
+        audio,
+        video,
         words_file=words or "",
         names_file=names,
         reasons={row["clip_id"]: row["reason"] for row in account["failed"]},
     )
-    files = {clip.clip_id: clip.path for inventory in inventories for clip in read_inventory(inventory)}
-    shared, source = _shared(listed, files), FeatureSource(kind="extracted")
-    benchmark = BenchmarkSummary(**dict(result), source=source, shared_sources=shared)
+    used = only_at_hand(expected, {*audio.clip_ids} & {*video.clip_ids})
+    files = {clip.clip_id: clip.source_sha256 for probe in probes for clip in read_probed(probe)}
+    benchmark = BenchmarkSummary(
+        **dict(result),
+        source=FeatureSource(kind="extracted"),
+        shared_sources=shared_sources(used, source_videos(set().union(*used.clips.values()), files)),
+        repeated=repeated_clips(used, find_repeats(probes)),
+    )
     write_json(summary, benchmark.to_json())
 
 
@@ -193,11 +202,6 @@ def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: S
     with atomic_directory(target) as folder:
         write_caches(benchmark, names, words, folder, split)
         write_feature_pickle(folder / "features.pkl", features)
-
-
-def _shared(split: Split, files: Mapping[str, str]) -> dict[str, SharedClips]:
-    clips = {clip for subset in split.clips.values() for clip in subset}
-    return shared_sources(split, source_videos(clips, files))
 
 
 def _names_file(class_split: StrPath) -> Path:

@@ -34,7 +34,7 @@ def index_source(
     Raises:
         AvpipeError: the source is not in order, or changed since the run was planned.
     """
-    clips = list_source(validate_source(dict(source)), made_folder)
+    clips = list_source(validate_source(dict(source)), made_folder).clips
     index_shard(split_into_shards(clips, n_shards)[int(shard)], listing, target)
 
 

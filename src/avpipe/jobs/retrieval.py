@@ -23,7 +23,7 @@ from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.run import RunJob
 from avpipe.retrieval.text import select_words
-from avpipe.sources.listing import clips_of, digest_of
+from avpipe.sources.listing import clips_of, digest_of, source_folder
 from avpipe.sources.settings import validate_source
 
 __all__ = [
@@ -70,7 +70,8 @@ def pack_subset(
     Raises:
         AvpipeError: the table changed since the run was planned, or as `build_pack`.
     """
-    clips = clips_of(validate_source(dict(source)), subset, made_folder)
+    origin = validate_source(dict(source))
+    clips = clips_of(origin, subset, made_folder)
     if digest is not None and digest_of(clips) != digest:
         raise AvpipeError(
             f"The table of clips changed while the run was starting: {subset} has other clips or captions than "
@@ -85,6 +86,7 @@ def pack_subset(
         window=window,
         target=pack,
         summary=summary,
+        folder=str(source_folder(origin, made_folder)),
     )
 
 

@@ -46,6 +46,12 @@ def split_files(project: Project, dataset: str, split: str) -> list[str]:
     return [str(path) for path in [folder / "all_class.txt", *files]]
 
 
+def uses_repeats(project: Project, dataset: str) -> bool:
+    """Whether a given split says which clips are used, so that those with one content stay."""
+    settings = project.dataset(dataset).gzsl
+    return any(each.split not in settings.own_splits for each in settings.benchmarks)
+
+
 def split_shards(project: Project, dataset: str, split: str) -> list[str]:
     """The shards whose clips a split is drawn from; none for a published split."""
     return shards(project, dataset) if own_split(project, dataset, split) else []

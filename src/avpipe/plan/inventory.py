@@ -6,7 +6,9 @@ import functools
 
 from avpipe.errors import AvpipeError
 from avpipe.plan.project import Project
+from avpipe.sources.folders import Listing, PassedOver, describe
 from avpipe.sources.listing import list_source, split_into_shards
+from avpipe.sources.listing import source_folder as listing_folder
 from avpipe.sources.local import SourceClip, listing_digest
 
 
@@ -16,10 +18,28 @@ def shards(project: Project, dataset: str) -> list[str]:
 
 
 @functools.cache
+def look_through(project: Project, dataset: str) -> Listing:
+    """What the source holds now; what of it is no clip is told in a line."""
+    found = list_source(project.dataset(dataset).source, project.made_folder(dataset))
+    if found.ignored and project.tell:
+        project.tell(f"{dataset}: passed over in the source: {describe(found.passed_over())}.")
+    return found
+
+
+def passed_over(project: Project, dataset: str) -> PassedOver:
+    """What of the source is no clip; nothing for data that the pipeline makes itself."""
+    return {} if project.is_synthetic(dataset) else look_through(project, dataset).passed_over()
+
+
+def source_folder(project: Project, dataset: str) -> str:
+    """What paths are told relative to in results."""
+    return str(listing_folder(project.dataset(dataset).source, project.made_folder(dataset)))
+
+
+@functools.cache
 def shard_listings(project: Project, dataset: str) -> list[list[SourceClip]]:
     """The clips of every shard, as the source lists them now."""
-    settings = project.dataset(dataset)
-    return split_into_shards(list_source(settings.source, project.made_folder(dataset)), settings.n_shards)
+    return split_into_shards(look_through(project, dataset).clips, project.dataset(dataset).n_shards)
 
 
 def listing(project: Project, dataset: str, shard: str) -> str | None:

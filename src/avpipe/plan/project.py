@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,22 @@ class Project:
         config: the whole configuration.
         catalogue: published weight files by their keys in the configuration's `weights`.
         paths: where files of the workflow lie.
+        tell: takes a line that whoever plans should see; None in jobs, which plan again.
     """
 
     config: Config
     catalogue: Mapping[str, PublishedFile]
     paths: Paths = DEFAULT_PATHS
+    tell: Callable[[str], None] | None = None
 
     @classmethod
     def read(
-        cls, values: Mapping[str, Any], root: Path, paths: Paths = DEFAULT_PATHS, files: Sequence[Path] = ()
+        cls,
+        values: Mapping[str, Any],
+        root: Path,
+        paths: Paths = DEFAULT_PATHS,
+        files: Sequence[Path] = (),
+        tell: Callable[[str], None] | None = None,
     ) -> Project:
         """The project of a checkout.
 
@@ -41,6 +48,7 @@ class Project:
             root: the folder of the Snakefile, which holds config/datasets.
             paths: where files of the workflow lie; <results> and <resources> in the configuration stand for its roots.
             files: see `load_config`.
+            tell: takes a line for whoever plans.
 
         Raises:
             AvpipeError: the configuration or the catalogue is not in order, or a folder has braces in its path.
@@ -52,7 +60,7 @@ class Project:
                     f"{folder}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
                 )
         config = load_config(values, root / "config" / "datasets", pathvars, files)
-        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths)
+        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths, tell)
 
     @functools.cache  # noqa: B019 - there is one project in a process
     def dataset(self, dataset: str) -> Dataset:

@@ -22,7 +22,7 @@ from avpipe.report.document import (
     figure,
     plain_columns,
 )
-from avpipe.report.gzsl_notices import DAGGER, find_notices, label
+from avpipe.report.gzsl_notices import DAGGER, find_notices, is_comparable, label
 from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import begin_record
 from avpipe.report.summary import group_by, mean, spread
@@ -75,9 +75,12 @@ def collect_record(
     table = read_table(published) if published and not settings.synthetic else {}
     known = find_dataset(table, record.dataset, record.title)
     summarised = [summarise(read_evaluation(path, GzslEvaluation), path) for path in evaluations]
-    results = [each.model_copy(update={"published": published_of(table, known, each)}) for each in summarised]
     benchmarks = {f"{Path(path).parent.name}/{Path(path).stem}": read_summary(path, BenchmarkSummary) for path in trees}
-    notices = find_notices(settings, weights, results, benchmarks)
+    results = [
+        each.model_copy(update={"published": published_of(table, known, each, benchmarks.get(each.benchmark))})
+        for each in summarised
+    ]
+    notices = find_notices(settings, weights, results, benchmarks, record.clips)
     return GzslRecord(
         **{**dict(record), "notices": notices},
         results=results,
@@ -116,9 +119,14 @@ def read_table(path: Any) -> PublishedTable:
     return read_published(path, KEYS, dict.fromkeys(METRICS, (0, 100)))
 
 
-def published_of(table: PublishedTable, known: str | None, result: GzslResult) -> dict[str, PublishedFigure]:
-    """The published figures of a result on the published dataset `known`; empty for none, and for controls."""
-    if known is None or result.control:
+def published_of(
+    table: PublishedTable, known: str | None, result: GzslResult, benchmark: BenchmarkSummary | None = None
+) -> dict[str, PublishedFigure]:
+    """The published figures of a result on the published dataset `known`; empty for none, and for controls.
+
+    They are empty, too, where so many clips of the benchmark are missing that figures cannot be compared.
+    """
+    if known is None or result.control or not (benchmark is None or is_comparable(benchmark)):
         return {}
     return table.get((known, result.split, result.features, result.method), {})
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from avpipe.report.notices import SMALL_CLASS, SMALL_TEST, listed, other_weights, synthetic_data, untrained_extractors
+from avpipe.report.notices import (
+    NO_FIGURES,
+    SMALL_CLASS,
+    SMALL_TEST,
+    duplicates,
+    listed,
+    most_is_there,
+    other_weights,
+    synthetic_data,
+    untrained_extractors,
+    use,
+)
 from avpipe.report.summary import group_by
-from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource, GzslResult
-from avpipe.schema.stored import DatasetSettings, Weights
+from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource, GzslResult, SubsetClips
+from avpipe.schema.stored import Account, DatasetSettings, Weights
 
 DAGGER = "†"
 _SOURCES = {
@@ -29,6 +40,7 @@ def find_notices(
     weights: Mapping[str, Weights],
     results: Sequence[GzslResult] = (),
     benchmarks: Benchmarks | None = None,
+    account: Account | None = None,
 ) -> list[str]:
     """The notices of a dataset.
 
@@ -37,6 +49,7 @@ def find_notices(
         weights: extractor -> its checked weights; empty where nothing was extracted.
         results: the results.
         benchmarks: what their trees rest on.
+        account: of the dataset's clips; None where features were given.
     """
     benchmarks = benchmarks or {}
     return [
@@ -45,6 +58,9 @@ def find_notices(
         *other_weights(weights),
         *settings.notes,
         *_given_features(benchmarks),
+        *duplicates(account),
+        *_repeated_clips(benchmarks),
+        *_missing_clips(benchmarks),
         *_empty_classes(results, benchmarks),
         *_shared_sources(benchmarks),
         *_small_tests(benchmarks),
@@ -70,6 +86,18 @@ def used_extractors(settings: DatasetSettings, features: str) -> list[str]:
     return list(dict.fromkeys(name for name in (chosen.video, chosen.audio) if name)) if chosen else []
 
 
+def is_comparable(benchmark: BenchmarkSummary) -> bool:
+    """Whether enough clips of each subset, and of each class half, are used to put published figures beside a result.
+
+    Args:
+        benchmark: what the result rests on.
+    """
+    return all(
+        most_is_there(subset.used, subset.expected) and not _halved_classes(subset)
+        for subset in benchmark.subsets.values()
+    )
+
+
 def _random_weights(settings: DatasetSettings, weights: Mapping[str, Weights]) -> Iterator[str]:
     used = {name for each in settings.gzsl.benchmarks for name in used_extractors(settings, each.features)}
     untrained = {name: f"{name} ({each.label})" for name, each in sorted(weights.items()) if each.is_random}
@@ -92,6 +120,39 @@ def _given_features(benchmarks: Benchmarks) -> Iterator[str]:
                 f"no csv tells which clips of {', '.join(unlisted)} are missing" if unlisted else "",
             ]
             yield f"GIVEN FEATURES: {'; '.join(filter(None, details))}."
+
+
+def _halved_classes(subset: SubsetClips) -> dict[str, str]:
+    """Classes of which less than half of the clips are used, with the numbers."""
+    classes = subset.classes.items()
+    return {name: f"{each.used} of {each.expected}" for name, each in classes if 2 * each.used < each.expected}
+
+
+def _missing_clips(benchmarks: Benchmarks) -> Iterator[str]:
+    for name, benchmark in benchmarks.items():
+        subsets = benchmark.subsets.items()
+        parts = [text for subset, each in subsets if (text := use(subset, each.used, each.expected))]
+        halved = [
+            f"{label} ({n} in {subset})" for subset, each in subsets for label, n in _halved_classes(each).items()
+        ]
+        if halved:
+            parts.append(f"less than half of the clips of {listed(halved)}")
+        if is_comparable(benchmark) and parts:
+            yield f"Missing clips: {name}: used are {'; '.join(parts)}."
+        elif parts:
+            yield f"MISSING CLIPS: {name}: used are {'; '.join(parts)}; {NO_FIGURES}."
+
+
+def _repeated_clips(benchmarks: Benchmarks) -> Iterator[str]:
+    for name, benchmark in benchmarks.items():
+        again = benchmark.repeated
+        if again and again.clips:
+            named = ", ".join(f"{clip} (as {one})" for clip, one in again.examples)
+            more = f" and {again.clips - len(again.examples)} more" if again.clips > len(again.examples) else ""
+            yield (
+                f"SAME CLIP TWICE: {name}: {again.clips} clips that the split lists have the content of another one, "
+                f"{again.apart} of them in another subset or class: {named}{more}. They are used as listed."
+            )
 
 
 def _empty_classes(results: Sequence[GzslResult], benchmarks: Benchmarks) -> Iterator[str]:

@@ -21,8 +21,9 @@ from avpipe.report.document import (
     plain_columns,
 )
 from avpipe.report.gzsl import published_of, read_table
-from avpipe.report.gzsl_notices import DAGGER, describe_source, used_extractors
+from avpipe.report.gzsl_notices import DAGGER, describe_source, is_comparable, used_extractors
 from avpipe.report.markdown import to_markdown
+from avpipe.report.notices import NO_FIGURES
 from avpipe.report.published import PublishedTable, find_dataset
 from avpipe.schema.gzsl import METRICS, BenchmarkSummary, GzslRecord, GzslResult
 from avpipe.schema.reading import read_record
@@ -52,6 +53,7 @@ class Cell:
         expected_from: what told which clips to expect: "csv", or the kind of the given features where a csv is absent.
         text: how class vectors are attached.
         chosen_on_test: whether the epoch was chosen on the test clips.
+        comparable: whether enough clips were used; else nothing published stands beside ours.
         control: whether it is a permuted control.
         split_digest: of the split's contents.
         git_commit: of avpipe.
@@ -78,6 +80,7 @@ class Cell:
     expected_from: str | None = None
     text: str | None = None
     chosen_on_test: bool | None = None
+    comparable: bool | None = None
     control: bool | None = None
     split_digest: str | None = None
     git_commit: str | None = None
@@ -120,11 +123,12 @@ def make_cells(records: Sequence[GzslRecord], published: PublishedTable, names: 
         known = None if is_synthetic else find_dataset(published, record.dataset, record.title)
         ours = [cell for result in record.results for cell in _our_cells(record, result, published, known)]
         run = {(cell.split, cell.features, cell.method) for cell in ours if not cell.control}
+        without = {(cell.split, cell.features) for cell in ours if not cell.comparable}
         cells += ours
         cells += [
             cell
             for cell in _not_run(record.dataset, published, known)
-            if (cell.split, cell.features, cell.method) not in run
+            if (cell.split, cell.features, cell.method) not in run and (cell.split, cell.features) not in without
         ]
     for name in set(names) - {record.dataset for record in records}:
         cells += _not_run(name, published, find_dataset(published, name))
@@ -140,7 +144,7 @@ def order_methods(cells: Iterable[Cell], published: PublishedTable) -> list[str]
 
 def _our_cells(record: GzslRecord, result: GzslResult, published: PublishedTable, known: str | None) -> Iterator[Cell]:
     benchmark = record.benchmarks[result.benchmark]
-    figures = published_of(published, known, result)
+    figures = published_of(published, known, result, benchmark)
     for metric in METRICS:
         yield Cell(
             dataset=record.dataset,
@@ -158,6 +162,7 @@ def _our_cells(record: GzslRecord, result: GzslResult, published: PublishedTable
             **_clip_counts(benchmark),
             text=result.text,
             chosen_on_test=result.chooses_on_test,
+            comparable=is_comparable(benchmark),
             control=result.control,
             split_digest=benchmark.split_digest,
             git_commit=record.provenance.git_commit,
@@ -285,6 +290,7 @@ def _note(cell: Cell) -> str:
     parts = [
         f"{cell.dataset}, {cell.split}, {cell.features}: {cell.rests_on}",
         "SYNTHETIC DATA" if cell.synthetic else "",
+        "" if cell.comparable else f"MISSING CLIPS, {NO_FIGURES}",
         f"clips used of those expected by the {cell.expected_from}: "
         f"training {cell.train_used} of {cell.train_expected}, test {cell.test_used} of {cell.test_expected}",
         f"form {cell.form}, class vectors {cell.text}",

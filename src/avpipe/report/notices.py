@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from avpipe.schema.stored import DatasetSettings, Weights
+from avpipe.errors import Reason
+from avpipe.schema.stored import Account, DatasetSettings, Weights
 
 SMALL_TEST = 100  # clips, queries or candidates; one of fewer moves a share by more than a point
 SMALL_CLASS = 10  # clips of a class on average; the published splits have more
+NO_FIGURES = "no published figure is put beside such a result"
 _N_NAMED = 20  # names in one notice; eval.json has them all
+_NOTED, _SERIOUS = 0.01, 0.1  # shares of missing clips: told from here on, and in capitals
 
 
 def synthetic_data(settings: DatasetSettings) -> Iterator[str]:
@@ -28,6 +31,26 @@ def other_weights(weights: Mapping[str, Weights]) -> Iterator[str]:
     for each in weights.values():
         for name, remark in each.remarks.items():
             yield f"OTHER WEIGHTS: {name} is {remark}."
+
+
+def duplicates(account: Account | None) -> Iterator[str]:
+    """Clips that are left out because another one has their content."""
+    again = [each for each in (account.failed if account else ()) if each.reason == Reason.DUPLICATE]
+    if again:
+        named = listed([f"{each.clip_id} ({each.detail})" for each in again])
+        yield f"DUPLICATES: {len(again)} clips are left out, for another one has the same content: {named}."
+
+
+def most_is_there(used: int, expected: int) -> bool:
+    """Whether so few clips are missing that a figure may stand beside one of all clips."""
+    return expected - used < _SERIOUS * expected or used == expected
+
+
+def use(name: str, used: int, expected: int) -> str | None:
+    """How many of the expected clips are used; None where less than 1 % are missing."""
+    if expected - used < _NOTED * expected or used == expected:
+        return None
+    return f"{name} {used:,} of {expected:,} clips ({100 * (expected - used) / expected:.1f} % missing)"
 
 
 def listed(names: Sequence[str]) -> str:

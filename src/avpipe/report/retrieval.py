@@ -22,7 +22,7 @@ from avpipe.report.document import (
 )
 from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import begin_record
-from avpipe.report.retrieval_notices import direction_label, find_notices, run_label
+from avpipe.report.retrieval_notices import direction_label, find_notices, is_comparable, run_label
 from avpipe.report.summary import group_by, spread
 from avpipe.schema.reading import read_evaluation, read_summary
 from avpipe.schema.retrieval import (
@@ -79,7 +79,7 @@ def collect_record(
         for each in summarised
     ]
     summaries = {_subset_name(path, record.dataset): read_summary(path, PackSummary) for path in packs}
-    notices = find_notices(settings, weights, results, summaries)
+    notices = find_notices(settings, weights, results, summaries, record.clips)
     return RetrievalRecord(**{**dict(record), "notices": notices}, results=results, packs=summaries)
 
 
@@ -111,14 +111,15 @@ def published_of(
 ) -> dict[str, PublishedFigure]:
     """The published figures of a result's direction from language to video; empty for none.
 
-    Controls and diagnostic subsets have none. A subset of another dataset goes by that dataset's name.
+    Controls and diagnostic subsets have none, nor results for which many clips were missing. A subset of another
+    dataset goes by that dataset's name.
 
     Args:
         table: the published figures.
         result: the result.
         dataset, title: of the dataset that the run belongs to.
     """
-    if result.control or result.diagnostic:
+    if result.control or result.diagnostic or not is_comparable(result):
         return {}
     other, slash, _ = result.subset.rpartition("/")
     known = find_dataset(table, *((other,) if slash else (dataset, title)))

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from avpipe.report.document import counts
-from avpipe.report.notices import SMALL_TEST, other_weights, synthetic_data, untrained_extractors
+from avpipe.report.notices import (
+    NO_FIGURES,
+    SMALL_TEST,
+    duplicates,
+    most_is_there,
+    other_weights,
+    synthetic_data,
+    untrained_extractors,
+    use,
+)
 from avpipe.report.summary import group_by
 from avpipe.retrieval.packs import FRAMES_PER_SECOND
 from avpipe.schema.retrieval import DIRECTIONS, Direction, PackSummary, RetrievalResult
-from avpipe.schema.stored import DatasetSettings, Weights
+from avpipe.schema.stored import Account, DatasetSettings, Weights
 
 _EXTRACTED = "extracted"
 
@@ -22,6 +31,7 @@ def find_notices(
     weights: Mapping[str, Weights],
     results: Sequence[RetrievalResult] = (),
     packs: Packs | None = None,
+    account: Account | None = None,
 ) -> list[str]:
     """The notices of a dataset.
 
@@ -30,6 +40,7 @@ def find_notices(
         weights: extractor -> its checked weights; empty where nothing was extracted.
         results: the results.
         packs: what they were trained and tested on.
+        account: of the dataset's clips; None where features were given.
     """
     packs = packs or {}
     return [
@@ -39,6 +50,8 @@ def find_notices(
         *other_weights(weights),
         *settings.notes,
         *_given_features(packs),
+        *duplicates(account),
+        *_missing_clips(packs),
         *(f"PACK: {name}: {warning}" for name, pack in packs.items() for warning in pack.warnings),
         *_by_test(results, "MISSED QUERIES", _missed_queries),
         *_by_test(results, "CUT CLIPS", _cut_clips),
@@ -61,6 +74,20 @@ def direction_label(result: RetrievalResult, direction: Direction) -> str:
     """What is asked with and what is found, such as "audio → video"."""
     ends = (result.query, result.candidates)
     return " → ".join(ends if direction == DIRECTIONS[0] else ends[::-1])
+
+
+def is_comparable(result: RetrievalResult) -> bool:
+    """Whether enough clips were trained with and tested on to put published figures beside a result."""
+    trained = [seed.training for seed in result.seeds if seed.training]
+    counts_of = [(each.items, each.items + sum(each.left_out.values())) for each in trained]
+    return all(most_is_there(*each) for each in [*counts_of, (result.protocol.gallery, result.protocol.expected)])
+
+
+def _missing_clips(packs: Packs) -> Iterator[str]:
+    for name, pack in packs.items():
+        if text := use(name, pack.used, pack.expected):
+            is_serious = not most_is_there(pack.used, pack.expected)
+            yield f"MISSING CLIPS: used are {text}; {NO_FIGURES}." if is_serious else f"Missing clips: used are {text}."
 
 
 def _random_weights(weights: Mapping[str, Weights], packs: Packs) -> Iterator[str]:

@@ -27,7 +27,8 @@ def to_chart(record: AnyRecord) -> BarChart:
 
 
 def write_report(record: AnyRecord, target: StrPath, *, table: StrPath, figure: StrPath) -> None:
-    """Write eval.json, its page and its figure."""
+    """Write eval.json, its page and its figure, all of them as eval.json says it."""
+    record = type(record).model_validate(record.to_json())
     write_json(target, record.to_json())
     write_text(table, to_markdown(to_document(record)))
     plot_bars(to_chart(record), figure)

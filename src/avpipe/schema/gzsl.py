@@ -175,10 +175,18 @@ class SharedClips(Stored):
     """Clips of a test or validation subset that share a source video with training clips."""
 
     trained_with: str = Field(description="The training subset that it is compared with.")
-    clips: int = Field(description="Clips of the subset.")
+    clips: int = Field(description="Clips of the subset that are used.")
     shared: int = Field(description="Those that share a source video.")
     share: float = Field(description="shared / clips, 0 to 1.")
     examples: list[list[str]] = Field(description="At most five of them, each with its source video.")
+
+
+class RepeatedClips(Stored):
+    """Used clips whose content another used clip has, too."""
+
+    clips: int = Field(description="Clips whose content an earlier one by clip id has.")
+    apart: int = Field(description="Those of them that are in another subset or class than that one.")
+    examples: list[list[str]] = Field(description="At most five of them, each with the earlier one.")
 
 
 class TreeClips(Stored):
@@ -195,7 +203,10 @@ class BenchmarkSummary(TreeClips):
 
     source: FeatureSource = Field(description="Where the features come from.")
     shared_sources: dict[str, SharedClips] = Field(
-        description="Subset -> clips that share a source video with training clips."
+        description="Subset -> used clips that share a source video with training clips."
+    )
+    repeated: RepeatedClips | None = Field(
+        None, description="Used clips with the content of another one; null where features were given."
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from avpipe.io.names import without_folders
+
 SCHEMA_VERSION: Literal[1] = 1
 """Of evaluation.json and eval.json; a file of another version is refused."""
 Kind = Literal["gzsl", "retrieval"]
@@ -17,8 +19,9 @@ class Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values for a JSON file."""
-        return self.model_dump(mode="json")
+        """As plain values for a JSON file; absolute paths keep their last part only."""
+        plain: dict[str, Any] = without_folders(self.model_dump(mode="json"))
+        return plain
 
 
 class Passed(Stored):
@@ -55,6 +58,13 @@ class FailedClip(Stored):
     detail: str = Field(description="One line with numbers.")
 
 
+class PassedOver(Stored):
+    """Files and folders of a source that are no clips."""
+
+    count: int = Field(description="How many.")
+    names: list[str] = Field(description="The first five, relative to the source.")
+
+
 class Account(Stored):
     """What became of every clip of a dataset."""
 
@@ -62,7 +72,10 @@ class Account(Stored):
     ok: int = Field(description="Clips that have all features.")
     reasons: dict[str, int] = Field(description="Reason -> clips that failed for it.")
     shards: dict[str, Any] = Field(description="The same for each shard, and for each stage within it.")
-    failed: list[FailedClip] = Field(description="Every clip without features.")
+    failed: list[FailedClip] = Field(description="Every clip that is not used.")
+    passed_over: dict[str, PassedOver] = Field(
+        {}, description="Why something in the source is no clip -> what is passed over for it."
+    )
 
 
 class Weights(Stored):

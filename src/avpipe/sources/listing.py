@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.local import Described, SourceClip, describe_table, list_class_folders, list_table, shard_of
+from avpipe.sources.folders import Listing, list_class_folders
+from avpipe.sources.local import Described, SourceClip, describe_table, list_table, shard_of
 from avpipe.sources.settings import ClassFolders, ClipTable, Source, Synthetic
 
 SYNTHETIC_TABLES = {"retrieval_clips": "clips.csv", "retrieval_films": "films.csv"}
@@ -23,8 +24,8 @@ def source_table(source: Source, synthetic_folder: str | os.PathLike[str]) -> Pa
     return None
 
 
-def list_source(source: Source, synthetic_folder: str | os.PathLike[str]) -> list[SourceClip]:
-    """List every clip of a source, sorted by clip id.
+def list_source(source: Source, synthetic_folder: str | os.PathLike[str]) -> Listing:
+    """List every clip of a source, and what it holds besides.
 
     Args:
         source: the dataset's source.
@@ -37,8 +38,16 @@ def list_source(source: Source, synthetic_folder: str | os.PathLike[str]) -> lis
         raise AvpipeError(f"the source {source.path} does not exist")
     table = source_table(source, synthetic_folder)
     if table is not None:
-        return list_table(table)
-    return list_class_folders(Path(source.path or "" if isinstance(source, ClassFolders) else synthetic_folder))
+        return Listing(list_table(table))
+    return list_class_folders(source_folder(source, synthetic_folder))
+
+
+def source_folder(source: Source, synthetic_folder: str | os.PathLike[str]) -> Path:
+    """What the paths of a source's clips are relative to: the folder of the classes, or that of the table."""
+    table = source_table(source, synthetic_folder)
+    if table is not None:
+        return table.parent
+    return Path(source.path or "" if isinstance(source, ClassFolders) else synthetic_folder)
 
 
 def split_into_shards(clips: list[SourceClip], n_shards: int) -> list[list[SourceClip]]:
@@ -54,7 +63,7 @@ def describe_clips(source: Source, synthetic_folder: str | os.PathLike[str]) -> 
     table = source_table(source, synthetic_folder)
     if table is not None:
         return describe_table(table)
-    return [Described(clip.clip_id, None, ()) for clip in list_source(source, synthetic_folder)]
+    return [Described(clip.clip_id, None, ()) for clip in list_source(source, synthetic_folder).clips]
 
 
 def clips_of(source: Source, subset: str, synthetic_folder: str | os.PathLike[str]) -> list[Described]:

@@ -1,4 +1,4 @@
-"""Clips that lie on local disks: what there is, without opening a single file."""
+"""Clips on local disks as a table lists them, and what every listing has in common; no video is opened."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
-from avpipe.errors import AvpipeError
+from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
 TIME_COLUMNS = ("start_seconds", "end_seconds")
 SUBSET, CAPTION = "subset", "caption"
-_NAMES = (CLIP_ID, PATH, CLASS)
+_FILLED = (CLIP_ID, PATH, CLASS, SUBSET)
+_COLUMNS = (*_FILLED, *TIME_COLUMNS)
 
 
 @dataclass(frozen=True, order=True)
@@ -43,37 +43,6 @@ class SourceClip:
     modified_ns: int = -1
 
 
-def list_class_folders(folder: Path) -> list[SourceClip]:
-    """Every video in the folders of `folder`, sorted by clip id; other files and hidden ones are ignored.
-
-    Raises:
-        AvpipeError: no video found, two clips with one id, or a name that is not UTF-8.
-    """
-    if not folder.is_dir():
-        raise AvpipeError(
-            f"{folder} is not a folder; set datasets.<name>.source.path to the folder whose folders are the classes."
-        )
-    clips = []
-    with os.scandir(folder) as classes:
-        for class_folder in classes:
-            if class_folder.name.startswith(".") or not class_folder.is_dir():
-                continue
-            with os.scandir(class_folder) as files:
-                clips += [
-                    _from_file(file, class_folder.name)
-                    for file in files
-                    if not file.name.startswith(".")
-                    and file.name.lower().endswith(VIDEO_SUFFIXES)
-                    and not file.is_dir()
-                ]
-    if not clips:
-        raise AvpipeError(
-            f"{folder} holds no folder with videos in it; expected <class>/<clip>.avi (or another of "
-            f"{', '.join(VIDEO_SUFFIXES)}). Set datasets.<name>.source.path to the folder of the classes."
-        )
-    return _checked(clips, str(folder))
-
-
 @dataclass(frozen=True)
 class Described:
     """What a table says of a clip besides its place in a file.
@@ -95,7 +64,7 @@ def list_table(path: Path) -> list[SourceClip]:
     Raises:
         AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
     """
-    return _checked([_from_row(row, place, path.parent) for row, place in _rows(path)], str(path))
+    return checked([_from_row(row, place, path.parent) for row, place in _rows(path)], str(path))
 
 
 def describe_table(path: Path) -> list[Described]:
@@ -114,23 +83,41 @@ def describe_table(path: Path) -> list[Described]:
 
 
 def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
-    """The rows of a table and where each stands, for messages."""
+    """The rows of a table, every cell of which is text, and where each stands, for messages."""
     expected = "a table of clips, CSV in UTF-8"
+    if not path.is_file():  # a pipe would be waited for
+        raise AvpipeError(f"{path} is no file; expected {expected}. Set datasets.<name>.source.path to it.")
     with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = dict_reader(stream, *_NAMES, *TIME_COLUMNS, SUBSET, CAPTION)
         _check_columns(path, reader.fieldnames or [])
         rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:
         raise AvpipeError(f"{path} has a header but no clip.")
+    for row, place in rows:
+        _check_cells(row, place)
     return rows
 
 
+def _check_cells(row: Mapping[str | None, Any], place: str) -> None:
+    """As many cells as the header has, and none empty that says which clip it is and where it belongs."""
+    n_cells = sum(cell is not None for name, cell in row.items() if name is not None) + len(row.get(None, ()))
+    n_columns = len(row) - (None in row)
+    if n_cells != n_columns:
+        raise AvpipeError(
+            f"{place}: {n_cells} cells, expected {n_columns} as in the header, empty ones too; found "
+            f"{[cell for cell in row.values() if cell is not None]}. Correct the row; a comma within a cell needs "
+            "quotes around it."
+        )
+    if empty := [name for name in _FILLED if name in row and not row[name].strip()]:
+        raise AvpipeError(f"{place}: {', '.join(empty)} must not be empty; found {dict(row)}. Fill in or remove it.")
+
+
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Other columns are allowed, but not ones that were meant to be a time: the whole file would be used instead."""
+    """Other columns are allowed, but not ones that were meant to be one of ours: they would not count."""
     missing = [column for column in (PATH,) if column not in columns]
-    misspelt = [column for column in columns if column not in TIME_COLUMNS and _meant_time(column)]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    for problem, offenders in (("lacks", missing), ("has, perhaps misspelt,", misspelt), ("has twice", twice)):
+    misspelt = [column for column in columns if column not in _COLUMNS and _meant(column)]
+    twice = [column for column in repeated(columns) if column]
+    for problem, offenders in (("has, perhaps misspelt,", misspelt), ("lacks", missing), ("has twice", twice)):
         if offenders:
             raise AvpipeError(
                 f"{path} {problem} the column(s) {', '.join(offenders)}; found {list(columns)}. "
@@ -139,8 +126,10 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             )
 
 
-def _meant_time(column: str) -> bool:
-    return column.strip().lower().split("_")[0] in ("start", "end")
+def _meant(column: str) -> bool:
+    name = column.strip().lower()
+    is_caption = name.startswith(CAPTION) and not column.startswith(CAPTION)
+    return name in _COLUMNS or is_caption or name.split("_")[0] in ("start", "end")
 
 
 def shard_of(clip_id: str, n_shards: int) -> int:
@@ -154,18 +143,11 @@ def listing_digest(clips: list[SourceClip]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _from_file(file: os.DirEntry[str], class_name: str) -> SourceClip:
-    size, modified = _size_and_time(file.path)
-    return SourceClip(Path(file.name).stem, class_name, file.path, None, None, size, modified)
-
-
 def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
-    if not all(row[column] for column in _NAMES if column in row) or None in row:
-        raise AvpipeError(f"{place}: clip_id, path and class must not be empty, nor cells follow them; found {row}.")
     start, end = (_seconds(row.get(column), place) for column in TIME_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
-    path = str(folder / Path(row[PATH]).expanduser())
+    path = str(folder / os.path.expanduser(row[PATH]))  # noqa: PTH111 - Path raises where there is no such user
     clip_id = row.get(CLIP_ID) or _id_of(path, start, end)
     return SourceClip(clip_id, row.get(CLASS, ""), path, start, end, *_size_and_time(path))
 
@@ -197,17 +179,21 @@ def _size_and_time(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _checked(clips: list[SourceClip], source: str) -> list[SourceClip]:
+def checked(clips: list[SourceClip], source: str) -> list[SourceClip]:
+    """Clips sorted by clip id.
+
+    Raises:
+        AvpipeError: a name is not UTF-8, or two clips have one id.
+    """
     unreadable = [clip.path for clip in clips if not _is_text(clip.path + clip.clip_id + clip.class_name)]
     if unreadable:
         raise AvpipeError(
             f"{source}: {len(unreadable)} file name(s) are not UTF-8, such as {unreadable[0]!r}. Rename them."
         )
-    twice = sorted(clip_id for clip_id, n in Counter(clip.clip_id for clip in clips).items() if n > 1)
-    if twice:
+    if twice := repeated(clip.clip_id for clip in clips):
         paths = sorted(clip.path for clip in clips if clip.clip_id == twice[0])
         raise AvpipeError(
-            f"{source}: {len(twice)} clip id(s) occur more than once, such as {twice[0]!r}: {', '.join(paths)}. "
+            f"{source}: {len(twice)} clip id(s) occur more than once, such as {twice[0]!r}: {listed(paths)}. "
             "A clip id is the file's name without suffix (or the table's clip_id) and must be unique; "
             "rename or remove the extra files."
         )

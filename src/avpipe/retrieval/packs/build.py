@@ -56,8 +56,11 @@ def build_pack(
     window: int,
     target: str | os.PathLike[str],
     summary: str | os.PathLike[str],
+    folder: str = "",
 ) -> None:
     """Write a pack of those clips that have sound and both visual vectors, sorted by id, and its summary.
+
+    Of the source's clips with the same content, whatever their subset, the first by clip id alone is used.
 
     Spectrograms are read twice, for their lengths and to be written, one clip in memory at a time. Clips without
     features are listed with the reason of the stage that they failed in; short and silent ones are set aside here.
@@ -72,6 +75,7 @@ def build_pack(
         window: spectrogram frames that the networks read, for the summary.
         target: the pack to write.
         summary: the JSON file to write, as `summarise_pack` says.
+        folder: what paths are told relative to.
 
     Raises:
         AvpipeError: a clip that is not in the inventory or is wanted twice, tables and stores that contradict each
@@ -81,7 +85,8 @@ def build_pack(
     wanted = _by_id(clips)
     probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
     _require_known(wanted, probed)
-    failed = {row["clip_id"]: row for row in make_account(probes, statuses)["failed"] if row["clip_id"] in wanted}
+    account = make_account(probes, statuses, folder=folder)
+    failed = {row["clip_id"]: row for row in account["failed"] if row["clip_id"] in wanted}
     found = _look_through(stores, wanted.keys() - failed.keys())
     missing = {clip_id: _missing_clip(clip_id, row["reason"], row["detail"]) for clip_id, row in failed.items()}
     missing |= _set_aside(found, min_audio_frames)
