@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from avpipe.gzsl.benchmark import SUBSETS
-from avpipe.gzsl.source_videos import shared_sources, source_of, source_videos
-from avpipe.gzsl.splits import Split, read_split
+from avpipe.gzsl.source_videos import repeated_clips, shared_sources, source_of, source_videos
+from avpipe.gzsl.splits import Split, only_at_hand, read_split
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published splits are not at hand")
@@ -106,3 +106,41 @@ def test_every_published_youtube_clip_is_recognised():
             clips |= {row["filename"] for row in csv.DictReader(stream)}
     assert len(clips) > 40_000
     assert {clip for clip in clips if source_of(clip) != clip[:11]} == set()
+
+
+def made_split(**clips):
+    rows = {subset: clips.get(subset, {}) for subset in SUBSETS}
+    parts = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
+    rows["stage_2_train"] = {clip: label for part in parts for clip, label in rows[part].items()}
+    return Split("s", ("A", "B"), {s: tuple(sorted(set(rows[s].values()))) for s in SUBSETS}, rows)
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "clips", "shared"),
+    [
+        ({"v_A_g01_c01", "v_A_g01_c02", "v_A_g02_c01"}, 2, 1),
+        ({"v_A_g01_c02", "v_A_g02_c01"}, 2, 0),  # the training clip of the group is not used
+        ({"v_A_g01_c01", "v_A_g01_c02"}, 1, 1),
+        ({"v_A_g01_c01"}, 0, 0),
+    ],
+)
+def test_shared_source_videos_count_the_clips_that_are_used(at_hand, clips, shared):
+    test_seen = {"v_A_g01_c02": "A", "v_A_g02_c01": "A"}
+    split = only_at_hand(made_split(stage_1_train={"v_A_g01_c01": "A"}, stage_2_test_seen=test_seen), at_hand)
+    found = shared_sources(split, source_videos(set().union(*split.clips.values())))["stage_2_test_seen"]
+    assert (found.clips, found.shared) == (clips, shared)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "clips", "apart", "examples"),
+    [
+        ({}, 0, 0, []),
+        ({"b": "a"}, 1, 0, [["b", "a"]]),
+        ({"t": "a"}, 1, 1, [["t", "a"]]),
+        ({"b": "unlisted", "t": "unlisted", "u": "unlisted"}, 2, 2, [["t", "b"], ["u", "b"]]),
+    ],
+)
+def test_clips_of_one_content_that_a_split_lists_are_counted(repeats, clips, apart, examples):
+    split = made_split(stage_1_train={"a": "A", "b": "A"}, stage_2_test_seen={"t": "A"}, stage_2_test_unseen={"u": "B"})
+    found = repeated_clips(split, repeats)
+    assert (found.clips, found.apart, found.examples) == (clips, apart, examples)

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -24,10 +25,13 @@ def videos(tmp_path_factory):
     return folder
 
 
-def test_a_file_that_cannot_be_opened_is_accounted_for(tmp_path):
-    (tmp_path / "clips.csv").write_text("clip_id,path,class\na,folder.mp4,X\n")
+def test_what_is_no_file_is_accounted_for_and_never_read(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,class\nfolder.mp4,X\npipe.mp4,X\nzero.mp4,X\ngone.mp4,X\n")
     (tmp_path / "folder.mp4").mkdir()
-    assert statuses(list_table(tmp_path / "clips.csv"), tmp_path / "probe.parquet") == {"a": "decode_error"}
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    found = statuses(list_table(tmp_path / "clips.csv"), tmp_path / "probe.parquet")
+    assert found == dict.fromkeys(["folder", "pipe", "zero"], "decode_error") | {"gone": "missing"}
 
 
 def statuses(rows, target, requirements=ANY):

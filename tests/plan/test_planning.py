@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from avpipe.config.models import Config
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.words import write_names, write_words
-from avpipe.plan import Project, gzsl, gzsl_checks
+from avpipe.plan import Project, gzsl, gzsl_checks, inventory
 from avpipe.sources.local import SourceClip
 
 CLIPS = {f"v_{label}_g{n:02d}_c01": label for label in "ABCDE" for n in range(4)}
@@ -236,3 +237,27 @@ def test_vectors_of_another_length_are_refused_before_any_work(tmp_path):
         project = extracted(**{key: str(tmp_path / name) for key, name in values.items()}, benchmarks=[])
         with pytest.raises(AvpipeError, match=f"vectors of {length} numbers; avca, .* need 300"):
             gzsl_checks.check_splits(project, "mine", None)
+
+
+def test_what_is_no_clip_is_told_once_and_asked_again_for_the_account(tmp_path):
+    for name in ("A/a.avi", "A/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    told = []
+    project = replace(extracted({"kind": "class_folders", "path": str(tmp_path)}), tell=told.append)
+    for _ in range(2):
+        found = inventory.passed_over(project, "mine")
+        assert found == {"no suffix of a video": {"count": 1, "names": ["A/notes.txt"]}}
+        inventory.shard_listings(project, "mine")
+    assert told == ["mine: passed over in the source: no suffix of a video 1 (A/notes.txt)."]
+    assert inventory.source_folder(project, "mine") == str(tmp_path)
+    silent = replace(project, tell=None)
+    assert inventory.passed_over(silent, "mine") == found
+
+
+def test_a_given_split_decides_what_is_used_and_an_own_one_does_not(tmp_path):
+    own = {"own_splits": {"drawn": {}}}
+    assert gzsl.uses_repeats(extracted(), "mine")
+    assert not gzsl.uses_repeats(extracted(**own, benchmarks=[{"split": "drawn"}]), "mine")
+    assert gzsl.uses_repeats(extracted(**own, benchmarks=[{"split": "drawn"}, {"split": "main_split"}]), "mine")
+    assert not gzsl.uses_repeats(extracted(benchmarks=[]), "mine")

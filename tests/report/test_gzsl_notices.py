@@ -1,7 +1,9 @@
 import pytest
 from made_results import (
+    make_account,
     make_class,
     make_evaluation,
+    make_failed,
     make_settings,
     make_shared,
     make_subset,
@@ -11,6 +13,7 @@ from made_results import (
 
 from avpipe.report.gzsl import summarise
 from avpipe.report.gzsl_notices import find_notices
+from avpipe.report.notices import NO_FIGURES
 
 PLACE = "cls_split/cls_features"
 
@@ -147,3 +150,57 @@ def test_a_test_of_few_clips_is_said_to_be_one(seen, unseen, named):
     subsets = {"stage_2_test_seen": make_subset(seen), "stage_2_test_unseen": make_subset(unseen)}
     found = [each for each in notices(trees={PLACE: make_tree(subsets=subsets)}) if each.startswith("SMALL TEST SET")]
     assert len(found) == bool(named) and all(f" {words}" in found[0] for words in named)
+def thin(**subsets):
+    """A tree whose subsets use k of n clips of one class, or have the classes given."""
+    counts = {
+        name: make_subset(
+            each if isinstance(each, dict) else {"A": make_class(each[0], {"missing": each[1] - each[0]})}
+        )
+        for name, each in subsets.items()
+    }
+    return make_tree(subsets=counts)
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (thin(stage_2_train=(1000, 1000)), None),
+        (thin(stage_2_train=(991, 1000)), None),
+        (
+            thin(stage_2_train=(990, 1000)),
+            "Missing clips: here: used are stage_2_train 990 of 1,000 clips (1.0 % missing).",
+        ),
+        (
+            thin(stage_2_train=(901, 1000)),
+            "Missing clips: here: used are stage_2_train 901 of 1,000 clips (9.9 % missing).",
+        ),
+        (
+            thin(stage_2_train=(432, 4994), stage_2_test_seen=(99, 100), stage_2_test_unseen=(100, 100)),
+            "MISSING CLIPS: here: used are stage_2_train 432 of 4,994 clips (91.3 % missing); stage_2_test_seen 99 of "
+            "100 clips (1.0 % missing); less than half of the clips of A (432 of 4994 in stage_2_train); "
+            f"{NO_FIGURES}.",
+        ),
+        (
+            thin(stage_2_test_unseen={"A": make_class(999), "B": make_class(1, {"no_audio": 2})}),
+            "MISSING CLIPS: here: used are less than half of the clips of B (1 of 3 in stage_2_test_unseen); "
+            f"{NO_FIGURES}.",
+        ),
+    ],
+)
+def test_missing_clips_are_told_and_in_capitals_where_many_are_missing(tree, expected):
+    assert notices(trees={"here": tree}) == ([expected] if expected else [])
+
+
+def test_clips_of_one_content_in_a_given_split_are_named_and_counted():
+    again = {"clips": 3, "apart": 1, "examples": [["b", "a"], ["c", "a"]]}
+    (notice,) = notices(trees={PLACE: make_tree(subsets={}, repeated=again)})
+    assert notice.startswith(f"SAME CLIP TWICE: {PLACE}: 3 clips that the split lists")
+    assert "1 of them in another subset or class: b (as a), c (as a) and 1 more." in notice
+    assert notices(trees={PLACE: make_tree(subsets={}, repeated=again | {"clips": 0})}) == []
+
+
+def test_duplicates_of_the_account_are_named():
+    failed = [make_failed(clip_id="b", reason="duplicate", detail="the same content as a"), make_failed()]
+    (notice,) = find_notices(make_settings(), {}, account=make_account(failed))
+    assert notice.startswith("DUPLICATES: 1 clips are left out") and "b (the same content as a)." in notice
+    assert find_notices(make_settings(), {}, account=make_account()) == []

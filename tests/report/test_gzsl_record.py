@@ -1,7 +1,15 @@
 import json
 
 import pytest
-from made_results import make_account, make_evaluation, make_tree, make_weights
+from made_results import (
+    make_account,
+    make_class,
+    make_evaluation,
+    make_record,
+    make_subset,
+    make_tree,
+    make_weights,
+)
 
 from avpipe.config.models import Dataset
 from avpipe.errors import AvpipeError
@@ -12,6 +20,7 @@ from avpipe.report.published import COLUMNS
 from avpipe.report.tasks import write_report
 from avpipe.schema.gzsl import GzslEvaluation, GzslRecord
 from avpipe.schema.reading import read_any_record, read_evaluation, read_record
+from avpipe.schema.stored import Account
 
 PUBLISHED = ",".join((*KEYS, *COLUMNS)) + "\nucf_gzsl,cls_split,cls_features,avca,hm,41.34,README,yes\n"
 
@@ -20,10 +29,16 @@ PUBLISHED = ",".join((*KEYS, *COLUMNS)) + "\nucf_gzsl,cls_split,cls_features,avc
 def write(tmp_path):
     """Writes eval.json of three methods' forms; `extracted`: whether there are an account of clips and weights."""
 
-    def run(*, dataset="ucf_gzsl", synthetic=False, extracted=True, **changes):
+    def run(*, dataset="ucf_gzsl", synthetic=False, extracted=True, notes=(), **changes):
         benchmark = {"split": "cls_split", "features": "cls_features"}
         source = {"kind": "class_folders", "path": "videos"}
-        values = {"title": "Mine", "synthetic": synthetic, "source": source, "gzsl": {"benchmarks": [benchmark]}}
+        values = {
+            "title": "Mine",
+            "synthetic": synthetic,
+            "notes": [*notes],
+            "source": source,
+            "gzsl": {"benchmarks": [benchmark]},
+        }
         settings = Dataset.model_validate({**values, "n_shards": 1}).resolved("corrected").model_dump()
         evaluations = []
         for method, form in (("avca", "corrected"), ("ale", "corrected"), ("avca", "permuted")):
@@ -88,7 +103,7 @@ def test_given_features_have_no_account_of_clips_and_no_weights(write, tmp_path)
     assert record.fidelity.keys() == {"word"}  # a method's switches depend on its form: each result has its own
     assert read_record(tmp_path / "eval.json", GzslRecord) == record
     page = (tmp_path / "eval.md").read_text()
-    assert "requested" not in page and "without features" not in page and "| stage_2_train |" in page
+    assert "requested" not in page and "not used" not in page and "| stage_2_train |" in page
 
 
 @pytest.mark.parametrize(
@@ -127,3 +142,39 @@ def test_an_older_evaluation_is_refused_with_its_name_and_what_to_do(tmp_path):
     write_json(tmp_path / "evaluation.json", lacking)
     with pytest.raises(AvpipeError, match=r"evaluation\.json .*form: Field required\. .*Delete it and run the same"):
         read_evaluation(tmp_path / "evaluation.json", GzslEvaluation)
+
+
+@pytest.mark.parametrize(
+    "subsets",
+    [
+        {"stage_2_train": make_subset({"A": make_class(432, {"missing": 4562})})},
+        {"stage_2_test_seen": make_subset({"A": make_class(90, {"no_audio": 10})})},
+        {"stage_2_test_unseen": make_subset({"A": 999, "B": make_class(1, {"timeout": 2})})},
+    ],
+)
+def test_no_published_figure_beside_a_result_that_lacks_many_clips(write, tmp_path, subsets):
+    record = write(subsets=subsets)
+    assert all(result.published == {} for result in record.results)
+    page = (tmp_path / "eval.md").read_text()
+    assert "**MISSING CLIPS: cls_split/cls_features: used are " in page and "41.34" not in page
+
+
+def test_a_few_missing_clips_are_told_beside_the_published_figure(write, tmp_path):
+    record = write(subsets={"stage_2_train": make_subset({"A": make_class(95, {"missing": 5})})})
+    assert record.results[0].published["hm"].value == 41.34
+    assert any(each.startswith("Missing clips: cls_split") for each in record.notices)
+
+
+def test_what_the_source_holds_besides_is_in_the_file_and_on_the_page(write, tmp_path):
+    account = make_account().to_json() | {"passed_over": {"hidden": {"count": 7, "names": [".a", ".b"]}}}
+    record = make_record([make_evaluation([1.0])], clips=Account.model_validate(account))
+    page = to_markdown(to_document(record))
+    assert "Passed over in the source, which are no clips: hidden 7 (.a, .b, …)." in page
+
+
+def test_absolute_paths_of_settings_do_not_reach_the_files(write, tmp_path):
+    record = write(source={"kind": "tree", "path": "/home/somebody/UCF"}, notes=["See /home/somebody/notes.txt."])
+    for name in ("eval.json", "eval.md"):
+        text = (tmp_path / name).read_text()
+        assert "somebody" not in text and "UCF" in text and "See notes.txt." in text
+    assert record.provenance.settings.notes == ["See /home/somebody/notes.txt."]

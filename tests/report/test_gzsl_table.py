@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from made_results import make_evaluation, make_record, make_tree, make_weights
+from made_results import make_class, make_evaluation, make_record, make_subset, make_tree, make_weights
 
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json
@@ -154,3 +154,15 @@ def test_nothing_was_run(write):
 def test_an_older_result_is_refused(write):
     with pytest.raises(AvpipeError, match="not a result of this version"):
         write([{"dataset": "a", "notices": [], "results": []}])
+
+
+@pytest.mark.parametrize("used", [8, 89, 90])
+def test_nothing_published_stands_beside_figures_that_lack_many_clips(write, used):
+    tree = make_tree(
+        subsets=make_tree().subsets | {"stage_2_train": make_subset({"A": make_class(used, {"missing": 100 - used})})}
+    )
+    rows, page = write([make_record([make_evaluation([40.0])], dataset="ucf_gzsl", tree=tree)], ["vggsound_gzsl"])
+    ours = [row for row in rows if row["dataset"] == "ucf_gzsl"]
+    assert {row["method"] for row in ours} == {"avca"} and all(row["published"] == "" for row in ours)
+    assert {row["comparable"] for row in ours} == {"false"} and "41.34" not in page and "35.37" not in page
+    assert "MISSING CLIPS, no published figure" in line(page, "- [1]") and "not run (3.23)" in page

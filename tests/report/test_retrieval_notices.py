@@ -1,7 +1,8 @@
 import pytest
-from made_results import make_weights
+from made_results import make_account, make_failed, make_weights
 from made_retrieval import make_evaluation, make_pack, make_seed, make_settings, make_training
 
+from avpipe.report.notices import NO_FIGURES
 from avpipe.report.retrieval import summarise
 from avpipe.report.retrieval_notices import find_notices
 from avpipe.schema.stored import DatasetSettings
@@ -116,3 +117,23 @@ def test_small_galleries_and_diagnostic_subsets():
 def test_controls(variant, n):
     found = notices(make_evaluation([10.0], variant=variant, test=ALL_THERE))
     assert len(found) == n and all("pictures permuted" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        (1000, None),
+        (991, None),
+        (990, "Missing clips: used are test 990 of 1,000 clips (1.0 % missing)."),
+        (900, f"MISSING CLIPS: used are test 900 of 1,000 clips (10.0 % missing); {NO_FIGURES}."),
+    ],
+)
+def test_missing_clips_are_told_and_in_capitals_where_many_are_missing(used, expected):
+    assert notices(packs={"test": make_pack(used=used)}) == ([expected] if expected else [])
+
+
+def test_duplicates_of_the_account_are_named():
+    failed = [make_failed(clip_id="b", reason="duplicate", detail="the same content as a")]
+    chosen = DatasetSettings.model_validate(make_settings())
+    (notice,) = find_notices(chosen, {}, account=make_account(failed))
+    assert notice.startswith("DUPLICATES: 1 clips are left out") and "b (the same content as a)." in notice

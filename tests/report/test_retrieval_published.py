@@ -1,5 +1,5 @@
 import pytest
-from made_retrieval import PUBLISHED, make_evaluation
+from made_retrieval import PUBLISHED, make_evaluation, make_seed, make_training
 
 from avpipe.errors import AvpipeError
 from avpipe.report.published import COLUMNS
@@ -37,6 +37,20 @@ def test_a_subset_of_another_dataset_goes_by_its_name():
 
 def test_controls_and_diagnostic_subsets_have_none():
     assert published("youcook2", variant="permuted") == published("youcook2", test={"diagnostic": True}) == {}
+
+
+@pytest.mark.parametrize("gallery", [32, 600, 900])
+def test_a_test_that_lacks_many_clips_has_none(gallery):
+    assert published("youcook2", test={"gallery": gallery}) == {}
+    assert published("youcook2", test={"gallery": 901})["r1"] == 30.7
+
+
+@pytest.mark.parametrize("left_out", [{"missing": 1}, {"no_audio": 10, "duplicate": 10}, {"timeout": 7}])
+def test_a_training_that_lacks_many_clips_has_none(left_out):
+    seeds = [make_seed(1, 10.0, training=make_training(items=9, left_out=left_out))]
+    assert published("youcook2", seeds=seeds) == {}
+    seeds = [make_seed(1, 10.0, training=make_training(items=1000, left_out=left_out))]
+    assert published("youcook2", seeds=seeds)["r1"] == 30.7
 
 
 HEAD = ",".join((*KEYS, *COLUMNS))

@@ -15,31 +15,6 @@ def make(folder, *names):
     return folder
 
 
-def test_class_folders_are_listed_and_sorted(tmp_path):
-    make(tmp_path, "B/v_B_g01_c01.avi", "A/v A 'q\" ü\n.MP4", "A/notes.txt", ".hidden/x.avi", "A/.x.avi", "loose.avi")
-    clips = list_class_folders(tmp_path).clips
-    assert [(clip.clip_id, clip.class_name) for clip in clips] == [("v A 'q\" ü\n", "A"), ("v_B_g01_c01", "B")]
-
-
-def test_two_clips_with_one_id_are_refused(tmp_path):
-    make(tmp_path, "A/clip.avi", "B/clip.mp4")
-    with pytest.raises(AvpipeError, match=r"'clip'.*A/clip\.avi.*B/clip\.mp4"):
-        list_class_folders(tmp_path).clips
-
-
-def test_a_folder_without_videos_says_what_was_expected(tmp_path):
-    make(tmp_path, "A/readme.txt")
-    with pytest.raises(AvpipeError, match=r"<class>/<clip>\.avi"):
-        list_class_folders(tmp_path).clips
-
-
-def test_a_name_that_is_not_utf8_is_refused(tmp_path):
-    make(tmp_path, "A/a.avi")
-    (tmp_path / "A" / os.fsdecode(b"\xff.avi")).write_bytes(b"x")
-    with pytest.raises(AvpipeError, match="not UTF-8"):
-        list_class_folders(tmp_path).clips
-
-
 def test_table_with_segments(tmp_path):
     make(tmp_path, "long.mp4")
     table = tmp_path / "clips.csv"
@@ -62,6 +37,15 @@ def test_table_with_segments(tmp_path):
         ("clip_id,path,class\na,x,\n", "must not be empty"),
         ("clip_id,path,class\na,x\n", "line 2: 2 cells, expected 3"),
         ("clip_id,path,class\na,x,Bow, long\n", "line 2: 4 cells, expected 3.*quotes"),
+        ("path,subset,caption\na.mp4,train\n", "line 2: 2 cells, expected 3 as in the header"),
+        ("path,subset,caption\na.mp4,train,stir\nb.mp4\n", "line 3: 1 cells, expected 3"),
+        ("path,subset,caption\na.mp4,,stir\n", "line 2: subset must not be empty"),
+        ("path,class\n  , \n", "line 2: path, class must not be empty"),
+        ("path,class\nx,X,,\n", "line 2: 4 cells, expected 2"),
+        ("path, class\nx,X\n", "misspelt, the column.* class"),
+        ("path,Subset\nx,train\n", "misspelt.*Subset"),
+        ("path,Caption2\nx,stir\n", "misspelt.*Caption2"),
+        ("Path,class\nx,X\n", "misspelt.*Path"),
         ("clip_id,path,class,class\na,x,X,Y\n", "twice.*class"),
         ("clip_id,path,class,start_second\na,x,X,1\n", "misspelt.*start_second"),
         (f"clip_id,path,class\n{'a' * 200_000},x,X\n", "was not read: field larger"),
@@ -105,12 +89,6 @@ def test_a_folder_where_a_table_was_meant_and_the_other_way_round(tmp_path):
         list_class_folders(tmp_path / "table.csv")
 
 
-def test_a_folder_called_like_a_video_is_no_clip_and_a_dead_link_is_a_missing_one(tmp_path):
-    make(tmp_path, "A/a.avi", "A/folder.mp4/x")
-    (tmp_path / "A" / "b.avi").symlink_to("nowhere")
-    assert [(clip.clip_id, clip.size_bytes) for clip in list_class_folders(tmp_path).clips] == [("a", 1), ("b", -1)]
-
-
 def test_paths_in_a_table_may_start_at_home_and_may_be_impossible(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(make(tmp_path, "home/a.avi") / "home"))
     table = tmp_path / "clips.csv"
@@ -138,3 +116,16 @@ def test_listing_digest_sees_every_change(tmp_path):
     changed = listing_digest(list_class_folders(tmp_path).clips)
     make(tmp_path, "A/c.avi")
     assert len({before, changed, listing_digest(list_class_folders(tmp_path).clips)}) == 3
+
+
+def test_columns_without_a_name_and_unknown_homes_do_no_harm(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,class,,,remark\n~nobody-of-this-name/a.mp4,X,,,seen\n")
+    (clip,) = list_table(table)
+    assert (clip.clip_id, clip.size_bytes) == ("a", -1)
+
+
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clips.csv")
+    with pytest.raises(AvpipeError, match="is no file; expected a table of clips"):
+        list_table(tmp_path / "clips.csv")

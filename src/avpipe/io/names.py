@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-# A slash that begins a path, and what follows but for the last part; not those of URLs, fractions and relative paths.
-_FOLDERS = re.compile(r"(?<![\w.:/~)\]])/(?:[^\s/]+/)*(?=[^\s/'\",;)])")
+# From the slash that begins an absolute path up to its last part.
+_FOLDERS = re.compile(r"""(?:(?<![^\s"'(\[{=,;])|(?<=file:))/+(?:[^\s/]+/+)*(?=[^\s/'",;)])""")
 
 
 def relative_name(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:

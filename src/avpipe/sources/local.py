@@ -88,7 +88,7 @@ def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
     if not path.is_file():  # a pipe would be waited for
         raise AvpipeError(f"{path} is no file; expected {expected}. Set datasets.<name>.source.path to it.")
     with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = dict_reader(stream, *_NAMES, *TIME_COLUMNS, SUBSET, CAPTION)
+        reader = dict_reader(stream, *_COLUMNS, CAPTION)
         _check_columns(path, reader.fieldnames or [])
         rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:
