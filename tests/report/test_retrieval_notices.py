@@ -57,7 +57,11 @@ def test_clips_that_no_training_saw_are_counted():
     training = make_training(items=8, left_out={"missing": 2, "no_audio": 1, "too_short": 0})
     seeds = [make_seed(1, 10.0, training=training, **ALL_THERE)]
     (notice,) = notices(*(make_evaluation([], run=run, seeds=seeds) for run in ("one", "two")))
-    assert notice == "LEFT OUT OF TRAINING: one, two: 3 beside the 8 used (missing 2, no_audio 1)."
+    said = "LEFT OUT OF TRAINING: one, two: 3 beside the 8 used (missing 2, no_audio 1)"
+    assert notice == f"{said}; {NO_FIGURES}."
+    few = [seeds[0].model_copy(update={"training": make_training(items=80, left_out={"missing": 2})})]
+    (notice,) = notices(make_evaluation([], run="one", seeds=few))
+    assert notice == "LEFT OUT OF TRAINING: one: 2 beside the 80 used (missing 2)."
 
 
 def test_given_features_and_what_packs_warn_of():

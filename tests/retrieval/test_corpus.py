@@ -211,6 +211,14 @@ def test_stores_say_why_a_video_has_no_features(tmp_path: Path, arrays: Arrays) 
     assert (found.excluded[1].clip_id, found.excluded[1].status) == ("medium", "no_audio")
 
 
+def test_a_duplicate_is_left_out_though_its_features_are_there(tmp_path: Path, arrays: Arrays) -> None:
+    feature_stores(tmp_path, arrays)
+    stores = {kind: [tmp_path / f"{kind}_{i}.h5" for i in (0, 1)] for kind in ("audio", "video_2d", "video_3d")}
+    again = ClipStatus("medium", "duplicate", "the same content as long")
+    found = scan(StoreCorpus(stores, videos=["long", "medium"], statuses={kind: [again] for kind in stores}))
+    assert (found.usable, found.excluded) == (["long"], [again])
+
+
 def test_other_rates_follow_the_times(tmp_path: Path, arrays: Arrays) -> None:
     audio, rows_2d, _ = arrays["long"]
     dense = np.repeat(rows_2d, 3, axis=0)

@@ -63,8 +63,12 @@ def make_account(
         AssertionError: a clip is not accounted for; a bug.
     """
     repeats = {} if uses_repeats else find_repeats(probes)
-    clips = {row["clip_id"]: row for probe in probes for row in read_rows(probe)}
-    details = {clip_id: _detail_of_repeat(clips[clip_id], clips[first]) for clip_id, first in repeats.items()}
+    clips = {row["clip_id"]: (row.get("class_name"), row.get("path")) for probe in probes for row in read_rows(probe)}
+    details = {
+        clip_id: f"the same content as {first}"
+        + (f", of class {clips[first][0]}" if clips[first][0] != clips[clip_id][0] else "")
+        for clip_id, first in repeats.items()
+    }
     shards: dict[str, dict[str, Any]] = {}
     failed: list[dict[str, str]] = []
     for probe in probes:
@@ -76,16 +80,11 @@ def make_account(
         shards[shard], fallen = _account_shard(shard, stages, details)
         failed += fallen
     for row in failed:
-        if path := clips[row["clip_id"]].get("path"):
+        if path := clips[row["clip_id"]][1]:
             row["detail"] = row["detail"].replace(one_line(path), one_line(relative_name(path, folder)))
         row["detail"] = without_folders(row["detail"])
     failed.sort(key=lambda row: row["clip_id"])
     return {**_total(shards), "shards": shards, "failed": failed}
-
-
-def _detail_of_repeat(clip: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    label = f", of class {first['class_name']}" if first["class_name"] != clip["class_name"] else ""
-    return f"the same content as {first['clip_id']}{label}"
 
 
 def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, target: str | os.PathLike[str]) -> None:

@@ -17,14 +17,16 @@ def find_repeats(probes: Iterable[str]) -> dict[str, str]:
     Args:
         probes: the probe table of every shard; only clips that are ok there count.
     """
-    rows = [row for probe in probes for row in read_rows(probe) if row["status"] == OK and row.get("source_sha256")]
+    contents = {row["clip_id"]: _content(row) for probe in probes for row in read_rows(probe) if row["status"] == OK}
     first: dict[tuple[Any, ...], str] = {}
-    rows.sort(key=lambda row: row["clip_id"])
-    found = {row["clip_id"]: first.setdefault(_content(row), row["clip_id"]) for row in rows}
+    found = {clip_id: first.setdefault(content, clip_id) for clip_id, content in sorted(contents.items()) if content}
     return {clip_id: one for clip_id, one in found.items() if one != clip_id}
 
 
 def _content(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is equal where clips are; nothing where the file was not read."""
+    if not row.get("source_sha256"):
+        return ()
     end, length = row["end_seconds"], row["duration_seconds"]
     is_open = end is None or (length is not None and end >= length)
     return row["source_sha256"], row["start_seconds"] or 0.0, None if is_open else end

@@ -111,7 +111,10 @@ def _left_out(results: Sequence[RetrievalResult]) -> Iterator[str]:
         training = next((seed.training for seed in result.seeds if seed.training), None)
         reasons = dict(sorted(training.left_out.items())) if training else {}
         if training and any(reasons.values()):
-            text = f"{sum(reasons.values())} beside the {training.items} used ({counts(reasons)})"
+            n_left_out = sum(reasons.values())
+            is_serious = not most_is_there(training.items, training.items + n_left_out)
+            text = f"{n_left_out} beside the {training.items} used ({counts(reasons)})"
+            text += f"; {NO_FIGURES}" if is_serious else ""
             runs_of.setdefault(text, {})[run_label(result)] = None
     for text, runs in runs_of.items():
         yield f"LEFT OUT OF TRAINING: {', '.join(runs)}: {text}."
