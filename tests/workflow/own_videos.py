@@ -75,7 +75,7 @@ def sound(seconds: float) -> str:
 
 MADE = [
     *(OwnClip(f"train{n}.mkv", "train", "slice a fish", build=made(1 + n / 10, 300 + 170 * n)) for n in range(4)),
-    OwnClip("silent_train.mkv", "train", "slice a fish", "no_audio", made(audio="anullsrc=r=16000:cl=mono:d=1")),
+    OwnClip("silent_train.mkv", "train", "slice a fish", "no_audio", made(1.0, 460, "anullsrc=r=16000:cl=mono:d=1")),
     OwnClip("no_track.mkv", "test", "slice the onions", "no_audio", made(audio=None)),
     OwnClip("silence.mkv", "test", "slice the onions", "no_audio", made(audio="anullsrc=r=16000:cl=mono:d=1")),
     OwnClip("one_sample.mkv", "test", "slice a fish", "too_short", made(audio=f"{sound(1)},atrim=end_sample=1")),

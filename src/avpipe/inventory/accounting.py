@@ -80,8 +80,8 @@ def make_account(
         shards[shard], fallen = _account_shard(shard, stages, details)
         failed += fallen
     for row in failed:
-        if path := clips[row["clip_id"]][1]:
-            row["detail"] = row["detail"].replace(one_line(path), one_line(relative_name(path, folder)))
+        if file := clips[row["clip_id"]][1]:
+            row["detail"] = row["detail"].replace(one_line(file), one_line(relative_name(file, folder)))
         row["detail"] = without_folders(row["detail"])
     failed.sort(key=lambda row: row["clip_id"])
     return {**_total(shards), "shards": shards, "failed": failed}
