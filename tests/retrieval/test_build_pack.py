@@ -93,7 +93,7 @@ class Dataset:
             "class_name": "x",
             "path": f"videos/{clip_id}.mp4",
             "start_seconds": 1.5,
-            "source_sha256": f"digest of {clip_id}",
+            "source_sha256": f"digest of {clip_id.rstrip('_')}",
         }
 
     def build(self, clips, **options):
@@ -146,6 +146,21 @@ def test_complete_clips_are_rows_and_the_others_listed(dataset):
     assert details["short"].startswith("15 spectrogram frames (0.15 s), at least 16 are asked for")
     assert summary["used"] + sum(summary["missing"].values()) == summary["expected"] == len(WANTED)
     assert summary["unlisted"] == 0 and summary["longer_than_window"]["clips"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used", "gone"),
+    [
+        (["a", "a_", "b"], ["a", "b"], {"a_"}),
+        (["a_", "b", "b__"], ["b"], {"a_", "b__"}),  # a is in another subset
+        (["b", "b_", "b__"], ["b"], {"b_", "b__"}),
+    ],
+)
+def test_one_content_is_in_one_pack_and_once(tmp_path, wanted, used, gone):
+    """Clips that end in _ have the content of the one without."""
+    pack, summary = Dataset(tmp_path, ({"a_": 20, "b": 16, "b__": 16}, {"a": 20, "b_": 16})).build(wanted)
+    assert pack.ids == used and {each["clip_id"] for each in summary["missing_clips"]} == gone
+    assert summary["missing"] == {"duplicate": len(gone)} and summary["expected"] == len(wanted)
 
 
 def test_order_of_shards_and_of_wanted_clips_makes_no_difference(tmp_path):
