@@ -117,7 +117,7 @@ def test_all_three_kinds_give_the_same_tree(bench):
             assert counts["expected_from"] == "csv"
     assert records["feature pickle"]["source"]["unlisted_clips"] == 1
     assert records["caches"]["source"] == {
-        "path": str(bench.folder / "caches"),
+        "path": "caches",  # results tell no folder of the machine
         "kind": "caches",
         "merged_duplicates": 0,
         "dropped_classes": {},
@@ -291,7 +291,7 @@ def test_summary_of_a_tree_with_a_clip_missing(bench):
     }
     assert subsets["stage_1_train"]["classes"]["Bow, long"] == {"expected": 2, "used": 1, "missing": {"missing": 1}}
     shared = record["shared_sources"]["stage_2_test_seen"]
-    assert (shared["clips"], shared["shared"]) == (3, 0) and record["source"]["path"] == str(source)
+    assert (shared["clips"], shared["shared"]) == (3, 0) and record["source"]["path"] == source.name
 
 
 def test_summary_without_csv_counts_what_is_there(bench):

@@ -136,6 +136,17 @@ def test_a_listing_sees_names_sizes_times_and_folders_behind_links(tmp_path):
     assert changed()
 
 
+def test_a_listing_comes_to_an_end_where_links_lead_in_circles(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.h5").write_text("1")
+    before = gzsl.listing_of(tmp_path)
+    for name in ("a/up", "a/b/top", "again"):
+        (tmp_path / name).symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
+    os.mkfifo(tmp_path / "a" / "pipe.h5")
+    assert gzsl.listing_of(tmp_path) == before  # each of them alone would double the paths 40 times
+
+
 def test_a_listing_of_one_file(tmp_path):
     path = tmp_path / "features.pkl"
     path.write_text("1")

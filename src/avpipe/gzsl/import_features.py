@@ -118,7 +118,7 @@ def import_features(
         **{**dict(result), "subsets": subsets},
         source=FeatureSource(
             kind=found.kind,
-            path=source.name,
+            path=str(source),
             merged_duplicates=found.merged,
             dropped_classes=found.dropped,
             unlisted_clips=len(found.clip_ids) - sum(len(used.clips[subset]) for subset in STORED),

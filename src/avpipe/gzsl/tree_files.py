@@ -45,7 +45,7 @@ def find_class_files(folder: Path, names: ClassNames, wanted: Iterable[str]) -> 
     """
     if not folder.is_dir():
         raise AvpipeError(f"{folder} does not exist; expected a feature tree in the published layout (build it first).")
-    files = {path.stem: path for path in folder.iterdir() if path.suffix == ".h5"}
+    files = {path.stem: path for path in folder.iterdir() if path.suffix == ".h5" and path.is_file()}
     by_class: dict[str, Path] = {}
     for stem in sorted(files):
         name = names.find(stem)

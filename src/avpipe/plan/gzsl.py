@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,25 @@ def published_state(project: Project, dataset: str, features: str) -> str | None
 
 def listing_of(path: Path) -> str:
     """A digest of names, sizes and time stamps of a file, or of all files below a folder, links followed."""
-    below = (Path(folder) / file for folder, _, names in os.walk(path, followlinks=True) for file in names)
-    files = [path] if path.is_file() else sorted(each for each in below if each.is_file())
+    files = [path] if path.is_file() else sorted(each for each in _below(path) if each.is_file())
     digest = hashlib.sha256()
     for each in files:
         status = each.stat()
         digest.update(f"{each.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """What lies below a folder; no folder twice, since links may lead in a circle."""
+    seen = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        status = os.stat(folder)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(folder) / name for name in names)
 
 
 def extractors_of(project: Project, dataset: str, features: str) -> list[str]:
