@@ -69,14 +69,16 @@ def make_account(
         + (f", of class {clips[first][0]}" if clips[first][0] != clips[clip_id][0] else "")
         for clip_id, first in repeats.items()
     }
+    later: dict[str, list[Path]] = {}
+    for path in map(Path, statuses):
+        later.setdefault(path.name, []).append(path)
     shards: dict[str, dict[str, Any]] = {}
     failed: list[dict[str, str]] = []
     for probe in probes:
         shard = Path(probe).stem
         stages = {"probe_clips": read_statuses(probe)}
-        for path in statuses:
-            if Path(path).name == f"{shard}.status.parquet":
-                stages[f"extract_{Path(path).parent.name}"] = read_statuses(path)
+        for path in later.get(f"{shard}.status.parquet", ()):
+            stages[f"extract_{path.parent.name}"] = read_statuses(path)
         shards[shard], fallen = _account_shard(shard, stages, details)
         failed += fallen
     for row in failed:
