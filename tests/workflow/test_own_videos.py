@@ -43,6 +43,7 @@ from own_videos import (
     write_table,
 )
 from project import Project, jobs_in
+from real_media import SHARED
 
 from avpipe.formats.weights import file_sha256
 from avpipe.jobs.retrieval import evaluate_run
@@ -96,6 +97,13 @@ def test_every_clip_is_used_or_has_its_reason(own: Own) -> None:
         assert own.read(EVAL)["packs"][subset]["missing_clips"] == summary["missing_clips"]
     clips = own.read(EVAL)["clips"]
     assert clips["requested"] == len(own.clips) == clips["ok"] + sum(clips["reasons"].values())
+
+
+def test_no_result_tells_a_folder_of_the_machine(own: Own) -> None:
+    files = [path for suffix in ("json", "md") for path in own.path("results").rglob(f"*.{suffix}")]
+    assert {"eval.json", "eval.md", "accounting.json", "evaluation.json", "test.json"} <= {path.name for path in files}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert [name for name, text in texts.items() if str(own.project.folder) in text or str(SHARED) in text] == []
 
 
 class TestNoAudioOrSilentTrack:
