@@ -439,3 +439,21 @@ class TestFeaturesOverTime:
         project = Project(Config.model_validate({"datasets": {"mine": values}}), catalogue={})
         with pytest.raises(AvpipeError, match=r"cls_features_non_averaged \(.*: features over time, which TCaF reads"):
             gzsl.published_features(project, "mine", "cls_features")
+
+
+def test_clips_with_the_same_features_are_counted(bench):
+    source = bench.tree_of_elsewhere()
+    assert bench.run(source)["repeated"] == {"clips": 0, "apart": 0, "examples": []}
+    for modality in ("audio", "video"):
+        path = source / modality / "stage_1_train/Bow, long.h5"
+        clip_ids, values = read_class_file(path)
+        rewrite(path, data=values[[0] * len(values)], urls=list(clip_ids))
+        last = source / modality / "stage_2_test_seen/Bow, long.h5"
+        test_ids, tested = read_class_file(last)
+        rewrite(last, data=values[[0] * len(tested)], urls=list(test_ids))
+    repeated = bench.run(source)["repeated"]
+    n_equal = len(clip_ids) + len(test_ids)
+    assert (repeated["clips"], len(repeated["examples"])) == (n_equal - 1, min(n_equal - 1, 5))
+    first = min((*clip_ids, *test_ids))
+    assert {one for _, one in repeated["examples"]} == {first}
+    assert repeated["apart"] == (len(test_ids) if first in clip_ids else len(clip_ids))

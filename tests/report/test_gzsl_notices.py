@@ -150,6 +150,8 @@ def test_a_test_of_few_clips_is_said_to_be_one(seen, unseen, named):
     subsets = {"stage_2_test_seen": make_subset(seen), "stage_2_test_unseen": make_subset(unseen)}
     found = [each for each in notices(trees={PLACE: make_tree(subsets=subsets)}) if each.startswith("SMALL TEST SET")]
     assert len(found) == bool(named) and all(f" {words}" in found[0] for words in named)
+
+
 def thin(**subsets):
     """A tree whose subsets use k of n clips of one class, or have the classes given."""
     counts = {

@@ -14,6 +14,7 @@ Rules that the three kinds of sources share:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
@@ -29,7 +30,7 @@ from avpipe.formats.avca_pickles import CachedSubset, read_feature_pickle, uniqu
 from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.caches import CACHE_PARTS, cache_path, cached_words, read_caches
 from avpipe.gzsl.class_split import ClassNames, find_folder, read_all_classes, read_clip_list
-from avpipe.gzsl.source_videos import shared_sources, source_videos
+from avpipe.gzsl.source_videos import repeated_clips, shared_sources, source_videos
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, match_clips, only_at_hand, read_classes, read_split
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features
 from avpipe.gzsl.tree_files import MODALITIES, only_file, refuse_features_over_time
@@ -125,6 +126,7 @@ def import_features(
             text_rows_agree=text_rows_agree,
         ),
         shared_sources=shared_sources(used, source_videos(set().union(*used.clips.values()))),
+        repeated=repeated_clips(used, _equal_rows(found)),
     )
     write_json(summary, benchmark.to_json())
 
@@ -276,6 +278,18 @@ def _check_labels(source: StrPath, found: _Source, expected: Split) -> None:
             f"{source} has labels that are not the class ids of {expected.name}: {listed(wrong)}. Expected positions "
             "in the sorted all_class.txt; check that names and rows belong together."
         )
+
+
+def _equal_rows(found: _Source) -> dict[str, str]:
+    """Clip -> the first clip, by clip id, that has the same features; only clips that have an earlier one."""
+    first: dict[bytes, str] = {}
+    repeats = {}
+    for clip_id, row in sorted(zip(found.clip_ids, range(len(found.clip_ids)), strict=True)):
+        features = b"".join(found.arrays[modality][row].tobytes() for modality in MODALITIES)
+        one = first.setdefault(hashlib.sha256(features).digest(), clip_id)
+        if one != clip_id:
+            repeats[clip_id] = one
+    return repeats
 
 
 def _words_file(

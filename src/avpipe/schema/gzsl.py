@@ -206,7 +206,7 @@ class BenchmarkSummary(TreeClips):
         description="Subset -> used clips that share a source video with training clips."
     )
     repeated: RepeatedClips | None = Field(
-        None, description="Used clips with the content of another one; null where features were given."
+        None, description="Used clips with the content of another one; of given features, with the same features."
     )
 
 
