@@ -190,7 +190,8 @@ def thin(**subsets):
     ],
 )
 def test_missing_clips_are_told_and_in_capitals_where_many_are_missing(tree, expected):
-    assert notices(trees={"here": tree}) == ([expected] if expected else [])
+    found = [each for each in notices(trees={"here": tree}) if not each.startswith("SMALL TEST SET")]
+    assert found == ([expected] if expected else [])
 
 
 def test_clips_of_one_content_in_a_given_split_are_named_and_counted():
