@@ -12,7 +12,8 @@ PUBLISHED = {"source": "README", "confirmed": True}
 
 def make_seed(number, hm, zsl=30.0, **changes):
     figures = {"seen": 50.0, "unseen": 20.0, "hm": hm, "zsl": zsl}
-    curve = {"betas": GRID, "seen": [60.0, 55.0, 50.0, 40.0], "unseen": [5.0, 10.0, 20.0, 22.0]}
+    figures["ausuc"] = 12.5
+    curve = {"betas": [None, *GRID[1:]], "seen": [60.0, 55.0, 50.0, 40.0], "unseen": [5.0, 10.0, 20.0, 22.0]}
     per_class = {
         "Kept": {"gzsl": 50.0, "zsl": None, "clips": 4},
         "New": {"gzsl": 20.0, "zsl": zsl, "clips": 5},
@@ -29,7 +30,7 @@ def make_seed(number, hm, zsl=30.0, **changes):
         "per_class": per_class,
         "classes_without_clips": ["Gone"],
         "clips": {"seen": 4, "unseen": 5},
-        "beta_curve": {**curve, "hm": [9.2, 16.9, hm, 28.4]},
+        "beta_curve": {**curve, "hm": [9.2, 16.9, hm, 28.4], "steps": 4},
         "fingerprint": {},
         "device": "cpu",
     }

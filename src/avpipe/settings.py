@@ -20,12 +20,13 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 """In which precision networks compute (`avpipe.training.precision`)."""
 
 
-def quirk(*, published: Any, corrected: Any, description: str) -> Any:
-    """A config field whose default, None, means: as `fidelity` says."""
+def quirk(*, published: Any, corrected: Any, description: str, **limits: Any) -> Any:
+    """A config field whose default, None, means: as `fidelity` says; limits as for pydantic's Field."""
     return Field(
         default=None,
         description=f"{description} Unset: {published!r} if published, {corrected!r} if corrected.",
         json_schema_extra={"published": published, "corrected": corrected},
+        **limits,
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from test_training import BENCHMARK, METHOD, SHORT, terminate_at
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl import evaluation, models, training
+from avpipe.gzsl import models, training
 from avpipe.gzsl.models.settings import FVAEGANSettings, MethodSettings, TrainingSettings
 from avpipe.gzsl.side_by_side import train_side_by_side
 from avpipe.gzsl.splits import Split
@@ -179,7 +179,9 @@ def test_choosing_on_the_test_clips_is_done_when_asked_for_and_only_then(tmp_pat
     )  # fmt: skip
     # What the stage recorded on the clips it chose on is what the test reports: they are the same clips.
     tested, chosen = report.metrics["both"], published["metrics"]["both"]
-    assert tested.to_json() == {key: value if key == "beta" else 100 * value for key, value in chosen.items()}
+    in_percent = {key: value if key == "beta" else 100 * value for key, value in chosen.items()}
+    assert tested.to_json() == in_percent | {"ausuc": None}
+    assert published["scored_on"] == "test clips"
     assert looked == [4, 0]
     corrected = json.loads((stage_folder(tmp_path / "corrected", 0, 2) / "stage.json").read_text())
     assert corrected["metrics"] == {}
@@ -237,9 +239,10 @@ def test_the_record_of_a_method(tree: Path, tmp_path: Path) -> None:
     assert record["quirks"]["text_alignment"] == "correct" and record["quirks"]["stage2_schedule"] == "val"
     seed = record["seeds"][0]
     curve = seed["beta_curve"]
-    assert curve["betas"] == pytest.approx(evaluation.beta_grid()) and len(curve["hm"]) == 16
-    at = int(np.argmin(np.abs(np.array(curve["betas"]) - seed["beta"])))
+    assert curve["betas"][0] is None and len(curve["betas"]) == len(curve["hm"]) == curve["steps"] <= 256
+    at = np.searchsorted(np.array(curve["betas"][1:]), seed["beta"], side="right")
     assert curve["hm"][at] == pytest.approx(seed["hm"]) and seed["hm"] == seed["metrics"]["video"]["hm"]
+    assert seed["ausuc"] == pytest.approx(np.trapezoid(curve["seen"], curve["unseen"]) / 100)
     assert set(seed["metrics"]) == {"video", "audio", "both"} and len(seed["per_class"]) == 12
     # In %: the mean over unseen classes among themselves, and none of the figures is a fraction.
     among_unseen = [each["zsl"] for each in seed["per_class"].values() if each["zsl"] is not None]

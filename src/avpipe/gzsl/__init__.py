@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "evaluation": ["beta_grid", "calibrated_stacking"],
+        "evaluation": ["beta_grid", "calibrated_stacking", "exact_calibration"],
         "released": ["evaluate_released"],
         "splits": ["Split", "read_split"],
         "testing": ["evaluate_stage2"],

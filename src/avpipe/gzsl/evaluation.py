@@ -1,4 +1,7 @@
-"""The benchmark's metric: per-class accuracies under calibrated stacking (docs/methods.md, Metric)."""
+"""The benchmark's metric: per-class accuracies under calibrated stacking (docs/methods.md, Metric).
+
+`calibrated_stacking` is for constants that are given, `exact_calibration` for all there are.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from torch import Tensor
 from avpipe.errors import AvpipeError
 
 _HM_EPS = 2.22e-16  # of the published formula; keeps 0/0 at 0
+_OTHER_CONSTANTS = 12  # that are tried beside the best one, for the rare case that rounding spoils it
+_SUM_ERROR = 1e-10  # far above the rounding of sums over clips: harmonic means that differ by less are equal
 
 Floats = npt.NDArray[np.float64]
 
@@ -106,20 +111,77 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
         AvpipeError: shapes, labels or values that do not fit, or no sample of any seen or of any unseen class.
     """
     d, y, is_seen, b = _checked(distances, labels, seen, betas)
-    seen_columns, unseen_columns = is_seen.nonzero()[:, 0], (~is_seen).nonzero()[:, 0]
-
-    nearest_unseen, unseen_at = _first_minimum(d.index_select(1, unseen_columns))
-    zsl_prediction = unseen_columns[unseen_at]
+    seen_columns = is_seen.nonzero()[:, 0]
+    nearest_unseen, zsl_prediction = _nearest(d, ~is_seen)
     shifted, seen_prediction = _nearest_seen(d.index_select(1, seen_columns), b)
     seen_prediction = seen_columns[seen_prediction]
     is_tie_for_seen = (shifted == nearest_unseen) & (seen_prediction < zsl_prediction)
     prediction = torch.where((shifted < nearest_unseen) | is_tie_for_seen, seen_prediction, zsl_prediction)
 
-    n_classes = d.shape[1]
-    counts = torch.bincount(y, minlength=n_classes).cpu().numpy()
+    counts = torch.bincount(y, minlength=d.shape[1]).cpu().numpy()
     accuracy = _per_class(prediction == y, y, counts)
     zsl_accuracy = _per_class((zsl_prediction == y)[None], y, counts)[0]
     return _summary(b.double().cpu().numpy(), is_seen.cpu().numpy(), counts, accuracy, zsl_accuracy)
+
+
+@dataclass(frozen=True)
+class ExactCalibration(CalibratedStacking):
+    """Accuracies (0 to 1) at the best of all constants, negative ones too, and the steps between all constants.
+
+    The fields of `CalibratedStacking` are those of the one constant that was chosen (K = 1).
+
+    Attributes:
+        starts: [M], ascending: step m holds for starts[m] <= beta < starts[m + 1]; the first is -inf.
+        step_seen: [M], seen accuracy of each step, falling.
+        step_unseen: [M], unseen accuracy of each step, rising.
+        step_hm: [M], their harmonic mean.
+        ausuc: area under the curve of seen over unseen accuracy (Chao et al., ECCV 2016), by trapezoids, 0 to 1.
+    """
+
+    starts: Floats
+    step_seen: Floats
+    step_unseen: Floats
+    step_hm: Floats
+    ausuc: float
+
+
+def exact_calibration(distances: Any, labels: Any, seen: Any) -> ExactCalibration:
+    """The best constant for `calibrated_stacking` of all that the distances' precision has, and the whole curve.
+
+    A clip turns from its nearest seen to its nearest unseen class at one constant, so accuracies are step functions
+    of beta, which one sort of these constants gives. Chosen is the middle of the widest interval with the best
+    harmonic mean: neighbouring steps that have it count as one interval; of equally wide ones the lowest is taken;
+    an interval without end (only infinite distances make one that is best) ends at twice the largest finite start.
+    Where every harmonic mean is 0, the constant is 0.
+
+    Steps are exact in the distances' precision, ties between a seen and an unseen class included. What they leave
+    out: adding beta can round two seen distances of a clip to one number. Should that spoil the middle, the middle of
+    another of the best steps is taken; figures are always what `calibrated_stacking` gives.
+
+    Args:
+        distances: [N, C], numpy or torch, any precision and device; not NaN.
+        labels: int [N], the column of each sample's class.
+        seen: bool [C].
+
+    Raises:
+        AvpipeError: as `calibrated_stacking`.
+    """
+    d, y, is_seen, _ = _checked(distances, labels, seen, [0.0])
+    nearest_seen, seen_prediction = _nearest(d, is_seen)
+    nearest_unseen, unseen_prediction = _nearest(d, ~is_seen)
+    right = torch.stack((seen_prediction == y, unseen_prediction == y))  # among their own kind
+    rows = right.any(0)
+    share = _share_of_a_clip(torch.bincount(y, minlength=len(is_seen)).cpu().numpy(), is_seen.cpu().numpy())
+    of_rows = (each[rows] for each in (nearest_seen, nearest_unseen, seen_prediction < unseen_prediction))
+    turns = _turning_constants(*of_rows).double().cpu().numpy()
+    shares = right[:, rows].cpu().numpy() * share[y[rows].cpu().numpy()]
+    starts, s, u, hm = _steps(turns, shares)
+    constants = _best_constants(starts, hm, d.dtype)
+    chosen = calibrated_stacking(d, y, is_seen, constants[:1])
+    if chosen.best_hm < hm.max() - _SUM_ERROR:
+        chosen = calibrated_stacking(d, y, is_seen, [calibrated_stacking(d, y, is_seen, constants).best_beta])
+    curve = {"starts": starts, "step_seen": s, "step_unseen": u, "step_hm": hm, "ausuc": float(np.trapezoid(s, u))}
+    return ExactCalibration(**vars(chosen), **curve)
 
 
 def combined_beta(results: dict[str, CalibratedStacking], modes: tuple[str, ...]) -> float:
@@ -178,6 +240,78 @@ def _first_minimum(values: Tensor) -> tuple[Tensor, Tensor]:
     return values.gather(-1, at[..., None])[..., 0], at
 
 
+def _nearest(d: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest distance [N] to a candidate, and its column of d [N, C]."""
+    columns = is_candidate.nonzero()[:, 0]
+    smallest, at = _first_minimum(d.index_select(1, columns))
+    return smallest, columns[at]
+
+
+def _turning_constants(seen: Tensor, unseen: Tensor, seen_first: Tensor) -> Tensor:
+    """The smallest constant [N] with which `seen` + constant loses to `unseen`; -inf and inf: every one and none.
+
+    Found by bisection over all numbers of the precision, in order: the difference of the distances, rounded, may lie
+    beside the constant at which the rounded sum turns.
+
+    Args:
+        seen: [N], distances to the nearest seen class.
+        unseen: [N], to the nearest unseen class.
+        seen_first: bool [N], whether a tie is the seen class's.
+    """
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[seen.element_size()]
+    infinity = int(torch.tensor(torch.inf, dtype=seen.dtype).view(integers))
+
+    def number(place: Tensor) -> Tensor:  # the bits of negative floats ascend as the numbers descend
+        bits = place.to(integers)
+        return torch.where(bits < 0, bits ^ torch.iinfo(integers).max, bits).view(seen.dtype)
+
+    high = torch.full(seen.shape, infinity, device=seen.device)
+    low = -high  # the place of the lowest finite number
+    for _ in range(8 * seen.element_size()):
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, rounded down, without overflow
+        shifted = seen + number(middle)
+        turned = (shifted > unseen) | ((shifted == unseen) & ~seen_first)
+        low, high = torch.where(turned, low, middle + 1), torch.where(turned, middle, high)
+    return number(high).masked_fill(high == -infinity, -torch.inf)
+
+
+def _share_of_a_clip(counts: npt.NDArray[np.int64], is_seen: npt.NDArray[np.bool_]) -> Floats:
+    """[C], what a clip of a class that is right adds to the mean accuracy of the seen or of the unseen classes."""
+    has_clips = counts > 0
+    classes = np.where(is_seen, (has_clips & is_seen).sum(), (has_clips & ~is_seen).sum())
+    return 1.0 / (np.maximum(counts, 1) * classes)
+
+
+def _steps(turns: Floats, right: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Starts, seen and unseen accuracy and harmonic mean of every step, each [M].
+
+    Args:
+        turns: [n], the constant at which each clip turns to an unseen class.
+        right: [2, n], what each clip adds to the seen accuracy before and to the unseen accuracy from then on.
+    """
+    starts, step = np.unique(np.append(-np.inf, turns), return_inverse=True)
+    lost, won = (np.bincount(step[1:], each, len(starts)).cumsum() for each in right)
+    possible = starts < np.inf
+    s, u = np.clip(right[0].sum() - lost[possible], 0, 1), np.clip(won[possible], 0, 1)
+    return starts[possible], s, u, _harmonic_mean(s, u)
+
+
+def _best_constants(starts: Floats, hm: Floats, dtype: torch.dtype) -> Floats:
+    """The middle of the widest interval of best steps, then those of the best steps; all numbers of the precision."""
+    if hm.max() <= _SUM_ERROR:
+        return np.zeros(1)
+    limit = 2 * np.abs(starts[1:]).max(initial=0.5)
+    ends = np.clip(np.append(starts, np.inf), -limit, limit)
+    is_best = np.pad(hm >= hm.max() - _SUM_ERROR, 1)
+    runs = np.flatnonzero(is_best[1:] != is_best[:-1]).reshape(-1, 2)  # first step of each, and first after it
+    widths = ends[runs[:, 1]] - ends[runs[:, 0]]
+    widest = runs[(widths >= widths.max() - torch.finfo(dtype).eps * limit).argmax()]  # ties make ends a unit apart
+    others = np.argsort(-hm, kind="stable")[:_OTHER_CONSTANTS]
+    low, high = ends[np.append(widest[:1], others)], ends[np.append(widest[1:], others + 1)]
+    middles = torch.from_numpy(low + (high - low) / 2).to(dtype).double().numpy()
+    return np.where(middles < high, middles, low)
+
+
 def _nearest_seen(d: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
     """Smallest d + beta [K, N] over the seen columns of d [N, S] and the first column that attains it."""
     smallest, at = _first_minimum(d)
@@ -207,7 +341,7 @@ def _summary(
     has_clips = counts > 0
     s = accuracy[:, is_seen & has_clips].mean(1)
     u = accuracy[:, ~is_seen & has_clips].mean(1)
-    hm = 2 * u * s / (u + s + _HM_EPS)
+    hm = _harmonic_mean(s, u)
     best = int(hm.argmax())
     return CalibratedStacking(
         betas=betas,
@@ -221,3 +355,7 @@ def _summary(
         counts=counts,
         classes_without_clips=tuple(int(c) for c in np.flatnonzero(~has_clips)),
     )
+
+
+def _harmonic_mean(s: Floats, u: Floats) -> Floats:
+    return 2 * u * s / (u + s + _HM_EPS)

@@ -43,8 +43,8 @@ class StageResult:
         best_epoch: 0-based epoch of the checkpoint: stage 1's best; stage 2 repeats it.
         beta: calibration constant for the test (mean over the method's calibration modes).
         betas: mode -> its best beta on the validation clips (stage 1's in both stages).
-        metrics: mode -> seen, unseen, hm, zsl (0 to 1) of the checkpoint on the validation clips; in stage 2 these
-            clips are training clips.
+        metrics: mode -> seen, unseen, hm, zsl (0 to 1) and beta of the checkpoint on the clips that it was scored on.
+        scored_on: validation clips in stage 1; in stage 2 these are training clips, or it is test clips.
         learning_rates: of every epoch that ran.
         classes: number of training classes; clips: number of training clips.
         fingerprint: digests of data, settings and method, the seed and the stage's version.
@@ -59,6 +59,7 @@ class StageResult:
     beta: float
     betas: dict[str, float]
     metrics: dict[str, dict[str, float]]
+    scored_on: str
     learning_rates: list[float]
     classes: int
     clips: int
@@ -116,6 +117,7 @@ def write_stage(
             "betas": result.betas,
             "seed": result.seed,
             "metrics": result.metrics,
+            "scored_on": result.scored_on,
             "settings": {
                 "method": hyperparameters.model_dump(mode="json"),
                 "training": training.model_dump(mode="json"),

@@ -12,13 +12,15 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.benchmark import Benchmark
-from avpipe.gzsl.evaluation import CalibratedStacking, beta_grid
+from avpipe.gzsl.evaluation import CalibratedStacking, ExactCalibration
 from avpipe.gzsl.models.base import Method
 from avpipe.gzsl.models.settings import MethodSettings
 from avpipe.gzsl.stage_files import CHECKPOINT
-from avpipe.schema.gzsl import METRICS, BetaCurve, CalibratedAccuracies, ClassAccuracy, ClipCounts, SeedResult
+from avpipe.schema.gzsl import FIGURES, METRICS, BetaCurve, CalibratedAccuracies, ClassAccuracy, ClipCounts, SeedResult
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
+
+_STEPS_KEPT = 256  # of a curve: enough for a figure
 
 
 def evaluate_stage2(
@@ -29,7 +31,6 @@ def evaluate_stage2(
     stage2: Path,
     device: str,
     threads: int,
-    betas: npt.NDArray[np.float32] | None = None,
 ) -> SeedResult:
     """Test a stage-2 checkpoint on test_seen + test_unseen with the beta that stage 1 chose.
 
@@ -40,10 +41,10 @@ def evaluate_stage2(
         stage2: stage 2's folder.
         device: "cpu", "cuda", …
         threads: CPU threads.
-        betas: constants for the curve, which is for information and chooses nothing; None: the published grid.
 
     Returns:
-        Accuracies in %, at the top those of the reported mode; device and seed, and what else `SeedResult` says.
+        Accuracies in %, at the top those of the reported mode; device and seed, and what else `SeedResult` says. The
+        curve over all constants and its area are for information and choose nothing.
 
     Raises:
         AvpipeError: the checkpoint is of another stage, method or other hyper-parameters.
@@ -56,15 +57,12 @@ def evaluate_stage2(
         stored = _load(stage2 / CHECKPOINT, model, model_name, hyperparameters)
         modes = (*model.calibration_modes, *model.extra_modes)
         results = model.evaluate(train, test, [stored["beta"]], modes=modes)
-        curve = None
-        if model.is_calibrated:
-            grid = beta_grid() if betas is None else betas
-            curve = model.evaluate(train, test, grid)[model.score_mode]
+        curves = model.evaluate(train, test, None, modes=modes) if model.is_calibrated else {}
     score = results[model.score_mode]
     named = [benchmark.class_names[i] for i in test.class_ids]
-    metrics = {mode: in_percent(stacking) for mode, stacking in results.items()}
+    metrics = {mode: in_percent(stacking, curves.get(mode)) for mode, stacking in results.items()}
     return SeedResult(
-        **{metric: getattr(metrics[model.score_mode], metric) for metric in METRICS},
+        **{figure: getattr(metrics[model.score_mode], figure) for figure in FIGURES},
         seed=stored["seed"],
         method=model_name,
         best_epoch=stored["epoch"],
@@ -74,16 +72,18 @@ def evaluate_stage2(
         per_class=_per_class(named, score),
         classes_without_clips=[named[c] for c in score.classes_without_clips],
         clips=_clip_counts(score.counts, test.seen.cpu().numpy()),
-        beta_curve=None if curve is None else _curve(curve),
+        beta_curve=_curve(curves.get(model.score_mode)),
         fingerprint=stored["fingerprint"],
         device=device,
     )
 
 
-def in_percent(stacking: CalibratedStacking) -> CalibratedAccuracies:
-    """The figures at the best beta, in %."""
+def in_percent(stacking: CalibratedStacking, curve: CalibratedStacking | None = None) -> CalibratedAccuracies:
+    """The figures at the best beta, and the area under the curve of an `ExactCalibration`, in %."""
     figures = stacking.figures()
-    return CalibratedAccuracies(**{metric: 100 * figures[metric] for metric in METRICS}, beta=figures["beta"])
+    ausuc = 100 * curve.ausuc if isinstance(curve, ExactCalibration) else None
+    metrics = {metric: 100 * figures[metric] for metric in METRICS}
+    return CalibratedAccuracies(**metrics, ausuc=ausuc, beta=figures["beta"])
 
 
 def _load(path: Path, model: Method, name: str, hyperparameters: MethodSettings) -> dict[str, Any]:
@@ -106,9 +106,14 @@ def _per_class(names: list[str], score: CalibratedStacking) -> dict[str, ClassAc
     }
 
 
-def _curve(stacking: CalibratedStacking) -> BetaCurve:
-    rates = {name: [100 * value for value in stacking[name].tolist()] for name in ("seen", "unseen", "hm")}
-    return BetaCurve(betas=stacking.betas.tolist(), **rates)
+def _curve(exact: CalibratedStacking | None) -> BetaCurve | None:
+    """The curve in %, thinned to steps spread evenly, the first, the best and the last among them."""
+    if not isinstance(exact, ExactCalibration):
+        return None
+    last = len(exact.starts) - 1
+    kept = np.unique([*np.linspace(0, last, min(last + 1, _STEPS_KEPT)).round().astype(int), exact.step_hm.argmax()])
+    rates = {name: (100 * exact[f"step_{name}"][kept]).tolist() for name in ("seen", "unseen", "hm")}
+    return BetaCurve(betas=[None, *exact.starts[kept][1:].tolist()], steps=last + 1, **rates)
 
 
 def _clip_counts(counts: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> ClipCounts:

@@ -22,7 +22,7 @@ from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 from avpipe.training.loop import LoopSettings, Row, Trainer
 
 _DROPOUT_SEED = 0x5DEECE66D  # keeps the streams of a seed's pairs and of its dropout apart
-_SCORES = ("seen", "unseen", "hm", "zsl", "beta")  # of `CalibratedStacking.figures`
+_SCORES = ("seen", "unseen", "hm", "zsl", "beta", "scored_on")  # `CalibratedStacking.figures`, and of which clips
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,18 @@ class Stage:
     Attributes:
         train: clips that are trained on.
         validation: clips whose harmonic mean is computed after every epoch.
+        scored_on: what these are: validation, training or test clips.
         settings: resolved.
-        betas: calibration constants that are tried after every epoch.
+        betas: calibration constants that are tried after every epoch; None: all there are.
         evaluates: whether the validation clips are scored after every epoch.
         learning_rates: one per epoch; None: lowered when the validation's harmonic mean stalls.
     """
 
     train: TrainingSet
     validation: EvaluationSet
+    scored_on: str
     settings: TrainingSettings
-    betas: npt.NDArray[np.float32]
+    betas: npt.NDArray[np.float32] | None
     evaluates: bool
     learning_rates: list[float] | None
 
@@ -127,15 +129,16 @@ class StageTrainer(Trainer):
         """Evaluate, remember the best, adapt the learning rate."""
         means = self._mean_losses(epoch)
         rate = learning_rate(self.optimizers[0])
-        scores: dict[str, float | None] = dict.fromkeys(_SCORES)
+        scores: Row = dict.fromkeys(_SCORES)
         if self.stage.evaluates:
-            result = self.model.evaluate(self.stage.train, self.stage.validation, self.betas)[self.model.score_mode]
+            results = self.model.evaluate(self.stage.train, self.stage.validation, self.stage.betas)
+            result = results[self.model.score_mode]
             if result.best_hm > self.best.hm or self.best.hm == 0:  # as published: a zero never counts as reached
                 state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 self.best = Best(epoch, result.best_hm, state)
             if self.stage.learning_rates is None and self.model.is_scheduled:
                 self.scheduler.step(result.best_hm)
-            scores |= result.figures()
+            scores |= result.figures() | {"scored_on": self.stage.scored_on}
         for sums in self.sums.values():
             sums.values.zero_()
             sums.steps = 0
@@ -143,17 +146,13 @@ class StageTrainer(Trainer):
         terms = {f"loss_{name}": value for name, value in means.items() if name != "total"}
         return {"loss": means["total"], **terms, **scores, "learning_rate": rate}
 
-    @property
-    def betas(self) -> npt.NDArray[np.float32]:
-        """Calibration constants that are tried for this model."""
-        return self.stage.betas if self.model.is_calibrated else np.zeros(1, np.float32)
-
     def describe_epoch(self, row: Row) -> str:
-        """The scores on the validation clips."""
+        """The scores, and of which clips they are."""
         if row["hm"] is None:
             return ", not evaluated"
         seen, unseen, hm, zsl = (100 * row[name] for name in ("seen", "unseen", "hm", "zsl"))
-        return f", S {seen:.2f}, U {unseen:.2f}, HM {hm:.2f}, ZSL {zsl:.2f} % at beta {row['beta']:.1f}"
+        figures = f"S {seen:.2f}, U {unseen:.2f}, HM {hm:.2f}, ZSL {zsl:.2f} % at beta {row['beta']:.4g}"
+        return f", on {row['scored_on']}: {figures}"
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what comes next."""

@@ -207,6 +207,7 @@ class _StageData:
 
     train: TrainingSet
     validation: EvaluationSet
+    scored_on: str
     digest: str
 
     @classmethod
@@ -219,7 +220,8 @@ class _StageData:
         parts = {"classes": torch.as_tensor(train.class_ids), "val_classes": torch.as_tensor(validation.class_ids)}
         for prefix, part in (("", train), ("val_", validation)):
             parts |= {prefix + name: getattr(part, name) for name in ("audio", "video", "labels")}
-        return cls(train, validation, checkpoint.digest_tensors(parts | {"seen": validation.seen}))
+        scored_on = "test clips" if on_test else "validation clips" if stage == 1 else "training clips"
+        return cls(train, validation, scored_on, checkpoint.digest_tensors(parts | {"seen": validation.seen}))
 
 
 def _stage(setup: _Setup, request: _Request, data: _StageData) -> Stage:
@@ -235,8 +237,9 @@ def _stage(setup: _Setup, request: _Request, data: _StageData) -> Stage:
     return Stage(
         train=train,
         validation=validation,
+        scored_on=data.scored_on,
         settings=training,
-        betas=beta_grid(training.beta_max, training.n_betas),
+        betas=None if training.tries_all_betas else beta_grid(training.beta_max or 3.0, training.n_betas or 16),
         evaluates=chooses or is_scheduled,
         learning_rates=stage1.learning_rates if stage1 is not None and repeats_rates else None,
     )
@@ -281,7 +284,7 @@ def _finish_stage(setup: _Setup, request: _Request, trainer: StageTrainer) -> No
     if chooses:
         model.load_state_dict(trainer.best.model)
     # The chosen checkpoint is evaluated again: in stage 1 its betas are what is handed on, as published.
-    results = model.evaluate(stage.train, stage.validation, trainer.betas) if stage.evaluates else {}
+    results = model.evaluate(stage.train, stage.validation, stage.betas) if stage.evaluates else {}
     modes = model.calibration_modes
     result = StageResult(
         stage=request.stage,
@@ -291,6 +294,7 @@ def _finish_stage(setup: _Setup, request: _Request, trainer: StageTrainer) -> No
         beta=combined_beta(results, modes) if stage1 is None else stage1.beta,
         betas={mode: results[mode].best_beta for mode in modes} if stage1 is None else stage1.betas,
         metrics={mode: stacking.figures() for mode, stacking in results.items()},
+        scored_on=stage.scored_on,
         learning_rates=[float(row["learning_rate"]) for row in trainer.history],
         classes=len(stage.train.class_ids),
         clips=len(stage.train.labels),

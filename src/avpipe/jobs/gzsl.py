@@ -308,12 +308,11 @@ def evaluate_method(experiment: Experiment, *, device: str, threads: int, traini
     """
     folder = Path(training).parent
     with leased_device(device) as leased:
-        from avpipe.gzsl.evaluation import beta_grid
         from avpipe.gzsl.stage_files import check_seeds, stage_folder
         from avpipe.gzsl.testing import evaluate_stage2
 
         check_seeds(Path(training), experiment.seeds)
-        benchmark, protocol = experiment.read(), experiment.protocol()
+        benchmark = experiment.read()
         seeds = []
         for seed in experiment.seeds:
             if experiment.text == "permuted":
@@ -325,10 +324,11 @@ def evaluate_method(experiment: Experiment, *, device: str, threads: int, traini
                 stage2=stage_folder(folder, seed, 2),
                 device=leased,
                 threads=threads,
-                betas=beta_grid(protocol.beta_max, protocol.n_betas),
             )
             seeds.append(result)
-            _log.info("seed %d: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(getattr(result, key) for key in METRICS))
+            _log.info(
+                "seed %d, test clips: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(getattr(result, key) for key in METRICS)
+            )
     write_json(target, _evaluation(experiment, seeds).to_json())
 
 

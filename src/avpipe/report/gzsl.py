@@ -27,6 +27,7 @@ from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import begin_record
 from avpipe.report.summary import group_by, mean, spread
 from avpipe.schema.gzsl import (
+    FIGURES,
     METRICS,
     AccuraciesOverSeeds,
     BenchmarkSummary,
@@ -107,9 +108,9 @@ def summarise(evaluation: GzslEvaluation, place: str = "the evaluation") -> Gzsl
     modes = {mode: [seed.metrics[mode] for seed in seeds] for mode in seeds[0].metrics}
     return GzslResult(
         **{name: value for name, value in evaluation if name not in ("schema_version", "kind")},
-        **spread(seeds, METRICS),
+        **spread(seeds, FIGURES),
         n_seeds=len(seeds),
-        modes={mode: AccuraciesOverSeeds.model_validate(spread(rows, METRICS)) for mode, rows in modes.items()},
+        modes={mode: AccuraciesOverSeeds.model_validate(spread(rows, FIGURES)) for mode, rows in modes.items()},
         per_class={name: _mean_of_class(name, seeds) for name in seeds[0].per_class},
     )
 
@@ -185,6 +186,7 @@ def _result_table(results: Sequence[GzslResult]) -> list[Block]:
         Column("form", lambda each: each.form, is_text=True),
         Column("class vectors", lambda each: each.text, is_text=True, on="page"),
         *(Column(name, partial(_accuracy, metric)) for metric, name in zip(METRICS, _SHORT, strict=True)),
+        Column("AUSUC", partial(_accuracy, "ausuc"), on="page"),
         Column("chance ZSL", lambda each: f"{each.chance_zsl:.1f}", on="page"),
         Column("seeds", lambda each: str(each.n_seeds)),
     ]
@@ -220,12 +222,15 @@ def _mode_table(results: Sequence[GzslResult]) -> list[Block]:
         for mode, each in result.modes.items() if len(result.modes) > 1 else ():
             name = f"{mode} (reported)" if mode in reported else mode
             in_mode = result.model_copy(update={"mean": each.mean, "std": each.std})
-            accuracies = [_accuracy(metric, in_mode) for metric in METRICS]
+            accuracies = [_accuracy(each, in_mode) for each in FIGURES]
             rows.append([f"{result.method}, {result.form}", name, *accuracies])
     if not rows:
         return []
     heading = "By what is compared with the class vectors: embeddings of sound, of pictures, or both."
-    return [Paragraph(heading, on="page"), Table(plain_columns("method", "mode", *_SHORT, n_text=2), rows, on="page")]
+    return [
+        Paragraph(heading, on="page"),
+        Table(plain_columns("method", "mode", *_SHORT, "AUSUC", n_text=2), rows, on="page"),
+    ]
 
 
 def _class_table(results: Sequence[GzslResult], benchmark: BenchmarkSummary | None) -> list[Block]:

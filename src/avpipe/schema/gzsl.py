@@ -9,20 +9,26 @@ from pydantic import Field
 from avpipe.schema.stored import PublishedFigure, Record, Stored, Versioned
 
 METRICS = ("seen", "unseen", "hm", "zsl")
+FIGURES = (*METRICS, "ausuc")
 _CHOOSES = "chooses_on_test"
 
 
 class Accuracies(Stored):
-    """The benchmark's four figures, in %; null where a seed lacks the figure or only one seed was run."""
+    """The benchmark's figures, in %; null where a seed lacks the figure or only one seed was run."""
 
     seen: float | None = Field(description="S: mean per-class accuracy over seen classes among all classes, in %.")
     unseen: float | None = Field(description="U: the same over unseen classes, in %.")
     hm: float | None = Field(description="HM: harmonic mean of both, in %.")
     zsl: float | None = Field(description="ZSL: mean per-class accuracy over unseen classes among these alone, in %.")
+    ausuc: float | None = Field(
+        None,
+        description="AUSUC: area under the curve of S over U on the test clips, all constants taken, in % of the whole "
+        "square; null without calibration.",
+    )
 
 
 class CalibratedAccuracies(Accuracies):
-    """The four figures with a calibration constant."""
+    """The figures with a calibration constant."""
 
     beta: float = Field(description="The constant that was added to the distances of seen classes.")
 
@@ -43,12 +49,18 @@ class ClipCounts(Stored):
 
 
 class BetaCurve(Stored):
-    """Accuracies on the test clips over beta; for information, nothing is chosen by it."""
+    """Accuracies on the test clips over all constants, a step function; for information, nothing is chosen by it."""
 
-    betas: list[float] = Field(description="The constants.")
-    seen: list[float | None] = Field(description="S for each, in %.")
-    unseen: list[float | None] = Field(description="U for each, in %.")
-    hm: list[float | None] = Field(description="HM for each, in %.")
+    betas: list[float | None] = Field(
+        description="The constant with which each step begins; null for the first one, which has no beginning."
+    )
+    seen: list[float] = Field(description="S of each step, in %.")
+    unseen: list[float] = Field(description="U of each step, in %.")
+    hm: list[float] = Field(description="HM of each step, in %.")
+    steps: int = Field(
+        description="Steps of the whole curve. Of more than 256 the first, the best, the last and others between them, "
+        "evenly spread, are kept; each is exact."
+    )
 
 
 class SeedResult(Accuracies):

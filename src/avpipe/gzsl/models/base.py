@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.evaluation import CalibratedStacking, calibrated_stacking
+from avpipe.gzsl.evaluation import CalibratedStacking, calibrated_stacking, exact_calibration
 from avpipe.gzsl.models.settings import TrainingSettings
 from avpipe.gzsl.tensors import Batch, EvaluationSet, TrainingSet
 
@@ -145,7 +145,7 @@ class Method(nn.Module):
         Args:
             train: the clips the method was trained on, for methods that train a classifier first.
             data: clips and class vectors on the model's device.
-            betas: calibration constants [K].
+            betas: calibration constants [K]; None: the best of all, by `exact_calibration`.
             modes: which distances to report besides those that calibration needs.
         """
         return evaluate(self, data, betas, modes=modes)
@@ -165,11 +165,11 @@ def evaluate(
     Args:
         model: used in eval mode; its mode is restored.
         data: clips and class vectors on the model's device.
-        betas: calibration constants [K].
+        betas: calibration constants [K]; None: the best of all.
         modes: which distances of `model.distances`; default those that its calibration needs.
 
     Returns:
-        mode -> `CalibratedStacking`, whose columns follow `data.class_ids`.
+        mode -> `CalibratedStacking`, `ExactCalibration` without betas; columns follow `data.class_ids`.
     """
     was_training = model.training
     model.eval()
@@ -181,10 +181,10 @@ def evaluate(
     finally:
         model.train(was_training)
     wanted = dict.fromkeys((*(modes or model.calibration_modes), model.score_mode))
-    return {
-        mode: calibrated_stacking(torch.cat([c[mode] for c in chunks]), data.labels, data.seen, betas)
-        for mode in wanted
-    }
+    distances = {mode: torch.cat([chunk[mode] for chunk in chunks]) for mode in wanted}
+    if betas is None:
+        return {mode: exact_calibration(each, data.labels, data.seen) for mode, each in distances.items()}
+    return {mode: calibrated_stacking(each, data.labels, data.seen, betas) for mode, each in distances.items()}
 
 
 def adam(

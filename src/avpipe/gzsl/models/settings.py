@@ -129,11 +129,27 @@ class TrainingSettings(Settings):
     batch_size: int = Field(256, ge=2, description="Pairs of a positive and a negative sample in a batch.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start.")
     weight_decay: float = Field(0.0, ge=0, description="L2 term that Adam adds; each method's own setting decides.")
-    beta_max: float = Field(3.0, gt=0, description="Largest calibration constant that is tried; the smallest is 0.")
-    n_betas: int = Field(16, ge=1, description="Number of calibration constants, evenly spaced.")
+    beta_max: float | None = quirk(
+        gt=0,
+        published=3.0,
+        corrected=None,
+        description="Largest calibration constant that is tried, the smallest being 0; with neither this nor n_betas "
+        "the best of all constants is found exactly (docs/results.md).",
+    )
+    n_betas: int | None = quirk(
+        ge=1,
+        published=16,
+        corrected=None,
+        description="Number of calibration constants that are tried, evenly spaced from 0 to beta_max (None: 3.0).",
+    )
     stage2_schedule: Literal["val", "stage1"] | None = quirk(
         published="val",
         corrected="val",
         description="What lowers the learning rate in stage 2: the harmonic mean on the validation clips, which "
         "are training clips by then (val), or the epochs at which stage 1 lowered it (stage1) (docs/fidelity.md).",
     )
+
+    @property
+    def tries_all_betas(self) -> bool:
+        """Whether the best of all calibration constants is found instead of the best of a grid."""
+        return self.beta_max is None and self.n_betas is None
