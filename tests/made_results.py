@@ -30,7 +30,7 @@ def make_seed(number, hm, zsl=30.0, **changes):
         "per_class": per_class,
         "classes_without_clips": ["Gone"],
         "clips": {"seen": 4, "unseen": 5},
-        "beta_curve": {**curve, "hm": [9.2, 16.9, hm, 28.4], "steps": 4},
+        "beta_curve": {**curve, "hm": [9.2, 16.9, hm or 0.0, 28.4], "steps": 4},
         "fingerprint": {},
         "device": "cpu",
     }

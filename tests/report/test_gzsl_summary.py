@@ -19,7 +19,7 @@ def test_one_seed_has_no_deviation():
 
 
 def test_every_mode_has_its_own_mean():
-    figures = {"seen": 1.0, "unseen": 2.0, "hm": 4.0, "zsl": 6.0}
+    figures = {"seen": 1.0, "unseen": 2.0, "hm": 4.0, "zsl": 6.0, "ausuc": 8.0}
     mode = {**figures, "beta": 0.2}
     seeds = [make_seed(n, 10.0, metrics={"audio": mode, "both": {**mode, "hm": n}}) for n in (1, 3)]
     modes = summarise(make_evaluation([], seeds=seeds)).modes

@@ -180,8 +180,8 @@ def exact_calibration(distances: Any, labels: Any, seen: Any) -> ExactCalibratio
     chosen = calibrated_stacking(d, y, is_seen, constants[:1])
     if chosen.best_hm < hm.max() - _SUM_ERROR:
         chosen = calibrated_stacking(d, y, is_seen, [calibrated_stacking(d, y, is_seen, constants).best_beta])
-    curve = {"starts": starts, "step_seen": s, "step_unseen": u, "step_hm": hm, "ausuc": float(np.trapezoid(s, u))}
-    return ExactCalibration(**vars(chosen), **curve)
+    ausuc = float(np.trapezoid(s, u))
+    return ExactCalibration(**vars(chosen), starts=starts, step_seen=s, step_unseen=u, step_hm=hm, ausuc=ausuc)
 
 
 def combined_beta(results: dict[str, CalibratedStacking], modes: tuple[str, ...]) -> float:
