@@ -145,14 +145,14 @@ def test_word_vectors_of_caches_are_recovered_under_their_published_name(bench):
     bench.run(bench.caches())
     words = read_words(bench.folder / "tree/text/word_embeddings_own_normed.npy")
     assert words.keys() == WORDS.keys() and all(np.array_equal(words[name], WORDS[name]) for name in WORDS)
-    assert bench.read().words[:, 0].tolist() == [0, 1, 2, 3]  # each class its own, though the rows are sorted otherwise
+    assert bench.read().words[:, 0].tolist() == [1, 2, 3, 4]  # each class its own, though the rows are sorted otherwise
 
 
 def test_given_word_vectors_win_and_the_difference_is_told(bench):
     other = bench.folder / "word_embeddings_other_normed.npy"
     write_words(other, {name: vector + 1 for name, vector in WORDS.items()})
     assert bench.run(bench.caches(), other)["source"]["text_rows_agree"] is False
-    assert bench.read().words[:, 0].tolist() == [1, 2, 3, 4]
+    assert bench.read().words[:, 0].tolist() == [2, 3, 4, 5]
 
 
 def test_feature_pickle_needs_word_vectors(bench):

@@ -56,7 +56,7 @@ def word_files(folder: Path, split: Split, d=5) -> dict[str, Path]:
     files = {"words_file": folder / "word_embeddings_own_normed.npy", "names_file": folder / "own_w2v_class_names.csv"}
     names = {name: f"the {name}" for name in split.all_classes}
     write_names(files["names_file"], names)
-    write_words(files["words_file"], {w: np.full(d, i, np.float32) for i, w in enumerate(names.values())})
+    write_words(files["words_file"], {w: np.full(d, i + 1, np.float32) for i, w in enumerate(names.values())})
     return files
 
 
@@ -77,7 +77,7 @@ def test_what_is_written_is_read_back(tmp_path):
     root, audio, video, _ = write_small(tmp_path, split)
     benchmark = read_tree(root, "main_features", "main_split")
     assert benchmark.class_names == CLASSES
-    assert benchmark.words[:, 0].tolist() == [0, 1, 2, 3]
+    assert benchmark.words[:, 0].tolist() == [1, 2, 3, 4]
     for subset in SUBSETS:
         got = benchmark.subsets[subset]
         parts = STAGE_2_PARTS if subset == "stage_2_train" else (subset,)
@@ -150,6 +150,8 @@ def test_only_clips_with_both_modalities_are_used_and_the_rest_accounted(tmp_pat
         reasons={"t2": "decode_error", "t3": "too_short", "unasked": "blocked"},
     )
     record = summary.to_json()
+    lengths, close = record["odd_vectors"]  # those of `word_files` point one way
+    assert "another length than 1" in lengths and "(6)" in close
     assert record["split_digest"] == split.digest and record["dimensions"] == {"audio": 4, "video": 6}
     subsets = record["subsets"]
     assert {s: (subsets[s]["expected"], subsets[s]["used"], subsets[s]["missing"]) for s in SUBSETS} == {
@@ -298,7 +300,7 @@ def test_absent_parts_of_a_tree_are_named(tmp_path):
 def test_alignment_reaches_the_words(tmp_path):
     root, *_ = write_small(tmp_path)
     words = read_tree(root, "main_features", "main_split", alignment="permuted", permutation_seed=3).words[:, 0]
-    assert sorted(words) == [0, 1, 2, 3] and not (words == np.arange(4)).any()
+    assert sorted(words) == [1, 2, 3, 4] and not (words == np.arange(1, 5)).any()
 
 
 def test_published_class_split_is_whole(tmp_path):

@@ -14,7 +14,7 @@ from avpipe.gzsl.class_split import read_all_classes
 from avpipe.gzsl.own_split import spoken_names
 from avpipe.gzsl.splits import read_classes
 from avpipe.gzsl.tree import publish_class_split
-from avpipe.gzsl.words import class_vectors, read_names, read_tables, read_words, write_names, write_words
+from avpipe.gzsl.words import class_vectors, odd_vectors, read_names, read_tables, read_words, write_names, write_words
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "gzsl"
 WORDS_OF = {"UCF": "ucf", "ActivityNet": "activity", "VGGSound": "vggsound"}
@@ -27,31 +27,31 @@ PUBLISHED_WRONG = {
 
 CLASSES = ("Ant", "Bee", "Cow", "Dog")
 NAMES = {"Ant": "wood ant", "Bee": "bee", "Cow": "cow", "Dog": "big dog"}  # sorted: bee, big dog, cow, wood ant
-WORDS = {name: np.full(3, i, np.float32) for i, name in enumerate(NAMES.values())}
+WORDS = {name: np.full(3, i + 1, np.float32) for i, name in enumerate(NAMES.values())}
 
 
 def test_correct_alignment_gives_each_class_its_own():
     vectors = class_vectors(WORDS, NAMES, CLASSES)
-    assert vectors.dtype == np.float32 and vectors[:, 0].tolist() == [0, 1, 2, 3]
+    assert vectors.dtype == np.float32 and vectors[:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_published_alignment_is_the_order_of_sorted_word2vec_names():
-    assert class_vectors(WORDS, NAMES, CLASSES, "published")[:, 0].tolist() == [1, 3, 2, 0]
+    assert class_vectors(WORDS, NAMES, CLASSES, "published")[:, 0].tolist() == [2, 4, 3, 1]
 
 
 def test_class_that_the_table_spells_with_other_capitals():
     names = {"ant" if name == "Ant" else name: word for name, word in NAMES.items()}
-    assert class_vectors(WORDS, names, CLASSES)[:, 0].tolist() == [0, 1, 2, 3]
+    assert class_vectors(WORDS, names, CLASSES)[:, 0].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_permuted_alignment_moves_every_used_class_and_no_other(seed):
     classes = tuple(f"c{i:02}" for i in range(12))
-    words = {name: np.full(2, i, np.float32) for i, name in enumerate(classes)}
+    words = {name: np.full(2, i or 99, np.float32) for i, name in enumerate(classes)}
     names = {name: name for name in classes}
     used = classes[2:]
     vectors = class_vectors(words, names, classes, "permuted", used=used, seed=seed)[:, 0]
-    assert vectors[:2].tolist() == [0, 1]
+    assert vectors[:2].tolist() == [99, 1]
     assert sorted(vectors[2:]) == list(range(2, 12))
     assert not (vectors[2:] == np.arange(2, 12)).any()
     again = class_vectors(words, names, classes, "permuted", used=used[::-1], seed=seed)[:, 0]
@@ -111,6 +111,53 @@ def test_vectors_must_be_finite_and_of_one_length(tmp_path, words):
         read_words(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_the_names_of_broken_vectors_are_given(tmp_path, broken):
+    write_words(tmp_path / "a.npy", {"good": np.ones(3), "bad": np.array([1.0, broken, 0.0])})
+    with pytest.raises(AvpipeError, match=r"other than finite numbers for bad \(1\)"):
+        read_words(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("alignment", ["correct", "published", "permuted"])
+@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-40])
+def test_vectors_of_zeros_are_refused_where_they_are_used(alignment, size):
+    words = WORDS | {"cow": np.full(3, size, np.float32)}
+    with pytest.raises(AvpipeError, match=r"classes Cow \(1\) are zero.*expected vectors of length 1"):
+        class_vectors(words, NAMES, CLASSES, alignment)
+    assert class_vectors(words, NAMES, CLASSES, alignment, used=["Ant", "Bee"]).shape == (4, 3)
+
+
+UNIT = np.eye(4, dtype=np.float32)
+CLOSE = np.array([1.0, 0.02, 0.0, 0.0], np.float32) / np.float32(1.0002)  # cosine with the first axis 0.9998
+
+
+@pytest.mark.parametrize(
+    ("row", "vector", "phrases"),
+    [
+        (1, 7 * UNIT[1], ["of another length than 1, which every method expects: Bee (7) (1)"]),
+        (1, 0.99 * UNIT[1], ["of another length than 1, which every method expects: Bee (0.99) (1)"]),
+        (1, UNIT[0], ["the same for two classes, which nothing can tell apart: Ant and Bee (1)"]),
+        (3, UNIT[2], ["the same for two classes, which nothing can tell apart: Cow and Dog (1)"]),
+        (1, CLOSE, ["nearly the same for two classes (cosine above 0.999): Ant and Bee (1)"]),
+        (1, -CLOSE, []),
+        (1, np.float32(0.6) * UNIT[0] + np.float32(0.8) * UNIT[1], []),
+    ],
+)
+def test_odd_vectors_are_named(row, vector, phrases):
+    vectors = UNIT.copy()
+    vectors[row] = vector
+    assert odd_vectors(vectors, CLASSES, CLASSES) == phrases
+    unused = [name for name in CLASSES if name != CLASSES[row]]
+    vectors[row] = np.nan  # as the vector of a class that the split does not use
+    assert odd_vectors(vectors, CLASSES, unused) == []
+
+
+def test_odd_vectors_of_several_kinds_and_three_equal_ones():
+    vectors = np.stack([2 * UNIT[0], UNIT[1], UNIT[1], UNIT[1]])
+    lengths, equal = odd_vectors(vectors, CLASSES, CLASSES)
+    assert "Ant (2) (1)" in lengths and "Bee and Cow, Bee and Dog, Cow and Dog (3)" in equal
+
+
 def test_an_array_is_no_dict_of_words(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
     with pytest.raises(AvpipeError, match=r"holds a ndarray; expected a dict"):
@@ -145,6 +192,7 @@ def test_published_alignment_is_wrong_for_exactly_the_recorded_classes(dataset):
     names = read_names(next(folder.glob("*_w2v_class_names.csv")))
     all_classes = read_all_classes(SHARED / dataset)
     correct = class_vectors(words, names, all_classes.names)
+    assert odd_vectors(correct, all_classes.names, all_classes.names) == []
     published = class_vectors(words, names, all_classes.names, "published")
     wrong = {all_classes.names[i] for i in np.flatnonzero((correct != published).any(axis=1))}
     classes = read_classes(SHARED / dataset, "main_split", all_classes)

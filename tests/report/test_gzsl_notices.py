@@ -207,3 +207,13 @@ def test_duplicates_of_the_account_are_named():
     (notice,) = find_notices(make_settings(), {}, account=make_account(failed))
     assert notice.startswith("DUPLICATES: 1 clips are left out") and "b (the same content as a)." in notice
     assert find_notices(make_settings(), {}, account=make_account()) == []
+
+
+@pytest.mark.parametrize(
+    "odd", [["the same for two classes: Ant and Bee (1)"], ["of another length: Ant (7) (1)", "x"]]
+)
+def test_odd_class_vectors_are_told(odd):
+    assert notices(trees={PLACE: make_tree(odd_vectors=odd, subsets={})}) == [
+        f"CLASS VECTORS: {PLACE}: vectors are {'; '.join(odd)}."
+    ]
+    assert notices(trees={PLACE: make_tree(subsets={})}) == []

@@ -24,10 +24,8 @@ def to_markdown(record):
 
 def test_a_row_per_method_and_form():
     page = to_markdown(make_record([make_evaluation([10.0, 20.0, 30.0]), make_evaluation([12.5], "ale", "published")]))
-    assert (
-        "| avca | corrected | correct | 50.00 ± 0.00 | 20.00 ± 0.00 | 20.00 ± 10.00 | 30.00 ± 0.00 | 12.50 ± 0.00 | 16.7 | 3 |"
-        in page
-    )
+    figures = "50.00 ± 0.00 | 20.00 ± 0.00 | 20.00 ± 10.00 | 30.00 ± 0.00 | 12.50 ± 0.00"
+    assert f"| avca | corrected | correct | {figures} | 16.7 | 3 |" in page
     assert "| ale | published | published | 50.00 | 20.00 | 12.50 | 30.00 | 12.50 | 16.7 | 1 |" in page
     assert "published HM / ZSL" not in page
 

@@ -24,6 +24,7 @@ from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
 from avpipe.gzsl.stage_files import CHECKPOINT
 from avpipe.gzsl.testing import evaluate_stage2, in_percent
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
+from avpipe.gzsl.words import odd_vectors
 from avpipe.registry import METHODS
 from avpipe.schema.gzsl import METRICS, ReleasedReport, ReleasedTest, SeedResult
 from avpipe.training import checkpoint
@@ -82,7 +83,7 @@ def evaluate_released(
     report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
-        _text_notice(benchmark, text, read_class_vectors(class_split, features, split)),
+        *_text_notices(benchmark, text, read_class_vectors(class_split, features, split)),
         *chosen,
         *_kept_for(first),
         *_clip_notices(benchmark, class_split, split),
@@ -215,18 +216,22 @@ def _test(
         return evaluate_stage2(benchmark, method, settings, stage2=Path(folder), device=device, threads=threads)
 
 
-def _text_notice(benchmark: Benchmark, text: str, correct: Any) -> str:
+def _text_notices(benchmark: Benchmark, text: str, correct: Any) -> list[str]:
     used = sorted(set().union(*(map(int, ids) for ids in benchmark.classes.values())))
+    odd = odd_vectors(correct, benchmark.class_names, [benchmark.class_names[i] for i in used])
+    remarks = [f"Class vectors are {remark}." for remark in odd]
     if text != "published":
-        return (
+        return [
             f"Class vectors: {text} alignment. Checkpoints of the published code were trained with the published "
-            "one, so these are not the figures that its own evaluation gives."
-        )
+            "one, so these are not the figures that its own evaluation gives.",
+            *remarks,
+        ]
     wrong = sum(not np.array_equal(benchmark.words[i], correct[i]) for i in used)
-    return (
+    return [
         "Class vectors: published alignment, with which checkpoints of the published code were trained. It gives "
-        f"{wrong} of the {len(used)} classes of the split another class's vector."
-    )
+        f"{wrong} of the {len(used)} classes of the split another class's vector.",
+        *remarks,
+    ]
 
 
 def _kept_for(stage: Released) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter
@@ -19,9 +20,11 @@ from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.class_split import FOLDER_NAMES, find_folder, read_all_classes, write_class_lists
 from avpipe.gzsl.splits import Availability, Split, match_clips, read_classes, read_split, write_class_split
 from avpipe.gzsl.tree_files import safe_name
-from avpipe.gzsl.words import class_vectors, read_names, read_tables, read_words, write_names
+from avpipe.gzsl.words import class_vectors, odd_vectors, read_names, read_tables, read_words, write_names
 from avpipe.io.atomic import atomic_directory, write_bytes
 from avpipe.schema.gzsl import ClassClips, SubsetClips, TreeClips
+
+log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
 NAMES_SUFFIX = "_w2v_class_names.csv"
@@ -146,7 +149,10 @@ def write_features(
     words_file = Path(words_file)
     for name in (split.name, *split.used_classes):
         safe_name(name, ".h5")
-    class_vectors(read_words(words_file), read_names(names_file), split.all_classes, used=split.used_classes)
+    words = class_vectors(read_words(words_file), read_names(names_file), split.all_classes, used=split.used_classes)
+    remarks = odd_vectors(words, split.all_classes, split.used_classes)
+    for remark in remarks:
+        log.warning("Class vectors of %s are %s.", words_file, remark)
     features = {"audio": audio, "video": video}
     for modality, pooled in features.items():
         _check_finite(modality, pooled)
@@ -161,7 +167,9 @@ def write_features(
         shutil.copyfile(words_file, temporary / "text" / _published_name(words_file, "word_embeddings_", "_normed.npy"))
     dimensions = {modality: pooled.values.shape[1] for modality, pooled in features.items()}
     subsets = {subset: _total(classes) for subset, classes in counts.items()}
-    return TreeClips(split=split.name, split_digest=split.digest, dimensions=dimensions, subsets=subsets)
+    return TreeClips(
+        split=split.name, split_digest=split.digest, dimensions=dimensions, subsets=subsets, odd_vectors=remarks
+    )
 
 
 def _published_name(path: Path, prefix: str, suffix: str) -> str:

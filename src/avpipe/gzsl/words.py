@@ -20,6 +20,10 @@ from avpipe.io.atomic import write_bytes, write_text
 from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
+_ZERO = 1e-6  # a shorter vector has no direction left
+_LENGTH_ERROR = 1e-3  # published vectors are of length 1 to 1e-7; rounded to float16 they are to 5e-4
+_NEARLY_EQUAL = 0.999  # cosine; the closest published vectors, playing tennis and playing table tennis, have 0.937
+
 
 def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32]]:
     """name as written for word2vec -> float32 [d], from a `word_embeddings_*_normed.npy`.
@@ -34,9 +38,11 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
         raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
     words = {str(name): np.asarray(vector) for name, vector in contents.items()}
     shapes = {vector.shape for vector in words.values()}
-    plain = all(vector.dtype.kind == "f" and np.isfinite(vector).all() for vector in words.values())
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not plain:
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise AvpipeError(f"{path} has vectors of shapes {sorted(shapes)}; expected finite floats of one shape [d].")
+    broken = [name for name, vector in words.items() if vector.dtype.kind != "f" or not np.isfinite(vector).all()]
+    if broken:
+        raise AvpipeError(f"{path} has vectors of other than finite numbers for {listed(broken)}; expected floats.")
     return {name: vector.astype(np.float32) for name, vector in words.items()}
 
 
@@ -135,24 +141,58 @@ def class_vectors(
         seed: of the permutation; no effect otherwise.
 
     Raises:
-        AvpipeError: a used class has no vector, or "published" is asked for and the name table does not cover
-            all classes.
+        AvpipeError: a used class has no vector or one of zeros, or "published" is asked for and the name table does
+            not cover all classes.
     """
-    used = class_names if used is None else used
+    wanted = set(class_names if used is None else used)
     keys = published_keys(names, class_names) if alignment == "published" else correct_keys(names, class_names)
-    lacking = {name for name, key in zip(class_names, keys, strict=True) if key not in words} & set(used)
+    of_wanted = {name: key and words.get(key) for name, key in zip(class_names, keys, strict=True) if name in wanted}
+    lacking = [name for name, vector in of_wanted.items() if vector is None]
     if lacking:
         raise AvpipeError(
             f"{len(words)} word vectors, but none for the classes {listed(lacking)}. Expected each class in "
             "column original of the name table, and its column manual among the names of the vectors; "
             "complete either. A table of these classes alone can be set as datasets.<name>.gzsl.word_names."
         )
+    zero = [name for name, vector in of_wanted.items() if vector is not None and np.linalg.norm(vector) < _ZERO]
+    if zero:
+        raise AvpipeError(
+            f"The word vectors of the classes {listed(zero)} are zero, which says nothing of a class; expected vectors "
+            "of length 1. Make them again, or give these classes other names in the name table."
+        )
     absent = np.full(next(iter(words.values())).shape, np.nan, np.float32)
     vectors = np.stack([words.get(key, absent) if key is not None else absent for key in keys])
     if alignment == "permuted":
-        ids = np.array([class_names.index(name) for name in sorted(used)])
+        ids = np.array([class_names.index(name) for name in sorted(wanted)])
         vectors[ids] = vectors[permuted_rows(ids, seed)]
     return vectors
+
+
+def odd_vectors(vectors: npt.NDArray[np.float32], class_names: Sequence[str], used: Sequence[str]) -> list[str]:
+    """What a reader should know about class vectors that can be used, a phrase each; the published ones give none.
+
+    Args:
+        vectors: [n_classes, d], not zero where used.
+        class_names: of the rows.
+        used: classes of the split.
+    """
+    names = sorted(used)
+    rows = vectors[[class_names.index(name) for name in names]].astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1)
+    directions = rows / lengths[:, None]
+    pairs = np.argwhere(np.triu(directions @ directions.T > _NEARLY_EQUAL, 1)).tolist()
+    is_equal = [np.array_equal(rows[one], rows[other]) for one, other in pairs]
+    named = [(f"{names[one]} and {names[other]}", equal) for (one, other), equal in zip(pairs, is_equal, strict=True)]
+    found = {
+        "of another length than 1, which every method expects": [
+            f"{name} ({length:.3g})"
+            for name, length in zip(names, lengths, strict=True)
+            if abs(length - 1) > _LENGTH_ERROR
+        ],
+        "the same for two classes, which nothing can tell apart": [two for two, equal in named if equal],
+        f"nearly the same for two classes (cosine above {_NEARLY_EQUAL})": [two for two, equal in named if not equal],
+    }
+    return [f"{what}: {listed(which)}" for what, which in found.items() if which]
 
 
 def correct_keys(names: Mapping[str, str], class_names: Sequence[str]) -> list[str | None]:

@@ -64,6 +64,7 @@ def find_notices(
         *_empty_classes(results, benchmarks),
         *_shared_sources(benchmarks),
         *_small_tests(benchmarks),
+        *_odd_vectors(benchmarks),
         *_forms(results),
         *_chosen_on_test(results),
         *_controls(results),
@@ -180,6 +181,12 @@ def _shared_sources(benchmarks: Benchmarks) -> Iterator[str]:
         ]
         if parts:
             yield f"SHARED SOURCE VIDEOS: {name}: from the same videos as training clips: {'; '.join(parts)}."
+
+
+def _odd_vectors(benchmarks: Benchmarks) -> Iterator[str]:
+    for name, benchmark in benchmarks.items():
+        if benchmark.odd_vectors:
+            yield f"CLASS VECTORS: {name}: vectors are {'; '.join(benchmark.odd_vectors)}."
 
 
 def _forms(results: Sequence[GzslResult]) -> Iterator[str]:

@@ -208,6 +208,7 @@ class TreeClips(Stored):
     split_digest: str = Field(description="sha256 of the split's contents.")
     dimensions: dict[str, int] = Field(description="Modality -> length of a clip's vector.")
     subsets: dict[str, SubsetClips] = Field(description="Subset -> its clips.")
+    odd_vectors: list[str] = Field([], description="What is odd about the class vectors, with the classes' names.")
 
 
 class BenchmarkSummary(TreeClips):
