@@ -14,7 +14,7 @@ import torch
 from new_process import in_new_process
 from plain_avca import plain_metric
 
-from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking
+from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking, exact_calibration
 from avpipe.gzsl.tensors import EvaluationSet
 from avpipe.training.runtime import keep_freed_memory
 
@@ -30,35 +30,37 @@ _DIMENSIONS = 64  # of AVCA's embeddings
 
 def compare_metric(name: str, *, rounds: int) -> None:
     """Print CPU times on one thread for one of `SIZES`, the fastest of some rounds; stop if the two disagree."""
-    plain_s, plain = in_new_process(_measure, name, rounds, False)
-    our_s, ours = in_new_process(_measure, name, rounds, True)
+    plain_s, plain = in_new_process(_measure, name, rounds, "plain")
+    our_s, ours = in_new_process(_measure, name, rounds, "grid")
+    exact_s, exact = in_new_process(_measure, name, rounds, "exact")
     # Both divide the same counts in float64; the order of the means may differ.
     apart = max(abs(ours[key] - plain[key]) for key in ours)
     if apart > 1e-12:
         raise SystemExit(f"{name}: the two metrics differ by {apart:g}: {ours} and {plain}")
     print(
         f"  {name:24} plain {1e3 * plain_s:7.1f} ms, avpipe {1e3 * our_s:6.2f} ms, ratio {plain_s / our_s:5.1f}x; "
-        f"both find HM {100 * ours['hm']:.2f} % at beta {ours['beta']:.1f}"
+        f"both find HM {100 * ours['hm']:.2f} % at beta {ours['beta']:.1f}; "
+        f"all betas {1e3 * exact_s:6.2f} ms, HM {100 * exact['hm']:.2f} % at {exact['beta']:.3f}"
     )
 
 
-def _measure(name: str, rounds: int, is_ours: bool) -> tuple[float, dict[str, float]]:
+def _measure(name: str, rounds: int, metric: str) -> tuple[float, dict[str, float]]:
     """CPU seconds of one call and what it finds."""
     torch.set_num_threads(1)
     clips, n_seen, n_unseen, n_source = SIZES[name]
     embeddings, classes, data = _made(clips, n_seen, n_unseen)
 
-    def ours() -> dict[str, float]:
+    def figures() -> dict[str, float]:
+        if metric == "plain":
+            return plain_metric(embeddings, classes, data, n_classes=n_source)
         distances = torch.cdist(embeddings, classes)
+        if metric == "exact":
+            return exact_calibration(distances, data.labels, data.seen).figures()
         return calibrated_stacking(distances, data.labels, data.seen, beta_grid()).figures()
 
-    def plain() -> dict[str, float]:
-        return plain_metric(embeddings, classes, data, n_classes=n_source)
-
-    if is_ours:
+    if metric != "plain":
         keep_freed_memory()
-    metric = ours if is_ours else plain
-    return min(_cpu_seconds(metric) for _ in range(rounds)), metric()
+    return min(_cpu_seconds(figures) for _ in range(rounds)), figures()
 
 
 def _cpu_seconds(function: Callable[[], object]) -> float:

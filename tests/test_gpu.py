@@ -7,7 +7,7 @@ import torch
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.features.build import build_extractor
 from avpipe.features.engine import extract_clips, prepare_network
-from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking
+from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking, exact_calibration
 from avpipe.gzsl.models import build
 from avpipe.media.clip import Clip
 from avpipe.registry import EXTRACTORS
@@ -80,3 +80,9 @@ def test_calibrated_stacking(gpu):
     on_cpu = calibrated_stacking(distances, labels, seen, beta_grid())
     on_gpu = calibrated_stacking(distances.to(gpu), labels.to(gpu), seen.to(gpu), beta_grid())
     np.testing.assert_array_equal(on_cpu.hm, on_gpu.hm)
+    best, again = (
+        exact_calibration(distances, labels, seen),
+        exact_calibration(*(d.to(gpu) for d in (distances, labels, seen))),
+    )
+    np.testing.assert_array_equal(best.starts, again.starts)
+    assert best.figures() == again.figures() and best.ausuc == again.ausuc
