@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_lis
 from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
-from avpipe.gzsl.stage_files import CHECKPOINT
-from avpipe.gzsl.testing import evaluate_stage2, in_percent
+from avpipe.gzsl.testing import in_percent, test_model
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.gzsl.words import odd_vectors
 from avpipe.registry import METHODS
-from avpipe.schema.gzsl import METRICS, ReleasedReport, ReleasedTest, SeedResult
-from avpipe.training import checkpoint
+from avpipe.schema.gzsl import METRICS, ReleasedReport, ReleasedTest
 from avpipe.training.runtime import deterministic
 
 StrPath = str | os.PathLike[str]
@@ -78,9 +75,11 @@ def evaluate_released(
         check_widths(method, stage, _widths(benchmark), Path(features))
     settings, chosen = _settings(method, sizes, flags or {}, benchmark)
     model, beta, validated, without = _validate(method, settings, benchmark, first, where, threads)
+    digests = {"stage A": first.sha256, "stage B": second.sha256}
+    stored = {"beta": beta, "epoch": second.epoch, "seed": None, "fingerprint": digests}
     with deterministic(where, threads):
         _load(model, second)
-    report = _test(benchmark, model, settings, second, beta, method=method, device=device, threads=threads)
+        report = test_model(benchmark, method, model, tensors.evaluation_set(benchmark, *tensors.TEST, where), stored)
     notices = [
         "The weights are those of the user's two files; avpipe did not train them.",
         *_text_notices(benchmark, text, read_class_vectors(class_split, features, split)),
@@ -93,8 +92,7 @@ def evaluate_released(
     read = {name: getattr(settings, name) for name in (*sizes, *_flags_of(method))}
     asked = {"split": split, "features": Path(features).name, "text": text, "settings": read}
     released = ReleasedTest(**_files(first, second), **asked, **validated, notices=notices)
-    fingerprint = {"stage A": first.sha256, "stage B": second.sha256}
-    return ReleasedReport(**{**dict(report), "fingerprint": fingerprint, "released": released})
+    return ReleasedReport(**dict(report), released=released)
 
 
 def _validate(
@@ -187,33 +185,6 @@ def _load(model: Method, stage: Released) -> None:
         weights.load_published(model, stage.state)
     except AvpipeError as error:
         raise AvpipeError(f"{stage.path}: {error}") from None
-
-
-def _test(
-    benchmark: Benchmark,
-    model: Method,
-    settings: MethodSettings,
-    stage: Released,
-    beta: float,
-    *,
-    method: str,
-    device: str,
-    threads: int,
-) -> SeedResult:
-    """The test of our own checkpoints, on the model in their form."""
-    with tempfile.TemporaryDirectory() as folder:
-        content = {
-            "stage": 2,
-            "method": method,
-            "model": model.state_dict(),
-            "epoch": stage.epoch,
-            "beta": beta,
-            "seed": None,
-            "settings": {"method": settings.model_dump(mode="json")},
-            "fingerprint": {},
-        }
-        checkpoint.save(Path(folder) / CHECKPOINT, content)
-        return evaluate_stage2(benchmark, method, settings, stage2=Path(folder), device=device, threads=threads)
 
 
 def _text_notices(benchmark: Benchmark, text: str, correct: Any) -> list[str]:

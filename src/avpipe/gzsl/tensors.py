@@ -31,14 +31,14 @@ that rank classes labels int64 [B], the positive clips' rows of words [C, d_w], 
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """Clips that are trained on.
+class ClipSet:
+    """Clips of some subsets and all classes that these list, whether they have clips or not.
 
     Attributes:
         audio: [n, d_a]; video: [n, d_v]; float32.
-        labels: int64 [n], rows of `words`.
-        words: [C, d_w], class vectors of the training classes.
-        class_ids: int64 [C], their ids in the benchmark.
+        labels: int64 [n], rows of `words` and columns of the distances.
+        words: [C, d_w], class vectors.
+        class_ids: int64 [C], sorted ids of the classes in the benchmark.
     """
 
     audio: Tensor
@@ -46,6 +46,11 @@ class TrainingSet:
     labels: Tensor
     words: Tensor
     class_ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingSet(ClipSet):
+    """Clips that are trained on."""
 
     def batch(self, positive: Tensor, negative: Tensor) -> Batch:
         """Gather a batch of pairs from rows [B] of positives and of negatives."""
@@ -59,26 +64,13 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class EvaluationSet:
-    """Clips of seen and unseen classes that are scored together.
+class EvaluationSet(ClipSet):
+    """Clips of seen and unseen classes that are scored together; `seen`, bool [C], tells the classes apart."""
 
-    Attributes:
-        audio: [N, d_a]; video: [N, d_v]; float32.
-        labels: int64 [N], columns of the distances.
-        words: [C, d_w], class vectors of every listed class, whether it has clips or not.
-        class_ids: int64 [C], sorted ids in the benchmark.
-        seen: bool [C].
-    """
-
-    audio: Tensor
-    video: Tensor
-    labels: Tensor
-    words: Tensor
-    class_ids: npt.NDArray[np.int64]
     seen: Tensor
 
 
-Clips = TypeVar("Clips", TrainingSet, EvaluationSet)
+Clips = TypeVar("Clips", bound=ClipSet)
 
 
 def training_set(benchmark: Benchmark, subsets: Sequence[str], device: torch.device) -> TrainingSet:
@@ -87,8 +79,7 @@ def training_set(benchmark: Benchmark, subsets: Sequence[str], device: torch.dev
     Raises:
         AvpipeError: a listed class has no class vector, or a feature is not finite.
     """
-    audio, video, labels, words, class_ids = _gather(benchmark, subsets, device)
-    return TrainingSet(audio, video, labels, words, class_ids)
+    return TrainingSet(**vars(_gather(benchmark, subsets, device)))
 
 
 def with_words(data: Clips, words: npt.NDArray[np.float32]) -> Clips:
@@ -109,14 +100,12 @@ def evaluation_set(benchmark: Benchmark, seen: str, unseen: str, device: torch.d
             f"{len(both)} classes are listed in {seen} and in {unseen} ({_named(benchmark, both)}); a class is "
             "either seen or unseen. Mend the split's class lists."
         )
-    audio, video, labels, words, class_ids = _gather(benchmark, (seen, unseen), device)
-    is_seen = torch.as_tensor(np.isin(class_ids, benchmark.classes[seen]), device=device)
-    return EvaluationSet(audio, video, labels, words, class_ids, is_seen)
+    gathered = _gather(benchmark, (seen, unseen), device)
+    is_seen = torch.as_tensor(np.isin(gathered.class_ids, benchmark.classes[seen]), device=device)
+    return EvaluationSet(**vars(gathered), seen=is_seen)
 
 
-def _gather(
-    benchmark: Benchmark, names: Sequence[str], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor, npt.NDArray[np.int64]]:
+def _gather(benchmark: Benchmark, names: Sequence[str], device: torch.device) -> ClipSet:
     class_ids = np.unique(np.concatenate([benchmark.classes[name] for name in names]))
     ids = np.concatenate([benchmark.subsets[name].class_ids for name in names])
     audio = join([benchmark.subsets[name].audio for name in names])
@@ -124,9 +113,10 @@ def _gather(
     words = benchmark.words[class_ids]
     _check(benchmark, names, class_ids, ids, words, {"audio": audio, "video": video})
     labels = torch.as_tensor(np.searchsorted(class_ids, ids), device=device)
-    tensors = (torch.as_tensor(np.ascontiguousarray(a, np.float32), device=device) for a in (audio, video, words))
-    on_audio, on_video, on_words = tensors
-    return on_audio, on_video, labels, on_words, class_ids
+    on_audio, on_video, on_words = (
+        torch.as_tensor(np.ascontiguousarray(each, np.float32), device=device) for each in (audio, video, words)
+    )
+    return ClipSet(on_audio, on_video, labels, on_words, class_ids)
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,27 @@ def evaluate_stage2(
     where = resolve_device(device)
     with deterministic(where, threads):
         test = tensors.evaluation_set(benchmark, *tensors.TEST, where)
-        train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, where)
         model = models.make(model_name, hyperparameters, test).to(where)
         stored = _load(stage2 / CHECKPOINT, model, model_name, hyperparameters)
-        modes = (*model.calibration_modes, *model.extra_modes)
-        results = model.evaluate(train, test, [stored["beta"]], modes=modes)
-        curves = model.evaluate(train, test, None, modes=modes) if model.is_calibrated else {}
+        return test_model(benchmark, model_name, model, test, stored)
+
+
+def test_model(
+    benchmark: Benchmark, model_name: str, model: Method, test: tensors.EvaluationSet, stored: Mapping[str, Any]
+) -> SeedResult:
+    """Test a model on the clips `test`, on its device.
+
+    Args:
+        benchmark: where the clips are from.
+        model_name: name of the method.
+        model: trained.
+        test: test_seen + test_unseen.
+        stored: beta, epoch, seed and fingerprint of a checkpoint.
+    """
+    train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, model.device)
+    modes = (*model.calibration_modes, *model.extra_modes)
+    results = model.evaluate(train, test, [stored["beta"]], modes=modes)
+    curves = model.evaluate(train, test, None, modes=modes) if model.is_calibrated else {}
     score = results[model.score_mode]
     named = [benchmark.class_names[i] for i in test.class_ids]
     metrics = {mode: in_percent(stacking, curves.get(mode)) for mode, stacking in results.items()}
@@ -74,7 +90,7 @@ def evaluate_stage2(
         clips=_clip_counts(score.counts, test.seen.cpu().numpy()),
         beta_curve=_curve(curves.get(model.score_mode)),
         fingerprint=stored["fingerprint"],
-        device=device,
+        device=str(model.device),
     )
 
 

@@ -132,16 +132,6 @@ class AVCA(Method):
         calls = 3 if self.settings.leftover_embedding_pass else 2
         return math.ceil(math.log(_FORGOTTEN) / math.log1p(-slowest) / calls)
 
-    def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Euclidean distances [N, C] of N clips to C class vectors.
-
-        "video" is what the published program scores with; "audio", and "both" (the sum), are extras
-        (docs/methods.md, Metric).
-        """
-        theta_audio, theta_video, theta_text = self.embed(audio, video, words)
-        by_audio, by_video = torch.cdist(theta_audio, theta_text), torch.cdist(theta_video, theta_text)
-        return {"video": by_video, "audio": by_audio, "both": by_audio + by_video}
-
     def _encode(self, audio: Tensor, video: Tensor, track_statistics: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Grouped inputs [B, g, d] to phi_audio, phi_video [B, g, 300], theta_audio, theta_video [B, g, 64]."""
         phi_audio = self.A_enc(audio, track_statistics=track_statistics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from avpipe.gzsl.models.base import Losses, pair
 from avpipe.gzsl.models.embedding import JOINT_DIM, EmbeddingNet, TripletMethod, triplets
@@ -73,12 +73,3 @@ class AVGZSLNet(TripletMethod):
         terms |= {"ta": around_text[0], "tv": around_text[1], "at": around_clip[0], "vt": around_clip[1]}
         terms["total"] = torch.stack(tuple(terms.values())).sum()
         return terms
-
-    def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Euclidean distances [N, C] of N clips to C class vectors; "both" is the sum of the two.
-
-        Source: docs/methods.md, Metric.
-        """
-        embedded_audio, embedded_video, classes = self.embed(audio, video, words)
-        by_audio, by_video = torch.cdist(embedded_audio, classes), torch.cdist(embedded_video, classes)
-        return {"audio": by_audio, "video": by_video, "both": by_audio + by_video}

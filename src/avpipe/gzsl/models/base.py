@@ -60,8 +60,8 @@ def ranked(batch: Batch) -> tuple[Tensor, Tensor]:
 class Method(nn.Module):
     """Base class of the methods that `avpipe.gzsl.models.build` makes.
 
-    A method that is one network with one loss and that classifies by distances needs `embed`, `losses` and
-    `distances`; the other hooks are for those that train or classify in a way of their own.
+    A method that is one network with one loss and that classifies by distances needs `embed` and `losses`, and
+    `distances` where these are not the usual ones; the other hooks are for those that go a way of their own.
 
     Attributes:
         word_dim: d_w, the length of the class vectors the method was built for.
@@ -134,8 +134,13 @@ class Method(nn.Module):
         return None
 
     def distances(self, audio: Tensor, video: Tensor, words: Tensor) -> dict[str, Tensor]:
-        """Distances [N, C] of N clips to C class vectors, per mode ("audio", "video", "both")."""
-        raise NotImplementedError
+        """Euclidean distances [N, C] of N clips to C class vectors, per mode; "both" is the sum of the other two.
+
+        Source: docs/methods.md, Metric.
+        """
+        embedded_audio, embedded_video, classes = self.embed(audio, video, words)
+        by_audio, by_video = torch.cdist(embedded_audio, classes), torch.cdist(embedded_video, classes)
+        return {"audio": by_audio, "video": by_video, "both": by_audio + by_video}
 
     def evaluate(
         self, train: TrainingSet, data: EvaluationSet, betas: Any, *, modes: Sequence[str] | None = None

@@ -74,10 +74,9 @@ class CJME(TripletMethod):
         "both" is a clip's distance by video where its attention is 0.5 or more, else by audio
         (docs/methods.md, Metric).
         """
-        embedded_audio, embedded_video, classes = self.embed(audio, video, words)
-        by_audio, by_video = torch.cdist(embedded_audio, classes), torch.cdist(embedded_video, classes)
+        by = super().distances(audio, video, words)
         chooses_video = self._attention(audio, video)[:, None] >= 0.5
-        return {"audio": by_audio, "video": by_video, "both": torch.where(chooses_video, by_video, by_audio)}
+        return {**by, "both": torch.where(chooses_video, by["video"], by["audio"])}
 
     def _attention(self, audio: Tensor, video: Tensor) -> Tensor:
         """How much of each clip's attention goes to video, 0 to 1: [N]. Audio comes first in its input."""
