@@ -73,11 +73,12 @@ def test_infinite_distances_leave_an_interval_without_end(clip: int) -> None:
 
 
 def test_ties_at_one_constant() -> None:
-    """The seen class 1 wins its tie with class 2 and loses that with class 0: both clips are right at 1 alone."""
+    """The seen class 1 wins its tie with class 2 and loses that with class 0: both clips are right at 1, where sums are ties."""
     distances = np.float32([[9.0, 1.0, 2.0], [2.0, 1.0, 9.0]])
     labels, seen = np.array([1, 0]), np.array([False, True, False])
     result = exact_calibration(distances, labels, seen)
-    assert (result.best_beta, result.best_hm, result.step_hm.tolist()) == (1, 1, [0, 1, 0])
+    assert result.best_beta == pytest.approx(1, abs=1e-6)  # 1 + beta rounds to 2 for a few numbers around 1
+    assert (result.best_hm, result.step_hm.tolist()) == (1, [0, 1, 0])
     check(distances, labels, seen)
 
 
