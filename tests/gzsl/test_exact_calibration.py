@@ -73,7 +73,7 @@ def test_infinite_distances_leave_an_interval_without_end(clip: int) -> None:
 
 
 def test_ties_at_one_constant() -> None:
-    """The seen class 1 wins its tie with class 2 and loses that with class 0: both clips are right at 1, where sums are ties."""
+    """The seen class 1 wins its tie with class 2 and loses that with class 0: at 1 both are right."""
     distances = np.float32([[9.0, 1.0, 2.0], [2.0, 1.0, 9.0]])
     labels, seen = np.array([1, 0]), np.array([False, True, False])
     result = exact_calibration(distances, labels, seen)
