@@ -25,7 +25,7 @@ def project(fresh, tmp_path):
 
 
 # What Snakemake adds to an exception of a function that it calls.
-OF_A_TRACEBACK = ("Traceback", "Exception", "WorkflowError", '.smk"', ".py", "Wildcards:")
+OF_A_TRACEBACK = ("Traceback", "Exception", "WorkflowError", '.smk"', 'File "', "Wildcards:")
 
 
 def refusal(project, *arguments) -> str:
