@@ -16,7 +16,7 @@ from avpipe.errors import ClipFailure, Reason
 from avpipe.media.audio import AudioReader, audio_blocks, read_audio
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
-from avpipe.media.frames import ChooseSize, Orientation, RgbConverter, RgbFrame, Tally, TimedFrame, timed_frames
+from avpipe.media.frames import ChooseSize, Orientation, RgbConverter, RgbFrame, TimedFrame, timed_frames
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     SEEK_MARGIN,
@@ -27,6 +27,7 @@ from avpipe.media.source import (
     origin_ticks,
     require_decoder,
 )
+from avpipe.media.tally import Tally
 
 __all__ = ["AudioReader", "audio_blocks", "check_frame", "decode_video", "read_audio", "shown_frames"]
 
@@ -59,7 +60,7 @@ def decode_video(
         size: from a picture's width and height to those of the frames, resized bicubically in the same step;
             None: the picture's own.
         orientation: what to do about a rotation tag.
-        threads: decoder threads; the frames do not depend on it.
+        threads: of the conversion; the frames do not depend on it.
 
     Yields:
         uint8 [H, W, 3], RGB. A frame that is shown several times is the same array object
@@ -74,7 +75,7 @@ def decode_video(
     cut = make_cut(start_seconds, end_seconds)
     if rate_hz is not None:
         frame_rate(rate_hz)
-    source = shown_frames(Path(path), cut, threads)
+    source = shown_frames(Path(path), cut)
     return _decode(Path(path), source, rate_hz, cut, RgbConverter(threads, size, orientation))
 
 
@@ -126,7 +127,7 @@ def check_frame(shown: TimedFrame, path: Path) -> None:
         raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged frame at {float(shown.time):.3f} s")
 
 
-def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame]:
+def shown_frames(path: Path, cut: Cut) -> Generator[TimedFrame]:
     """Decode the frames of a segment, with some before it; the last one ends where the segment does.
 
     Raises:
@@ -137,13 +138,12 @@ def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame
         if video is None:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: {NO_VIDEO_STREAM}")
         require_decoder(video, path)
-        video.thread_count = threads
-        video.thread_type = "AUTO"
         tally = Tally(path, container, video)
         held: TimedFrame | None = None
         try:
             for shown in _from(container, video, tally, cut.start):
                 if cut.end is not None and shown.time >= cut.end:
+                    tally.finish()
                     if held is None:
                         raise ClipFailure(Reason.NO_VIDEO, f"{path}: first frame at {float(shown.time):.3f} s")
                     yield held.until(cut.end)
@@ -157,6 +157,8 @@ def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame
         except FFmpegError as error:
             place = "at its first frame" if held is None else f"after {float(held.end):.3f} s"
             raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror} {place}") from error
+        if held is not None:
+            held = held.until(tally.last_shown_until(held.end))
         _check_whole(path, tally, held, cut)
         assert held is not None
         yield held if cut.end is None else held.until(min(held.end, cut.end))
@@ -165,9 +167,10 @@ def shown_frames(path: Path, cut: Cut, threads: int = 1) -> Generator[TimedFrame
 def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fraction) -> Iterator[TimedFrame]:
     """Decode from the last key frame before `start`, or from the beginning where that cannot be found."""
     if start > SEEK_MARGIN and has_exact_index(container):
+        tally.check_start()
         assert video.time_base is not None
         container.seek(origin_ticks(container, video) + int((start - SEEK_MARGIN) / video.time_base), stream=video)
-        tally.restart(from_start=False)
+        tally.restart()
         frames = timed_frames(container, video, tally)
         first = next(frames, None)
         if first is not None and first.time <= start:
@@ -175,7 +178,7 @@ def _from(container: InputContainer, video: VideoStream, tally: Tally, start: Fr
             yield from frames
             return
         container.seek(container.start_time or 0)
-        tally.restart(from_start=True)
+        tally.restart()
     yield from timed_frames(container, video, tally)
 
 

@@ -7,28 +7,18 @@ import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.filter import Graph
-from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpipe.media.source import (
-    announced_file_seconds,
-    announced_seconds,
-    check_packet,
-    later_end,
-    origin_seconds,
-    origin_ticks,
-    read_packets,
-)
-from avpipe.media.wholeness import HoleWatch, has_too_few, is_short
+from avpipe.media.source import origin_ticks, read_packets
+from avpipe.media.tally import Tally
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare H.264 or MPEG stream, for example
 
@@ -66,57 +56,6 @@ class TimedFrame:
         return TimedFrame(self.frame, self.time, end - self.time)
 
 
-class Tally:
-    """What was read of a file, to tell a whole file from one that was cut off or did not decode."""
-
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
-        self._path = path
-        self._container = container
-        self._stream = stream
-        self._origin = origin_seconds(container)
-        self._holes = HoleWatch(path, container, stream)
-        self.restart(from_start=True)
-
-    def restart(self, *, from_start: bool) -> None:
-        """Forget what was read; the file is read from its start, or from a key frame on."""
-        self.packets = 0
-        self.frames = 0
-        self._from_start = from_start
-        self._holes.restart()
-        self._end = Fraction(0)  # of the last packet of any stream
-
-    def add_packet(self, packet: Packet) -> None:
-        """Count a packet of any stream.
-
-        Raises:
-            ClipFailure: DECODE_ERROR when it is a cut-off packet of the video stream, or the first one after a
-                part that is damaged.
-        """
-        if packet.stream.index == self._stream.index:
-            check_packet(packet, self._path)
-            self._holes.add(packet.dts, packet.duration)
-            self.packets += packet.size > 0 and not packet.is_discard
-        self._end = later_end(self._end, packet, self._origin)
-
-    def find_missing(self, last_end: Fraction) -> str | None:
-        """Say what is missing after the file was read to its end, `last_end` seconds; or None."""
-        stream, container = self._stream, self._container
-        announced, found = announced_seconds(container, stream), float(max(self._end, last_end))
-        if announced is None:
-            announced = announced_file_seconds(container) or 0.0
-        else:
-            assert stream.time_base is not None
-            start = (stream.start_time or 0) * stream.time_base - self._origin
-            found = float(last_end - start)
-        if is_short(announced, found):
-            return f"truncated: the header announces {announced:.2f} s, the file holds {found:.2f} s"
-        # Where the container counts frames, a packet is a frame; in WebM some packets are never shown. After a seek
-        # the decoder rightly drops frames that rest on what came before.
-        if self._from_start and stream.frames and has_too_few(self.packets, self.frames):
-            return f"only {self.frames} of {self.packets} frames could be decoded"
-        return None
-
-
 def timed_frames(container: InputContainer, stream: VideoStream, tally: Tally) -> Generator[TimedFrame]:
     """Decode from the container's present position on, one frame at a time.
 
@@ -135,9 +74,7 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
     for packet in read_packets(container):
         tally.add_packet(packet)
         if packet.stream.index == stream.index:
-            for frame in stream.decode(packet):
-                tally.frames += 1
-                yield frame
+            yield from tally.decode(packet)
 
 
 def _with_ticks(frames: Iterable[VideoFrame], stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:

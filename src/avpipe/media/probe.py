@@ -18,6 +18,7 @@ from avpipe.media.source import (
     announced_file_seconds,
     announced_seconds,
     check_packet,
+    dropped_at_end,
     find_audio,
     find_video,
     first_picture,
@@ -27,6 +28,7 @@ from avpipe.media.source import (
     read_packets,
     require_decoder,
 )
+from avpipe.media.tally import find_late_key
 from avpipe.media.wholeness import HoleWatch, find_missing_sound, has_too_few, is_short
 
 
@@ -41,6 +43,7 @@ class VideoStream:
         rate_hz: average frames a second.
         announced_frames: what the header says, None when it says nothing.
         packets: packets found that hold a frame to be shown.
+        packets_before_key: those of them that come before the first key frame, so that they cannot be decoded.
         start_seconds: first frame shown, from the container's first time stamp.
         duration_seconds: from the first frame shown to the end of the last, by the packets found.
         announced_seconds: the stream's duration by the header, None when it says nothing.
@@ -55,6 +58,7 @@ class VideoStream:
     rate_hz: float
     announced_frames: int | None
     packets: int
+    packets_before_key: int
     start_seconds: float
     duration_seconds: float
     announced_seconds: float | None
@@ -139,6 +143,8 @@ def read_media_info(path: str | os.PathLike[str]) -> MediaInfo:
         for stream in streams:
             require_decoder(stream, path)
         spans, file_end = _read_spans(path, container, streams)
+        if video is not None:
+            spans[video.index].extend(dropped_at_end(path, container, video), video.average_rate)
         video_info = None if video is None else _describe_video(path, container, video, spans[video.index])
         audio_info = None if audio is None else _describe_audio(container, audio, spans[audio.index])
         end = max((span.end_seconds for span in spans.values()), default=0.0)
@@ -182,7 +188,7 @@ def find_missing_video(video: VideoStream, announced_file_seconds: float | None,
     elif announced_file_seconds is not None and is_short(announced_file_seconds, file_seconds):
         announced, found = f"{announced_file_seconds:.2f} s", f"{file_seconds:.2f} s"
         return f"truncated: the header announces {announced}, the file ends at {found}; fetch it again"
-    return None
+    return find_late_key(video.packets_before_key, video.packets)
 
 
 @dataclass
@@ -192,6 +198,8 @@ class _Span:
     time_base: Fraction
     origin: Fraction
     packets: int = 0
+    packets_before_key: int = 0
+    has_key: bool = False
     first: int | None = None
     last: int | None = None
     end: int | None = None
@@ -199,13 +207,22 @@ class _Span:
     def add(self, packet: Packet) -> None:
         time = packet.dts if packet.pts is None else packet.pts
         if packet.is_discard:  # decoded but never shown: cut away by an edit list
+            self.has_key |= packet.is_keyframe
             return
-        self.packets += 1
+        if packet.size:  # an empty one leaves the picture before on the screen
+            self.has_key |= packet.is_keyframe
+            self.packets += 1
+            self.packets_before_key += not self.has_key
         if time is None:
             return
         self.first = time if self.first is None else min(self.first, time)
         self.last = time if self.last is None else max(self.last, time)
         self.end = max(time + (packet.duration or 0), time if self.end is None else self.end)
+
+    def extend(self, pictures: int, rate: Fraction | None) -> None:
+        """Show the last picture for the time of some more."""
+        if pictures and rate and self.end is not None:
+            self.end += round(pictures / (rate * self.time_base))
 
     @property
     def start_seconds(self) -> float:
@@ -233,8 +250,7 @@ def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) ->
             continue
         check_packet(packet, path)
         holes[index].add(packet.dts if packet.stream.type == "video" else packet.pts, packet.duration)
-        if packet.size:  # the others are PyAV's end marks
-            spans[index].add(packet)
+        spans[index].add(packet)
     return spans, end
 
 
@@ -255,6 +271,7 @@ def _describe_video(path: Path, container: InputContainer, stream: av.VideoStrea
         rate_hz=float(rate) if rate else (span.packets / span.duration_seconds if span.duration_seconds else 0.0),
         announced_frames=stream.frames or None,
         packets=span.packets,
+        packets_before_key=span.packets_before_key,
         start_seconds=span.start_seconds,
         duration_seconds=span.duration_seconds,
         announced_seconds=announced_seconds(container, stream),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -97,11 +99,16 @@ def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet
     while not has_ended:
         try:
             for packet in container.demux(*streams):
-                has_ended = packet.size == 0 and packet.dts is None
+                has_ended = is_end_mark(packet)
                 yield packet
         except IndexError:
             continue
         return
+
+
+def is_end_mark(packet: Packet) -> bool:
+    """Whether a packet is PyAV's sign that a stream has ended; empty packets of a file have a time."""
+    return packet.size == 0 and packet.dts is None and packet.pts is None
 
 
 def _check_readable(path: Path) -> None:
@@ -164,8 +171,11 @@ def first_picture(path: Path) -> VideoFrame | None:
     """Decode the first frame of a file's video, since PyAV shows rotation tags on decoded frames only; None: none."""
     with open_media(path) as container:
         video = find_video(container)
-        frame = None if video is None else next(container.decode(video), None)
-        return frame if isinstance(frame, VideoFrame) else None
+        for packet in read_packets(container, video) if video is not None else ():
+            with suppress(FFmpegError):  # before the first key frame; whether that is damage is judged elsewhere
+                for frame in video.decode(packet):
+                    return frame
+    return None
 
 
 def announced_seconds(container: InputContainer, stream: Stream) -> float | None:
@@ -190,6 +200,19 @@ def announced_file_seconds(container: InputContainer) -> float | None:
         return None
     before = max(origin_seconds(container), Fraction(0)) if "matroska" in container.format.name else 0
     return float(Fraction(container.duration, av.time_base) - before)
+
+
+def dropped_at_end(path: Path, container: InputContainer, stream: Stream) -> int:
+    """Count the empty pictures at the end of an AVI, which show the one before; FFmpeg passes over them."""
+    if container.format.name != "avi":
+        return 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.rfind(b"idx1")
+        size = int.from_bytes(data[at + 4 : at + 8], "little") if at >= 0 else 0
+        entries = np.frombuffer(data[at + 8 : at + 8 + size // 16 * 16], "<u4").reshape(-1, 4)
+    number = int.from_bytes(f"{stream.index:02d}".encode(), "little")
+    lengths = entries[entries[:, 0] & 0xFFFF == number, 3]
+    return int(np.argmax(lengths[::-1] > 0)) if lengths.any() else 0
 
 
 def wav_bytes(path: Path) -> int | None:

@@ -18,10 +18,11 @@ from avpipe.errors import ClipFailure, Reason
 from avpipe.media.audio import AudioReader
 from avpipe.media.cut import Cut
 from avpipe.media.framerate import Seconds, expected_frame_count
-from avpipe.media.frames import Steps, Tally, timed_frames, turns_sideways, upright_steps
+from avpipe.media.frames import Steps, timed_frames, turns_sideways, upright_steps
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
     check_gap,
+    dropped_at_end,
     find_audio,
     find_video,
     first_picture,
@@ -31,6 +32,7 @@ from avpipe.media.source import (
     read_only,
     read_packets,
 )
+from avpipe.media.tally import Tally
 
 _SOME_PIXELS = 64  # any number that subsampling divides evenly
 
@@ -122,7 +124,7 @@ def read_timeline(path: Path, *, decode: bool = False) -> Timeline:
         if decode and not exact:
             times, last_duration, keys = _decoded_times(path, container, video)
         else:
-            times, last_duration, keys = _packet_times(container, video)
+            times, last_duration, keys = _packet_times(path, container, video)
         if not times:
             raise ClipFailure(Reason.NO_VIDEO, f"{path}: the video stream holds no frame")
         for before, after in pairwise([Fraction(0), *times]):
@@ -219,21 +221,32 @@ def plan_audio(path: Path, timeline: Timeline, cut: Cut) -> AudioPlan | None:
     return AudioPlan(silence, max(0, first - lead), None if end is None else end - lead, reader.channels, pauses)
 
 
-def _packet_times(container: InputContainer, video: VideoStream) -> tuple[list[Fraction], Fraction, list[Fraction]]:
+def _packet_times(
+    path: Path, container: InputContainer, video: VideoStream
+) -> tuple[list[Fraction], Fraction, list[Fraction]]:
     origin, time_base = origin_ticks(container, video), video.time_base
     assert time_base is not None
     stamps: list[tuple[int, int]] = []
     keys: list[int] = []
+    shown_until = 0
     for packet in read_packets(container, video):
         ticks = packet.dts if packet.pts is None else packet.pts
-        if packet.size and not packet.is_discard and ticks is not None:
-            stamps.append((ticks, packet.duration or 0))
-            if packet.is_keyframe:
-                keys.append(ticks)
+        if packet.is_discard or ticks is None:
+            continue
+        if not packet.size:  # the picture before stays on the screen
+            shown_until = ticks + (packet.duration or 0)
+            continue
+        stamps.append((ticks, packet.duration or 0))
+        if packet.is_keyframe:
+            keys.append(ticks)
     stamps.sort()
+    last_duration = _last_duration(stamps, video)
+    if stamps:
+        last_duration *= 1 + dropped_at_end(path, container, video)
+        last_duration = max(last_duration, shown_until - stamps[-1][0])
     times = [(ticks - origin) * time_base for ticks, _ in stamps]
     key_times = [(ticks - origin) * time_base for ticks in sorted(keys)]
-    return times, _last_duration(stamps, video) * time_base, key_times
+    return times, last_duration * time_base, key_times
 
 
 def _last_duration(stamps: list[tuple[int, int]], video: VideoStream) -> int:
@@ -249,9 +262,10 @@ def _decoded_times(
     path: Path, container: InputContainer, video: VideoStream
 ) -> tuple[list[Fraction], Fraction, list[Fraction]]:
     times: list[Fraction] = []
-    last_duration = Fraction(0)
-    with closing(timed_frames(container, video, Tally(path, container, video))) as frames:
+    end = Fraction(0)
+    tally = Tally(path, container, video)
+    with closing(timed_frames(container, video, tally)) as frames:
         for frame in frames:
             times.append(frame.time)
-            last_duration = frame.duration
-    return times, last_duration, []
+            end = frame.end
+    return times, tally.last_shown_until(end) - times[-1] if times else Fraction(0), []
