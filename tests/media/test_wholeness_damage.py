@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media import wholeness
+from avpipe.media import structure, wholeness
 from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks, decode_video, read_audio
 from avpipe.media.file_mode.convert import convert_to_rate
@@ -188,8 +188,8 @@ def test_the_file_is_looked_at_once(make_vfr, monkeypatch):
 @pytest.mark.parametrize("live", [0, 1])
 def test_matroska_in_order(make, live):
     path = make("order.mkv", video=PICTURE, audio=TONE, live=live, **X264)
-    assert wholeness.damaged_from(path, {"matroska", "webm"}, stream_id=1) is None
-    assert wholeness.announces_duration(path) == (not live)
+    assert structure.damaged_from(path, {"matroska", "webm"}, stream_id=1) is None
+    assert structure.announces_duration(path) == (not live)
 
 
 def test_holes():

@@ -29,11 +29,10 @@ from av.error import FFmpegError
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.source import (
+    LatestEnd,
     announced_seconds,
     check_gap,
-    check_packet,
     find_audio,
-    later_end,
     open_media,
     origin_seconds,
     read_only,
@@ -207,12 +206,12 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
         if stream is None:
             raise ClipFailure(Reason.NO_AUDIO, f"{path}: no audio stream")
         read_only(container, stream, path)
-        origin, due, packets_end = origin_seconds(container), None, Fraction(0)
+        origin, due, packets_end = origin_seconds(container), None, LatestEnd(container)
         holes = HoleWatch(path, container, stream)
         try:
             for packet in read_packets(container, stream):
-                check_packet(packet, path)
-                packets_end = later_end(packets_end, packet, origin)
+                holes.check_packet(packet)
+                packets_end.add(packet)
                 for frame in stream.decode(packet):
                     time = due or Fraction(0)
                     if frame.pts is not None and frame.time_base is not None and (due is None or keeps_time(container)):
@@ -231,7 +230,7 @@ def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
             detail = f"{path}: sound: {error.strerror} after {float(due or 0):.3f} s"
             raise ClipFailure(Reason.DECODE_ERROR, detail) from error
         if due is not None:
-            missing = find_missing_sound(path, container, stream, max(due, packets_end))
+            missing = find_missing_sound(path, container, stream, max(due, packets_end.seconds))
             if missing is not None:
                 raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}")
 

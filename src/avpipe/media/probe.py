@@ -15,14 +15,13 @@ from av.stream import Stream
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.source import (
     NO_VIDEO_STREAM,
+    LatestEnd,
     announced_file_seconds,
     announced_seconds,
-    check_packet,
     dropped_at_end,
     find_audio,
     find_video,
     first_picture,
-    later_end,
     open_media,
     origin_seconds,
     read_packets,
@@ -242,16 +241,16 @@ def _read_spans(path: Path, container: InputContainer, streams: list[Stream]) ->
     origin = origin_seconds(container)
     spans = {stream.index: _Span(_time_base(stream), origin) for stream in streams}
     holes = {stream.index: HoleWatch(path, container, stream) for stream in streams}
-    end = Fraction(0)
+    end = LatestEnd(container)
     for packet in read_packets(container) if streams else ():
-        index = packet.stream.index
-        end = later_end(end, packet, origin)
+        index = packet.stream_index
+        end.add(packet)
         if index not in spans:
             continue
-        check_packet(packet, path)
+        holes[index].check_packet(packet)
         holes[index].add(packet.dts if packet.stream.type == "video" else packet.pts, packet.duration)
         spans[index].add(packet)
-    return spans, end
+    return spans, end.seconds
 
 
 def _time_base(stream: Stream) -> Fraction:

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.media.joined import CommonClock, check_one_file, may_be_joined
 
 NO_VIDEO_STREAM = "no video stream (pictures and cover art do not count)"
 
@@ -62,7 +63,7 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
 
     Raises:
         ClipFailure: MISSING when there is no such file; DECODE_ERROR when it is empty, is no media file, or
-            when FFmpeg fails on it inside the `with` block.
+            when FFmpeg fails on it inside the `with` block, or when a second file follows it.
         AvpipeError: the file may not be read by this user.
     """
     path = Path(path)
@@ -70,6 +71,7 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     try:
         # Tags in odd encodings must not cost the clip: nobody reads them.
         with av.open(media_url(path), metadata_errors="replace", options=_OPTIONS) as container:
+            check_one_file(path, container)
             yield container
     except FFmpegError as error:
         playlist = _playlist_format(path)
@@ -90,7 +92,25 @@ def _playlist_format(path: Path) -> str | None:
 
 
 def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """Demux the packets of these streams, or of all, passing over streams that appear in the middle of the file.
+    """Demux the packets of these streams, or of all, with the times of joined streams on one clock.
+
+    Raises:
+        ClipFailure: DECODE_ERROR when they cannot be brought on one clock.
+    """
+    if not may_be_joined(container):
+        yield from _demuxed(container, *streams)
+        return
+    clock, wanted = CommonClock(container), {stream.index for stream in streams}
+    for packet in _demuxed(container):
+        if _is_theora_header(packet):  # joined streams repeat them; they are no pictures
+            continue
+        clock.place(packet)
+        if not wanted or packet.stream.index in wanted:
+            yield packet
+
+
+def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """Demux, passing over streams that appear in the middle of the file.
 
     Damaged files have such; PyAV ends its demuxing with an IndexError there, and goes on when asked again, or has
     already said that the streams wanted have ended.
@@ -104,6 +124,10 @@ def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet
         except IndexError:
             continue
         return
+
+
+def _is_theora_header(packet: Packet) -> bool:
+    return bool(packet.size and packet.stream.codec.name == "theora" and memoryview(packet)[0] & 0x80)
 
 
 def is_end_mark(packet: Packet) -> bool:
@@ -132,11 +156,25 @@ def origin_ticks(container: InputContainer, stream: Stream) -> int:
     return int((origin_seconds(container) / stream.time_base + Fraction(1, 2)) // 1)
 
 
-def later_end(end: Fraction, packet: Packet, origin: Fraction) -> Fraction:
-    """Give the later of `end` and the packet's own end, in seconds from the container's first time stamp `origin`."""
-    if packet.pts is None:
-        return end
-    return max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - origin)
+class LatestEnd:
+    """The end of the last packet of any stream that was given, in seconds from the container's first time stamp."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self._origin = origin_seconds(container)
+        self._ticks: dict[int, int] = {}  # by stream; fractions for every packet would take longer than reading it
+        self._time_bases = {stream.index: stream.time_base for stream in container.streams}
+
+    def add(self, packet: Packet) -> None:
+        """Take a packet."""
+        index, pts = packet.stream_index, packet.pts
+        if pts is not None:
+            self._ticks[index] = max(self._ticks.get(index, pts), pts + (packet.duration or 0))
+
+    @property
+    def seconds(self) -> Fraction:
+        """The latest end; 0 before any packet."""
+        ends = (ticks * (self._time_bases.get(index) or 0) - self._origin for index, ticks in self._ticks.items())
+        return max(ends, default=Fraction(0))
 
 
 def find_video(container: InputContainer) -> VideoStream | None:
@@ -156,14 +194,14 @@ def find_audio(container: InputContainer) -> AudioStream | None:
 
 
 def read_only(container: InputContainer, stream: Stream, path: Path) -> None:
-    """Let FFmpeg pass over the other streams of a container.
+    """Let FFmpeg pass over the other streams of a container, unless they are needed for a common clock.
 
     Raises:
         ClipFailure: DECODE_ERROR when this FFmpeg knows no decoder for the stream.
     """
     require_decoder(stream, path)
     for other in container.streams:
-        if other.index != stream.index:
+        if other.index != stream.index and not may_be_joined(container):
             other.discard = Discard.all
 
 

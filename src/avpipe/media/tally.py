@@ -24,14 +24,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.ffmpeg_log import explain, harmful, listening
+from avpipe.media.ffmpeg_log import harmful, listening
 from avpipe.media.source import (
+    LatestEnd,
     announced_file_seconds,
     announced_seconds,
-    check_packet,
     dropped_at_end,
     is_end_mark,
-    later_end,
     origin_seconds,
     read_packets,
 )
@@ -68,7 +67,7 @@ class Tally:
         self._key: int | None = None  # when the first key frame is shown, in ticks
         self._has_key = False
         self._holes.restart()
-        self._end = Fraction(0)  # of the last packet of any stream
+        self._end = LatestEnd(self._container)
         self._shown_until = Fraction(0)  # the end of the last empty packet: the picture before stays until then
 
     def check_start(self) -> None:
@@ -95,9 +94,9 @@ class Tally:
                 part that is damaged.
         """
         if packet.stream.index == self._stream.index:
-            check_packet(packet, self._path)
+            self._holes.check_packet(packet)
             self._holes.add(packet.dts, packet.duration)
-        self._end = later_end(self._end, packet, self._origin)
+        self._end.add(packet)
 
     def decode(self, packet: Packet) -> list[VideoFrame]:
         """Decode a packet of the video stream.
@@ -105,7 +104,7 @@ class Tally:
         Raises:
             ClipFailure: DECODE_ERROR when FFmpeg complains of a picture that is shown.
         """
-        if not is_end_mark(packet) and _is_empty(self._codec, packet):
+        if packet.size == 0 and not is_end_mark(packet):
             ticks = packet.pts if packet.pts is not None else packet.dts
             if ticks is not None:
                 self._shown_until = self._seconds(ticks + (packet.duration or 0))
@@ -187,7 +186,7 @@ class Tally:
     def find_missing(self, last_end: Fraction) -> str | None:
         """Say what is missing after the file was read to its end, `last_end` seconds; or None."""
         stream, container = self._stream, self._container
-        announced, found = announced_seconds(container, stream), float(max(self._end, last_end))
+        announced, found = announced_seconds(container, stream), float(max(self._end.seconds, last_end))
         if announced is None:
             announced = announced_file_seconds(container) or 0.0
         else:
@@ -204,11 +203,6 @@ def find_late_key(before: int, pictures: int) -> str | None:
     if before == pictures or not has_too_few(pictures, pictures - before):  # not all containers mark key frames
         return None
     return f"the video does not begin with a key frame: {before} of {pictures} pictures come before the first one"
-
-
-def _is_empty(codec: str, packet: Packet) -> bool:
-    """Whether a packet leaves the picture before on the screen, or is a header (joined streams of Theora repeat it)."""
-    return packet.size == 0 or (codec == "theora" and bool(memoryview(packet)[0] & 0x80))
 
 
 def _is_hidden(codec: str, packet: Packet) -> bool:

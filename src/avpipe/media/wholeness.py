@@ -28,31 +28,29 @@ AVI, WAV, MP3 and raw streams FFmpeg counts time by what it has read: a loss the
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.source import (
+    LatestEnd,
     announced_file_seconds,
     announced_seconds,
+    check_packet,
     find_video,
-    later_end,
     open_media,
     origin_seconds,
     read_packets,
     wav_bytes,
 )
+from avpipe.media.structure import announces_duration, damaged_from
 
 # An XviD AVI announces a frame more for each frame its encoder held back (82 announced, 81 there: docs/networks.md,
 # C3D), and containers round their durations.
@@ -72,16 +70,6 @@ _SMALLEST_HOLE_PACKETS = Fraction(3, 2)
 
 _KEEP_TIME = {"matroska", "webm", "mov", "mpegts", "mpeg", "flv", "asf", "ogg", "flac"}
 _WITHOUT_HOLES = {"ogg", "flac"}
-
-_SEGMENT, _CLUSTER, _INFO, _DURATION = 0x18538067, 0x1F43B675, 0x1549A966, 0x4489
-_IN_FILE = {0x1A45DFA3, _SEGMENT, 0xEC, 0xBF}
-_IN_SEGMENT = {0x114D9B74, _INFO, 0x1654AE6B, 0x1043A770, _CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1254C367}
-_IN_CLUSTER = {0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF}
-_ELEMENTS = _IN_FILE | _IN_SEGMENT | _IN_CLUSTER
-_LONGEST_ELEMENT_HEADER = 12
-
-_SYNC, _TS_PACKET, _TS_PACKETS_AT_ONCE = 0x47, 188, 100_000
-_FLV_TAGS = {8, 9, 18}
 
 
 def is_short(announced_seconds: float, found_seconds: float) -> bool:
@@ -121,12 +109,11 @@ def find_missing_sound(path: Path, container: InputContainer, stream: AudioStrea
 
 def file_end(path: Path) -> Fraction:
     """Give the end of the last packet of any stream, in seconds from the container's first time stamp."""
-    end = Fraction(0)
     with open_media(path) as container:
-        origin = origin_seconds(container)
+        end = LatestEnd(container)
         for packet in read_packets(container):
-            end = later_end(end, packet, origin)
-    return end
+            end.add(packet)
+    return end.seconds
 
 
 def _kinds(container: InputContainer) -> set[str]:
@@ -218,22 +205,6 @@ def check_hole(path: Path, container: InputContainer, stream: Stream, before: Fr
     raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {hole} ({damage}); fetch it again")
 
 
-def damaged_from(path: Path, kinds: set[str], stream_id: int) -> int | None:
-    """The byte from which a file is damaged, as far as a container of these kinds shows it; None: nowhere.
-
-    Args:
-        path: the file.
-        kinds: what FFmpeg calls its container, such as {"matroska", "webm"}.
-        stream_id: in a transport stream, the number on the packets of the stream that is looked at.
-    """
-    with _mapped(path) as data:
-        if "matroska" in kinds:
-            return _damage_in_matroska(data)
-        if "flv" in kinds:
-            return _damage_in_flv(data)
-        return _damage_in_ts(data, stream_id) if "mpegts" in kinds else None
-
-
 class HoleWatch:
     """Looks for holes in the time of a stream by its packets, in the order of decoding.
 
@@ -248,11 +219,32 @@ class HoleWatch:
         self._picture_seconds = 1 / Fraction(rate) if rate else Fraction(0)
         self._is_blind = not keeps_time(container) or (stream.type == "video" and not rate)
         self._is_in_order = False
-        self._due: Fraction | None = None
+        # A jump by less than the smallest hole is none, which saves fractions for most packets.
+        self._smallest_ticks = int(_SMALLEST_HOLE_SECONDS / (stream.time_base or 1))
+        self._last: int | None = None
+        self._duration = 0
 
     def restart(self) -> None:
         """Forget what came before, after a seek."""
-        self._due = None
+        self._last = None
+
+    def check_packet(self, packet: Packet) -> None:
+        """Judge a packet that FFmpeg calls cut off.
+
+        Where transport streams are joined, their counters of packets jump between two pictures: FFmpeg then calls the
+        one before cut off, which it is not.
+
+        Raises:
+            ClipFailure: DECODE_ERROR when the file ends, or has a hole, in the middle of it.
+        """
+        if not packet.is_corrupt:
+            return
+        kinds = _kinds(self._container)
+        if "mpegts" in kinds and self._stream.type == "video":
+            self._is_in_order = self._is_in_order or damaged_from(self._path, kinds, self._stream.id) is None
+            if self._is_in_order:
+                return
+        check_packet(packet, self._path)
 
     def check(self, before: Fraction, after: Fraction) -> None:
         """Judge a hole, in seconds; a file that was looked at and found in order is not looked at again.
@@ -272,94 +264,11 @@ class HoleWatch:
         """
         if time is None or self._is_blind or self._stream.time_base is None:
             return
-        seconds = time * self._stream.time_base - self._origin
-        length = self._picture_seconds or (duration or 0) * self._stream.time_base
-        if self._due is not None and is_hole(seconds - self._due, length):
-            self.check(self._due, seconds)
-        self._due = seconds + length
-
-
-def announces_duration(path: Path) -> bool:
-    """Whether the header of a Matroska file says how long it is; that of a stream that was written live does not."""
-    with _mapped(path) as data:
-        for element in _elements(data, 0, len(data), {_SEGMENT}):
-            if element.id == _INFO:
-                return any(child.id == _DURATION for child in _elements(data, element.body, element.end, set()))
-            if element.id == _CLUSTER:
-                return False
-    return False
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
-
-
-class _Element(NamedTuple):
-    """An element of Matroska: its kind, and where it, its body and the next one begin."""
-
-    id: int
-    start: int
-    body: int
-    end: int
-
-
-def _elements(data: mmap.mmap, position: int, end: int, entered: set[int]) -> Iterator[_Element]:
-    """The elements one after another, and those inside elements of the kinds `entered`, up to the file's end.
-
-    A live stream's segment and clusters have no known size; since they are entered, none is needed. An element that
-    is of no kind that has its place there is the last one.
-    """
-    while position < end and position + _LONGEST_ELEMENT_HEADER <= len(data):
-        kind, body = _read_number(data, position, keep_marker=True)
-        size, body = _read_number(data, body, keep_marker=False)
-        following = body if kind in entered else body + size
-        yield _Element(kind, position, body, following)
-        position = following
-
-
-def _read_number(data: mmap.mmap, position: int, *, keep_marker: bool) -> tuple[int, int]:
-    """A number whose first byte's leading zeros say how many bytes it has; and the place after it."""
-    length = 9 - data[position].bit_length()
-    number = int.from_bytes(data[position : position + min(length, 8)], "big")
-    return (number if keep_marker else number & ((1 << 7 * length) - 1)), position + length
-
-
-def _damage_in_matroska(data: mmap.mmap) -> int | None:
-    for element in _elements(data, 0, len(data), {_SEGMENT, _CLUSTER}):
-        if element.id not in _ELEMENTS:
-            return element.start
-    return None
-
-
-def _damage_in_flv(data: mmap.mmap) -> int | None:
-    position = int.from_bytes(data[5:9], "big") + 4
-    while position + 11 < len(data):
-        if data[position] & 0x1F not in _FLV_TAGS or data[position + 8 : position + 11] != b"\0\0\0":
-            return position
-        position += 11 + int.from_bytes(data[position + 1 : position + 4], "big") + 4
-    return None
-
-
-def _damage_in_ts(data: mmap.mmap, stream_id: int) -> int | None:
-    if data[0] != _SYNC:  # packets with a time code before each, as cameras write them: not looked into
-        return None
-    last: int | None = None
-    size = _TS_PACKET * _TS_PACKETS_AT_ONCE
-    for begin in range(0, len(data) // _TS_PACKET * _TS_PACKET, size):
-        chunk = np.frombuffer(data[begin : begin + size], np.uint8)
-        packets = chunk[: len(chunk) // _TS_PACKET * _TS_PACKET].reshape(-1, _TS_PACKET)
-        strayed = np.flatnonzero(packets[:, 0] != _SYNC)
-        if strayed.size:
-            return begin + int(strayed[0]) * _TS_PACKET
-        ids = (packets[:, 1].astype(np.int64) & 0x1F) << 8 | packets[:, 2]
-        own = np.flatnonzero((ids == stream_id) & (packets[:, 3] & 0x10 > 0))
-        # The counter of packets with a payload goes round from 0 to 15; a packet may be sent twice.
-        counters = (packets[own, 3] & 0x0F).astype(np.int64)
-        before = np.concatenate([[counters[0] if last is None else last], counters])[: own.size] if own.size else own
-        jumped = np.flatnonzero(~np.isin((counters - before) % 16, (0, 1)))
-        if jumped.size:
-            return begin + int(own[jumped[0]]) * _TS_PACKET
-        last = int(counters[-1]) if own.size else last
-    return None
+        if self._last is not None and time - self._last > self._smallest_ticks:
+            seconds = time * self._stream.time_base - self._origin
+            length = self._picture_seconds or self._duration * self._stream.time_base
+            due = self._last * self._stream.time_base - self._origin + length
+            following = self._picture_seconds or (duration or 0) * self._stream.time_base
+            if is_hole(seconds - due, following):
+                self.check(due, seconds)
+        self._last, self._duration = time, duration or 0
