@@ -151,9 +151,10 @@ def test_a_pause_of_bytes_is_at_their_middle(tmp_path):
     assert samples[: 2 * RATE].any()
 
 
-def test_a_short_jump_is_joined(tmp_path):
-    write_paused(tmp_path / "a.mkv", [(2, 0.09)], "pcm_s16le", pictures=False)
-    assert len(read_audio(tmp_path / "a.mkv")[0]) == 6 * RATE
+@pytest.mark.parametrize(("jump", "silence"), [(0.09, 0.09), (0.03, 0.03), (0.015, 0)])
+def test_a_short_jump_is_filled_and_jitter_is_joined(tmp_path, jump, silence):
+    write_paused(tmp_path / "a.mkv", [(2, jump)], "pcm_s16le", pictures=False)
+    assert len(read_audio(tmp_path / "a.mkv")[0]) == round((6 + silence) * RATE)
 
 
 @pytest.mark.parametrize("segment", [(None, None), (1.0, 3.0), (2.5, 5.25), (3.0, None)])

@@ -4,10 +4,11 @@ Sample 0 is the instant of video time 0, the container's first time stamp: sound
 by zeros. `ffmpeg -i file out.wav` writes no such zeros (its file begins with the first sample there is), and
 neither do the published scripts that use it; the two differ only for files whose sound begins late or pauses.
 
-A pause is a jump of the time stamps by more than 0.1 s and 1.5 times the length of what comes after it, in a container
-that has time stamps of its own (`wholeness.keeps_time`). Zeros are put there, so that what follows keeps its place;
-where the file shows that something was lost there, it is a failure instead (`wholeness`). Smaller jumps, and jumps
-back, are joined as the program joins them: clocks that tick in milliseconds or drift are whole.
+Sound stays on the time base of the pictures, in a container that has time stamps of its own (`wholeness.keeps_time`):
+where it would come more than 0.02 s early, since something is missing before it, zeros are put there, and where it
+would come as much late, samples are left out. Smaller differences, of clocks that tick in milliseconds or of encoders,
+are left alone. Where the file shows that something was lost, a jump by more than 0.1 s and 1.5 times the length of what
+comes after it is a failure instead (`wholeness`).
 """
 
 from __future__ import annotations
@@ -24,21 +25,32 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
+from avpipe.media.ffmpeg_log import explain, listening
 from avpipe.media.source import (
     LatestEnd,
     announced_seconds,
     check_gap,
     find_audio,
+    is_end_mark,
     open_media,
     origin_seconds,
     read_only,
     read_packets,
 )
-from avpipe.media.wholeness import HoleWatch, find_missing_sound, is_hole, keeps_time
+from avpipe.media.wholeness import HoleWatch, find_missing_sound, is_hole, is_short, keeps_time
+
+# Half a picture at 25 a second. Clocks of milliseconds and encoders' delays are below; a packet of AAC is above.
+_TOLERANCE_SECONDS = Fraction(1, 50)
+
+# Windows Media puts several frames of sound into a packet, which says when one of them begins.
+_TOLERANCE_OF_COARSE_SECONDS = Fraction(1, 10)
 
 Samples = npt.NDArray[np.int16]
 
@@ -121,7 +133,8 @@ class AudioReader:
         """Decode up to the end of the segment and find the pauses before it, of which programs know nothing.
 
         Returns:
-            for each, how many samples at the file's own rate were decoded before, and how many of silence follow.
+            for each, how many samples at the file's own rate were decoded before, and how many of silence follow; below
+            0: as many of those that follow are left out.
 
         Raises:
             ClipFailure: DECODE_ERROR.
@@ -199,63 +212,129 @@ def read_audio(
 def _decoded(path: Path) -> Generator[tuple[Fraction, AudioFrame]]:
     """Decode the audio stream: frames and their times in seconds from the container's first time stamp.
 
-    Where the times jump, there is a pause (`_pause_samples`). The whole is judged once it was read to its end.
+    Where the times jump, there is a pause (`_with_pauses`). The whole is judged once it was read to its end.
     """
     with open_media(path) as container:
         stream = find_audio(container)
         if stream is None:
             raise ClipFailure(Reason.NO_AUDIO, f"{path}: no audio stream")
         read_only(container, stream, path)
-        origin, due, packets_end = origin_seconds(container), None, LatestEnd(container)
-        holes = HoleWatch(path, container, stream)
+        clock = _SoundClock(path, container, stream)
+        packets_end, due = LatestEnd(container), None
+        skipped = _Skipped(path)
         try:
             for packet in read_packets(container, stream):
-                holes.check_packet(packet)
+                frames = skipped.decode(stream, packet)
+                if frames is None:
+                    continue
                 packets_end.add(packet)
-                for frame in stream.decode(packet):
-                    time = due or Fraction(0)
-                    if frame.pts is not None and frame.time_base is not None and (due is None or keeps_time(container)):
-                        time = frame.pts * frame.time_base - origin
-                    if frame.is_corrupt:
-                        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: damaged sound at {float(time):.3f} s")
-                    if not frame.samples:
-                        continue
-                    if _pause_samples(due, time, frame):
-                        assert due is not None
-                        check_gap(path, "the sound", due, time)
-                        holes.check(due, time)
+                for time, frame in clock.timed(packet, frames):
+                    skipped.check_followed(time)
                     yield time, frame
-                    due = time + Fraction(frame.samples, frame.sample_rate)
+                    due = clock.due
         except FFmpegError as error:
-            detail = f"{path}: sound: {error.strerror} after {float(due or 0):.3f} s"
+            detail = f"{path}: sound after {float(due or 0):.3f} s: {explain(error, [])}"
             raise ClipFailure(Reason.DECODE_ERROR, detail) from error
         if due is not None:
+            skipped.check_end(due)
             missing = find_missing_sound(path, container, stream, max(due, packets_end.seconds))
             if missing is not None:
                 raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {missing}")
 
 
-def _pause_samples(due: Fraction | None, time: Fraction, frame: AudioFrame) -> int:
-    """Samples of silence between the time at which a frame was due and its own; 0: there is no pause."""
-    if due is None or not is_hole(time - due, Fraction(frame.samples, frame.sample_rate)):
-        return 0
-    return round((time - due) * frame.sample_rate)
+class _SoundClock:
+    """Times of decoded frames in seconds from the container's first time stamp; looks for damage between them."""
+
+    def __init__(self, path: Path, container: InputContainer, stream: AudioStream) -> None:
+        self._path = path
+        self._origin = origin_seconds(container)
+        self._holes = HoleWatch(path, container, stream)
+        self._keeps_time = keeps_time(container)
+        self._is_coarse = container.format.name == "asf"
+        self.due: Fraction | None = None
+        """When the next frame is due; None before the first one."""
+
+    def timed(self, packet: Packet, frames: list[AudioFrame]) -> Iterator[tuple[Fraction, AudioFrame]]:
+        """Give the frames of a packet that hold sound, with their times."""
+        self._holes.check_packet(packet)
+        for frame in frames:
+            time = self._time(frame)
+            if frame.is_corrupt:
+                raise ClipFailure(Reason.DECODE_ERROR, f"{self._path}: damaged sound at {float(time):.3f} s")
+            if not frame.samples:
+                continue
+            length = Fraction(frame.samples, frame.sample_rate)
+            if self.due is not None and is_hole(time - self.due, length):
+                check_gap(self._path, "the sound", self.due, time)
+                self._holes.check(self.due, time)
+            self.due = time + length
+            yield time, frame
+
+    def _time(self, frame: AudioFrame) -> Fraction:
+        due = self.due
+        if frame.pts is None or frame.time_base is None or (due is not None and not self._keeps_time):
+            return due or Fraction(0)
+        time = frame.pts * frame.time_base - self._origin
+        is_close = due is not None and abs(time - due) <= _TOLERANCE_OF_COARSE_SECONDS
+        return due if due is not None and is_close and self._is_coarse else time
+
+
+class _Skipped:
+    """Packets that do not decode: tags and cut packets before and behind the sound, or damage inside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._said = ""
+        self._seconds = 0.0
+        self._has_sound = False
+
+    def decode(self, stream: AudioStream, packet: Packet) -> list[AudioFrame] | None:
+        """Decode a packet; None: FFmpeg cannot."""
+        if packet.size == 0 and not is_end_mark(packet):
+            return []
+        with listening() as said:
+            try:
+                return stream.decode(packet)
+            except FFmpegError as error:
+                said.append(error.strerror)
+        self._said = self._said or f"FFmpeg says: {said[0]}"
+        self._seconds += float((packet.duration or 0) * packet.time_base)
+        return None
+
+    def check_followed(self, time: Fraction) -> None:
+        """Raise ClipFailure DECODE_ERROR when sound comes after packets that did not decode, unless it is the first."""
+        if self._said and (self._has_sound or is_short(self._seconds, 0.0)):
+            detail = f"{self._path}: damaged sound before {float(time):.3f} s ({self._said}); fetch it again"
+            raise ClipFailure(Reason.DECODE_ERROR, detail)
+        self._said, self._seconds, self._has_sound = "", 0.0, True
+
+    def check_end(self, end: Fraction) -> None:
+        """Raise ClipFailure DECODE_ERROR when more of the end did not decode than a few bytes behind the sound."""
+        if self._said and is_short(float(end) + self._seconds, float(end)):
+            lost = f"{self._seconds:.2f} s of sound after {float(end):.3f} s cannot be decoded"
+            raise ClipFailure(Reason.DECODE_ERROR, f"{self._path}: {lost} ({self._said}); fetch it again")
 
 
 def _with_pauses(frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[tuple[int, AudioFrame]]:
-    """Give each frame with the samples of silence that belong before it."""
+    """Give each frame with the samples of silence that belong before it; below 0: as many are left out of it."""
     due: Fraction | None = None
     for time, frame in frames:
-        yield _pause_samples(due, time, frame), frame
-        due = time + Fraction(frame.samples, frame.sample_rate)
+        late = Fraction(0) if due is None else time - due
+        pause = round(late * frame.sample_rate) if abs(late) > _TOLERANCE_SECONDS else 0
+        pause = max(pause, -frame.samples)
+        yield pause, frame
+        due = (time if due is None else due) + Fraction(pause + frame.samples, frame.sample_rate)
 
 
 def _with_silence(frames: Iterable[tuple[int, AudioFrame]]) -> Iterator[AudioFrame]:
-    """Put silence before frames, in frames of a second at most."""
+    """Put silence before frames, in frames of a second at most, or shorten them."""
     for pause, frame in frames:
         for first in range(0, pause, frame.sample_rate):
             yield _silence(frame, min(frame.sample_rate, pause - first))
-        yield frame
+        if pause >= 0:
+            yield frame
+        elif pause > -frame.samples:
+            yield _part(frame, -pause, frame.samples)
 
 
 def _silence(like: AudioFrame, samples: int) -> AudioFrame:
@@ -330,16 +409,16 @@ def _without_padding(frames: Iterable[AudioFrame], announced: int | None) -> Ite
         position += frame.samples
     if held is not None:
         excess = 0 if announced is None else position - announced
-        yield _shortened(held, held.samples - excess) if 0 < excess < held.samples else held
+        yield _part(held, 0, held.samples - excess) if 0 < excess < held.samples else held
 
 
-def _shortened(frame: AudioFrame, samples: int) -> AudioFrame:
-    """The first samples of a frame, as a frame."""
+def _part(frame: AudioFrame, first: int, end: int) -> AudioFrame:
+    """Samples first..end-1 of a frame, as a frame."""
     values: npt.NDArray[Any] = frame.to_ndarray()
-    columns = samples if frame.format.is_planar else samples * frame.layout.nb_channels
-    short = _frame_of(np.ascontiguousarray(values[:, :columns]), frame)
-    short.pts, short.time_base = frame.pts, frame.time_base
-    return short
+    width = 1 if frame.format.is_planar else frame.layout.nb_channels
+    part = _frame_of(np.ascontiguousarray(values[:, first * width : end * width]), frame)
+    part.pts, part.time_base = frame.pts, frame.time_base
+    return part
 
 
 def _known_layout(frame: AudioFrame) -> str:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.audio import AudioReader, audio_blocks, read_audio
 from avpipe.media.cut import Cut, make_cut
+from avpipe.media.ffmpeg_log import explain
 from avpipe.media.framerate import FrameRateConverter, Seconds, frame_rate
 from avpipe.media.frames import ChooseSize, Orientation, RgbConverter, RgbFrame, TimedFrame, timed_frames
 from avpipe.media.source import (
@@ -155,8 +156,8 @@ def shown_frames(path: Path, cut: Cut) -> Generator[TimedFrame]:
                     check_gap(path, "the video", Fraction(0), shown.time)
                 held = shown
         except FFmpegError as error:
-            place = "at its first frame" if held is None else f"after {float(held.end):.3f} s"
-            raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {error.strerror} {place}") from error
+            place = "before the first picture" if held is None else f"after {float(held.end):.3f} s"
+            raise ClipFailure(Reason.DECODE_ERROR, f"{path}: unreadable {place} ({explain(error, [])})") from error
         if held is not None:
             held = held.until(tally.last_shown_until(held.end))
         _check_whole(path, tally, held, cut)

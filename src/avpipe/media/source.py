@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
+from avpipe.media.ffmpeg_log import explain, listening
 from avpipe.media.joined import CommonClock, check_one_file, may_be_joined
 
 NO_VIDEO_STREAM = "no video stream (pictures and cover art do not count)"
@@ -68,17 +69,20 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     """
     path = Path(path)
     _check_readable(path)
+    said: list[str] = []
     try:
-        # Tags in odd encodings must not cost the clip: nobody reads them.
-        with av.open(media_url(path), metadata_errors="replace", options=_OPTIONS) as container:
+        with listening() as said:
+            # Tags in odd encodings must not cost the clip: nobody reads them.
+            container = av.open(media_url(path), metadata_errors="replace", options=_OPTIONS)
+        with container:
             check_one_file(path, container)
             yield container
     except FFmpegError as error:
         playlist = _playlist_format(path)
-        said = error.strerror or str(error)
+        found = f"FFmpeg finds no media that it can read ({explain(error, said)})"
         if playlist is not None:
-            said = f"a playlist of other files (FFmpeg's format {playlist}), which avpipe does not follow"
-        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {said}") from error
+            found = f"a playlist of other files (FFmpeg's format {playlist}), which avpipe does not follow"
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: {found}") from error
 
 
 def _playlist_format(path: Path) -> str | None:

@@ -57,6 +57,8 @@ from avpipe.media.structure import announces_duration, damaged_from
 _FRAMES_THAT_MAY_LACK = 2
 _SECONDS_THAT_MAY_LACK = 0.5
 _SHARE_THAT_MAY_LACK = 0.02
+_SHARE_OF_A_SHORT_ONE = 0.1  # of less than 5 s, but never less than a packet and an encoder's delay:
+_LEAST_SECONDS_THAT_MAY_LACK = 0.15
 
 _STREAM_ANNOUNCES = {"mov", "flac", "aiff", "au", "caf", "tta", "wv", "ape"}
 _FILE_ANNOUNCES = {"matroska", "flv"}
@@ -74,7 +76,9 @@ _WITHOUT_HOLES = {"ogg", "flac"}
 
 def is_short(announced_seconds: float, found_seconds: float) -> bool:
     """Tell whether so much is missing that the file must have been cut off."""
-    return announced_seconds - found_seconds > max(_SECONDS_THAT_MAY_LACK, _SHARE_THAT_MAY_LACK * announced_seconds)
+    short = max(_LEAST_SECONDS_THAT_MAY_LACK, _SHARE_OF_A_SHORT_ONE * announced_seconds)
+    may_lack = max(min(_SECONDS_THAT_MAY_LACK, short), _SHARE_THAT_MAY_LACK * announced_seconds)
+    return announced_seconds - found_seconds > may_lack
 
 
 def has_too_few(expected_frames: int, found_frames: int) -> bool:

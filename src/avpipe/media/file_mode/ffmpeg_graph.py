@@ -105,8 +105,8 @@ def _with_pauses(audio: Any, pauses: list[tuple[int, int]]) -> Any:
     parts, begin = [], 0
     for number, (end, silence) in enumerate(pauses):
         part = branches[number].filter("atrim", start_sample=begin, end_sample=end).filter("asetpts", "N/SR/TB")
-        parts.append(part.filter("apad", pad_len=silence))
-        begin = end
+        parts.append(part.filter("apad", pad_len=silence) if silence > 0 else part)
+        begin = end - min(silence, 0)
     parts.append(branches[len(pauses)].filter("atrim", start_sample=begin).filter("asetpts", "N/SR/TB"))
     return ffmpeg.concat(*parts, v=0, a=1)
 
