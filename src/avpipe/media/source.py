@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -50,6 +52,8 @@ _SIGN_WITHIN_BYTES = 1024
 # A WAV says these where it was written without knowing its size: 0, all ones, and SoX's 2 GiB less a little.
 _LARGEST_WAV = 0x7FFFF000
 
+_S = TypeVar("_S", VideoStream, AudioStream)
+_DEFAULT_IS_WORTH = 5_000_000
 _PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -182,19 +186,53 @@ class LatestEnd:
 
 
 def find_video(container: InputContainer) -> VideoStream | None:
-    """Give the first video stream that is not a picture (cover art, a photograph), or None."""
+    """Give the video stream that the ffmpeg program takes, pictures (cover art, a photograph) left out, or None."""
     if container.format.name.endswith(("_pipe", "image2")):  # FFmpeg's names for files that hold one picture
         return None
-    return next((stream for stream in container.streams.video if not stream.disposition & _PICTURE), None)
+    streams = [stream for stream in container.streams.video if not stream.disposition & _PICTURE]
+    return _choose(container, streams, lambda context: context.width * context.height)
 
 
 def find_audio(container: InputContainer) -> AudioStream | None:
-    """Give the first audio stream that has a sample rate and channels, or None."""
-    for stream in container.streams.audio:
-        context = stream.codec_context
-        if context is None or (context.sample_rate and context.channels):
-            return stream
-    return None
+    """Give the audio stream that the ffmpeg program takes, of those with a sample rate and channels, or None."""
+    contexts = ((stream, stream.codec_context) for stream in container.streams.audio)
+    streams = [stream for stream, context in contexts if context is None or (context.sample_rate and context.channels)]
+    return _choose(container, streams, lambda context: context.channels)
+
+
+def _choose(container: InputContainer, streams: list[_S], size: Callable[[Any], int]) -> _S | None:
+    """Choose as ffmpeg's `map_auto_video` and `map_auto_audio` do: one with packets, marked as default, the largest.
+
+    The mark counts as much as five million pixels or channels; of equals the first is taken.
+    """
+
+    def rank(stream: _S) -> int:
+        marked = _DEFAULT_IS_WORTH * bool(stream.disposition & Disposition.default)
+        return marked + (0 if stream.codec_context is None else size(stream.codec_context))
+
+    ranked = sorted(streams, key=rank, reverse=True)
+    if len(ranked) < 2:
+        return next(iter(ranked), None)
+    path = Path(container.name.removeprefix("file:"))
+    index = _first_with_packets(path, path.stat().st_mtime_ns, tuple(stream.index for stream in ranked))
+    return next(stream for stream in ranked if stream.index == index)
+
+
+@functools.lru_cache(maxsize=256)
+def _first_with_packets(path: Path, modified_ns: int, ranked: tuple[int, ...]) -> int:
+    """The first of some streams that is not empty; the first one where all are."""
+    seen: set[int] = set()
+    with (
+        listening(),
+        suppress(FFmpegError),  # what cannot be read is found when it is decoded
+        av.open(media_url(path), metadata_errors="replace", options=_OPTIONS) as container,
+    ):
+        for packet in _demuxed(container):
+            if packet.size:
+                seen.add(packet.stream_index)
+            if ranked[0] in seen:
+                break
+    return next((index for index in ranked if index in seen), ranked[0])
 
 
 def read_only(container: InputContainer, stream: Stream, path: Path) -> None:
