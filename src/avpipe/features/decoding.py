@@ -14,6 +14,7 @@ import numpy as np
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features.types import Extractor, Rows, Window
 from avpipe.media.clip import Clip
+from avpipe.media.decoded import Decoded, watching
 
 Piece = Window | Rows | ClipFailure | None
 """What a decoder hands over: something of a clip, or how the clip ended."""
@@ -32,6 +33,7 @@ class ClipRows:
         pending: windows that wait for the network.
         ended: whether decoding has ended.
         failure: how it failed.
+        decoded: how much of it was decoded.
     """
 
     clip: Clip
@@ -40,6 +42,7 @@ class ClipRows:
     pending: int = 0
     ended: bool = False
     failure: ClipFailure | None = None
+    decoded: Decoded = field(default_factory=Decoded)
 
     def number(self) -> int:
         """The number of the next piece."""
@@ -117,11 +120,14 @@ class Decoder:
             self._events.put(error)
 
     def _decode(self, clip: Clip) -> None:
-        found = ClipRows(clip)
+        with watching() as decoded:
+            self._cut_into_windows(ClipRows(clip, decoded=decoded))
+
+    def _cut_into_windows(self, found: ClipRows) -> None:
         failure: ClipFailure | None = None
         working_seconds = 0.0
         try:
-            windows = self._extractor.windows(clip)
+            windows = self._extractor.windows(found.clip)
             while True:
                 began = time.monotonic()
                 window = next(windows, None)

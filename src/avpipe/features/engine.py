@@ -23,6 +23,7 @@ from avpipe.features.decoding import ClipRows, Decoder
 from avpipe.features.types import Extractor, Features, Rows, Window
 from avpipe.io.memory import release_memory
 from avpipe.media.clip import Clip
+from avpipe.media.decoded import Decoded
 from avpipe.training.precision import arithmetic
 
 Outcome = dict[str, Features] | ClipFailure
@@ -110,6 +111,7 @@ def extract_clips(
     decode_workers: int = 1,
     clip_timeout_seconds: float = 1800.0,
     tick: Callable[[], None] = lambda: None,
+    tell: Callable[[Clip, Decoded], None] = lambda clip, decoded: None,
 ) -> Generator[tuple[Clip, Outcome]]:
     """Stream clips through an extractor.
 
@@ -121,6 +123,7 @@ def extract_clips(
         decode_workers: threads that decode clips.
         clip_timeout_seconds: a clip whose decoding takes longer fails with the reason timeout.
         tick: called every few seconds while work goes on, for progress.
+        tell: called for each clip, before it is given, with how much of it was decoded.
 
     Yields:
         Each clip once, as it is done, with its features by stream or the failure it met.
@@ -138,24 +141,27 @@ def extract_clips(
         for found, piece in decoder:
             if isinstance(piece, Window):
                 found.pending += 1
-                yield from _results(extractor, batches.add(found, piece))
+                yield from _results(extractor, batches.add(found, piece), tell)
             elif isinstance(piece, Rows):
                 found.add(found.number(), piece)
             else:
                 found.ended = True
                 found.failure = piece
-                yield from _results(extractor, [found])
+                yield from _results(extractor, [found], tell)
             if time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
                 last_tick = time.monotonic()
                 release_memory()
                 tick()
-        yield from _results(extractor, batches.flush())
+        yield from _results(extractor, batches.flush(), tell)
 
 
-def _results(extractor: Extractor, candidates: list[ClipRows]) -> Iterator[tuple[Clip, Outcome]]:
+def _results(
+    extractor: Extractor, candidates: list[ClipRows], tell: Callable[[Clip, Decoded], None]
+) -> Iterator[tuple[Clip, Outcome]]:
     """Finish the clips that are done: decoding has ended, and no window of them waits in a batch any more."""
     for found in {id(each): each for each in candidates}.values():  # a clip may have had several windows in the batches
         if found.ended and found.pending == 0:
+            tell(found.clip, found.decoded)
             yield found.clip, found.failure or _finish(extractor, found)
 
 

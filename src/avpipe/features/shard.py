@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard
 from avpipe.logs import Progress
 from avpipe.media.clip import Clip
+from avpipe.media.decoded import DecodedShares
 from avpipe.media.names import clip_file_name
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def extract_shard(
     missing = [clip for clip_id, clip in wanted.items() if clip_id not in stored]
     progress = Progress(len(wanted), f"{request.extractor} clips")
     progress.reused = len(stored)
-    statuses = [*request.failed_before.values(), *(ClipStatus(clip_id, OK) for clip_id in stored)]
+    statuses = [*request.failed_before.values(), *map(_ok_status, stored.values())]
     written_by = _versions_of(store)
     if missing:
         written_by = {}
@@ -141,6 +142,8 @@ def _compute(
     torch.set_num_threads(threads)
     extractor, network = _extractor_and_network(request, device)
     keys = {clip.clip_id: clip.source_key() for clip in clips}
+    lengths = {clip.clip_id: None if request.prepared else clip.seconds for clip in clips}
+    shares: dict[str, DecodedShares] = {}
     saved_at = time.monotonic()
     outcomes = extract_clips(
         extractor,
@@ -150,13 +153,16 @@ def _compute(
         decode_workers=_decode_workers(request, device, threads),
         clip_timeout_seconds=clip_timeout_seconds,
         tick=progress.tick,
+        tell=lambda clip, decoded: shares.update({clip.clip_id: decoded.shares(lengths[clip.clip_id])}),
     )
     for clip, outcome in outcomes:
         stored = None
         if not isinstance(outcome, ClipFailure):
-            stored = StoredClip(clip.clip_id, keys[clip.clip_id], outcome)
+            # Of a converted clip all is there, whatever its source lacks.
+            decoded = replace(shares[clip.clip_id], pictures_share=None) if request.prepared else shares[clip.clip_id]
+            stored = StoredClip(clip.clip_id, keys[clip.clip_id], outcome, decoded)
             parts.add(stored)
-        yield _status(clip, outcome, progress), stored
+        yield _status(clip, outcome, stored, progress), stored
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_PARTS:
             parts.save()
             saved_at = time.monotonic()
@@ -175,12 +181,17 @@ def _extractor_and_network(request: ShardRequest, device: str) -> tuple[Extracto
     return extractor, prepare_network(network, device)
 
 
-def _status(clip: Clip, outcome: Outcome, progress: Progress) -> ClipStatus:
-    if isinstance(outcome, ClipFailure):
+def _status(clip: Clip, outcome: Outcome, stored: StoredClip | None, progress: Progress) -> ClipStatus:
+    if stored is None:
+        assert isinstance(outcome, ClipFailure)
         progress.fell_out(clip.clip_id, outcome.reason.value, outcome.detail)
         return ClipStatus(clip.clip_id, outcome.reason.value, outcome.detail)
     progress.succeeded()
-    return ClipStatus(clip.clip_id, OK)
+    return _ok_status(stored)
+
+
+def _ok_status(clip: StoredClip) -> ClipStatus:
+    return ClipStatus(clip.clip_id, OK, clip.decoded.detail, **vars(clip.decoded))
 
 
 def _decode_workers(request: ShardRequest, device: str, threads: int) -> int:

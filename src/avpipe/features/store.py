@@ -2,8 +2,10 @@
 
 Layout: `clip_ids` [n] and `source_keys` [n] (which content of which file), and for each stream a group with
 `values` [sum of T, d] as float32 or float16, `times` [sum of T, 2] in seconds, `pooled` [n, d] and `offsets` [n + 1],
-so that clip i owns the rows offsets[i]:offsets[i + 1]. Attributes: `provenance`, JSON of all that the values depend
-on, and `written_by`, the library versions. Clips are sorted by id, so that the same features give the same bytes.
+so that clip i owns the rows offsets[i]:offsets[i + 1]. `decoded` [n, 3] holds the shares of pictures and of sound that
+were decoded and whether the sound is silent (NaN: not known). Attributes: `provenance`, JSON of all that the values
+depend on, and `written_by`, the library versions. Clips are sorted by id, so that the same features give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from avpipe.features.types import Features
 from avpipe.io.atomic import atomic_path
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
+from avpipe.media.decoded import DecodedShares
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class StoredClip:
         clip_id: the clip.
         source_key: digest of the content that the features were computed from.
         streams: stream name -> features.
+        decoded: how much of the clip they rest on.
     """
 
     clip_id: str
     source_key: str
     streams: dict[str, Features]
+    decoded: DecodedShares = field(default_factory=DecodedShares)
 
 
 def write_store(
@@ -72,6 +77,8 @@ def write_store(
         file.create_dataset(
             "source_keys", data=[clip.source_key for clip in ordered], dtype=text, shape=(len(ordered),)
         )
+        shares = [[np.nan if value is None else float(value) for value in astuple(clip.decoded)] for clip in ordered]
+        file.create_dataset("decoded", data=np.array(shares, np.float64).reshape(-1, 3))
         for name, dimension in streams.items():
             features = [clip.streams[name] for clip in ordered]
             group = file.create_group(name)
@@ -107,7 +114,8 @@ def read_clips(source: str | os.PathLike[str]) -> Iterator[StoredClip]:
         keys = file["source_keys"].asstr()[:]
         names = [name for name in file if isinstance(file[name], h5py.Group)]
         for index, clip_id in enumerate(file["clip_ids"].asstr()[:]):
-            yield StoredClip(clip_id, keys[index], {name: _features(file[name], index) for name in names})
+            streams = {name: _features(file[name], index) for name in names}
+            yield StoredClip(clip_id, keys[index], streams, _shares(file["decoded"][index]))
 
 
 def read_source_keys(source: str | os.PathLike[str]) -> dict[str, str]:
@@ -120,6 +128,11 @@ def read_pooled(source: str | os.PathLike[str], stream: str) -> tuple[list[str],
     """Clip ids and pooled features [n, d] of one stream."""
     with _open(source) as file:
         return list(file["clip_ids"].asstr()[:]), file[stream]["pooled"][:]
+
+
+def _shares(row: npt.NDArray[np.float64]) -> DecodedShares:
+    pictures, sound, silent = (None if np.isnan(value) else float(value) for value in row)
+    return DecodedShares(pictures, sound, None if silent is None else bool(silent))
 
 
 def _features(group: h5py.Group, index: int) -> Features:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.errors import AvpipeError, Reason, one_line
+from avpipe.inventory.decoding import summarise_decoding
 from avpipe.inventory.repeats import find_repeats
 from avpipe.inventory.status import OK, ClipStatus, count, read_statuses
 from avpipe.io.atomic import write_json
@@ -57,7 +58,8 @@ def make_account(
             else they are duplicates.
 
     Returns:
-        `requested`, `ok` and `reasons` in total and by shard, and the `failed` clips with stage, reason and detail.
+        `requested`, `ok` and `reasons` in total and by shard, and the `failed` clips with stage, reason and detail,
+        and how much of the others was decoded (`summarise_decoding`).
 
     Raises:
         AssertionError: a clip is not accounted for; a bug.
@@ -74,11 +76,14 @@ def make_account(
         later.setdefault(path.name, []).append(path)
     shards: dict[str, dict[str, Any]] = {}
     failed: list[dict[str, str]] = []
+    all_rows: dict[str, list[ClipStatus]] = {}
     for probe in probes:
         shard = Path(probe).stem
         stages = {"probe_clips": read_statuses(probe)}
         for path in later.get(f"{shard}.status.parquet", ()):
             stages[f"extract_{path.parent.name}"] = read_statuses(path)
+        for stage, rows in stages.items():
+            all_rows.setdefault(stage, []).extend(rows)
         shards[shard], fallen = _account_shard(shard, stages, details)
         failed += fallen
     for row in failed:
@@ -86,7 +91,8 @@ def make_account(
             row["detail"] = row["detail"].replace(one_line(file), one_line(relative_name(file, folder)))
         row["detail"] = without_folders(row["detail"])
     failed.sort(key=lambda row: row["clip_id"])
-    return {**_total(shards), "shards": shards, "failed": failed}
+    decoding = summarise_decoding(all_rows, {row["clip_id"] for row in failed})
+    return {**_total(shards), "shards": shards, "failed": failed, **decoding}
 
 
 def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, target: str | os.PathLike[str]) -> None:

@@ -99,6 +99,7 @@ class ProbedClip:
     end_seconds: float | None
     source_sha256: str
     status: str
+    seconds: float | None = None
 
     def source_key(self) -> str:
         """A digest of the file's content and the segment of it that is used."""
@@ -117,6 +118,7 @@ def read_probed(source: str | os.PathLike[str], *, only_ok: bool = True) -> list
             row["end_seconds"],
             row["source_sha256"] or "",
             row["status"],
+            _length(row),
         )
         for row in read_rows(source)
         if row["status"] == OK or not only_ok

@@ -15,7 +15,16 @@ from avpipe.io.tables import read_rows, write_rows
 
 OK = "ok"
 STATUSES = (OK, *(reason.value for reason in Reason))
-SCHEMA = pa.schema([("clip_id", pa.string()), ("status", pa.string()), ("detail", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("status", pa.string()),
+        ("detail", pa.string()),
+        ("pictures_share", pa.float64()),
+        ("sound_share", pa.float64()),
+        ("silent_sound", pa.bool_()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -25,12 +34,17 @@ class ClipStatus:
     Attributes:
         clip_id: the clip.
         status: "ok" or the value of a `Reason`.
-        detail: one line with numbers; empty where ok.
+        detail: one line with numbers; empty where ok and whole.
+        pictures_share, sound_share: how much was decoded, 0 to 1; None: not known, or there is none.
+        silent_sound: whether the whole sound is digital silence; None: none was read.
     """
 
     clip_id: str
     status: str
     detail: str = ""
+    pictures_share: float | None = None
+    sound_share: float | None = None
+    silent_sound: bool | None = None
 
 
 def close_shard(target: str | os.PathLike[str], requested: Iterable[str], statuses: Iterable[ClipStatus]) -> None:
@@ -70,4 +84,5 @@ def count(statuses: Iterable[str]) -> dict[str, int]:
 
 
 def _from_row(row: Mapping[str, Any]) -> ClipStatus:
-    return ClipStatus(row["clip_id"], row["status"], row["detail"])
+    shares = (row.get(name) for name in ("pictures_share", "sound_share", "silent_sound"))  # probe tables have none
+    return ClipStatus(row["clip_id"], row["status"], row["detail"], *shares)

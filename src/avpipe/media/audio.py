@@ -32,6 +32,7 @@ from av.packet import Packet
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
+from avpipe.media.decoded import now_watched
 from avpipe.media.ffmpeg_log import explain, listening
 from avpipe.media.source import (
     LatestEnd,
@@ -153,12 +154,17 @@ class AudioReader:
     def __iter__(self) -> Iterator[Samples]:
         cut_as = self._cut_as
         with closing(_decoded(self._path)) as frames:
-            decoded = _without_padding(_with_silence(_with_pauses(frames)), self._announced)
+            placed = _heard(_with_pauses(frames), float(self._start), self._cut)
+            decoded = _without_padding(_with_silence(placed), self._announced)
             sound = _after_silence(_converted(decoded, cut_as), self._lead(cut_as.rate_hz), cut_as)
             sound = _cut(sound, *self._range(cut_as.rate_hz))
             if cut_as != self._wanted:
                 sound = _converted(_as_frames(sound, cut_as), self._wanted)
-            yield from _blocks(sound, self._block)
+            watched = now_watched()
+            for block in _blocks(sound, self._block):
+                if watched is not None:
+                    watched.is_silent = watched.is_silent is not False and not block.any()
+                yield block
 
     def _lead(self, rate_hz: int) -> int:
         return max(0, round(self._start * rate_hz))
@@ -296,7 +302,7 @@ class _Skipped:
             try:
                 return stream.decode(packet)
             except FFmpegError as error:
-                said.append(error.strerror)
+                said.append(error.strerror or str(error))
         self._said = self._said or f"FFmpeg says: {said[0]}"
         self._seconds += float((packet.duration or 0) * packet.time_base)
         return None
@@ -324,6 +330,21 @@ def _with_pauses(frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[tupl
         pause = max(pause, -frame.samples)
         yield pause, frame
         due = (time if due is None else due) + Fraction(pause + frame.samples, frame.sample_rate)
+
+
+def _heard(frames: Iterable[tuple[int, AudioFrame]], time: float, cut: Cut) -> Iterator[tuple[int, AudioFrame]]:
+    """Pass frames on and tell how many seconds of them lie in a segment; the first begins at `time`."""
+    watched = now_watched()
+    if watched is not None:
+        watched.sound_seconds = 0.0
+    start, end = float(cut.start), float("inf") if cut.end is None else float(cut.end)
+    for pause, frame in frames:
+        time += max(pause, 0) / frame.sample_rate
+        following = time + (frame.samples + min(pause, 0)) / frame.sample_rate
+        if watched is not None and watched.sound_seconds is not None:
+            watched.sound_seconds += max(0.0, min(following, end) - max(time, start))
+        time = following
+        yield pause, frame
 
 
 def _with_silence(frames: Iterable[tuple[int, AudioFrame]]) -> Iterator[AudioFrame]:

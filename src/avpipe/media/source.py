@@ -251,7 +251,9 @@ def first_picture(path: Path) -> VideoFrame | None:
     """Decode the first frame of a file's video, since PyAV shows rotation tags on decoded frames only; None: none."""
     with open_media(path) as container:
         video = find_video(container)
-        for packet in read_packets(container, video) if video is not None else ():
+        if video is None:
+            return None
+        for packet in read_packets(container, video):
             with suppress(FFmpegError):  # before the first key frame; whether that is damage is judged elsewhere
                 for frame in video.decode(packet):
                     return frame

@@ -24,6 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpipe.errors import ClipFailure, Reason
+from avpipe.media.decoded import now_watched
 from avpipe.media.ffmpeg_log import harmful, listening
 from avpipe.media.source import (
     LatestEnd,
@@ -64,6 +65,7 @@ class Tally:
         self._before_key = 0
         self._as_good_as_empty = 0
         self._interlaced = 0
+        self._cut_off = 0  # pictures, by what the header announces
         self._key: int | None = None  # when the first key frame is shown, in ticks
         self._has_key = False
         self._holes.restart()
@@ -115,7 +117,7 @@ class Tally:
             try:
                 frames = self._stream.decode(packet)
             except FFmpegError as error:
-                said.append(error.strerror)
+                said.append(error.strerror or str(error))
         if self._due <= _MOST_REFERENCES:
             said = [message for message in said if not message.startswith("mmco:")]
         if is_shown and harmful(said):
@@ -169,6 +171,9 @@ class Tally:
             lost = min(lost, abs(self._due - 2 * self._found))
         lost += self._before_key
         due = self._due + self._before_key
+        watched = now_watched()
+        if watched is not None:
+            watched.pictures_due, watched.pictures = due + self._cut_off, due - lost
         if not has_too_few(due, due - lost):
             return None
         return find_late_key(self._before_key, due) or f"only {due - lost} of {due} frames could be decoded"
@@ -193,6 +198,8 @@ class Tally:
             assert stream.time_base is not None
             start = (stream.start_time or 0) * stream.time_base - self._origin
             found = float(last_end - start)
+        rate = stream.average_rate
+        self._cut_off = max(0, int((announced - found) * rate)) if rate else 0
         if is_short(announced, found):
             return f"truncated: the header announces {announced:.2f} s, the file holds {found:.2f} s"
         return self.find_lost()

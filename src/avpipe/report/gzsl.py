@@ -11,6 +11,7 @@ from avpipe.errors import AvpipeError
 from avpipe.report.charts import Bar, BarChart, Group, Panel, title_of
 from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.comparison import NOTE, best_result, compare_methods, compare_with_best
+from avpipe.report.decoding_notices import decoding_notices
 from avpipe.report.document import (
     Block,
     Column,
@@ -82,6 +83,7 @@ def collect_record(
         for each in summarised
     ]
     notices = find_notices(settings, weights, results, benchmarks, record.clips)
+    notices += decoding_notices(record.clips)
     return GzslRecord(
         **{**dict(record), "notices": notices},
         results=results,

@@ -10,6 +10,7 @@ from typing import Any
 from avpipe.errors import AvpipeError
 from avpipe.report.charts import Bar, BarChart, Group, Panel, title_of
 from avpipe.report.clips import account_blocks, failed_blocks
+from avpipe.report.decoding_notices import decoding_notices
 from avpipe.report.document import (
     Block,
     Column,
@@ -80,6 +81,7 @@ def collect_record(
     ]
     summaries = {_subset_name(path, record.dataset): read_summary(path, PackSummary) for path in packs}
     notices = find_notices(settings, weights, results, summaries, record.clips)
+    notices += decoding_notices(record.clips)
     return RetrievalRecord(**{**dict(record), "notices": notices}, results=results, packs=summaries)
 
 

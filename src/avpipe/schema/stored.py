@@ -65,6 +65,24 @@ class PassedOver(Stored):
     names: list[str] = Field(description="The first five, relative to the source.")
 
 
+class DecodedClip(Stored):
+    """A clip with features of which not all was decoded."""
+
+    clip_id: str = Field(description="The clip.")
+    pictures_share: float | None = Field(description="Share of its pictures that was decoded; null where not known.")
+    sound_share: float | None = Field(description="Share of its length that has sound; null where not known.")
+
+
+class DecodedSummary(Stored):
+    """How much of the clips that have features was decoded."""
+
+    threshold: float = Field(description="Share below which a clip is named.")
+    below: int = Field(description="Clips below it.")
+    lowest_pictures_share: float | None = Field(description="Lowest share of pictures; null where none is known.")
+    lowest_sound_share: float | None = Field(description="Lowest share of sound; null where none is known.")
+    clips: list[DecodedClip] = Field(description="The clips below it, the lowest first.")
+
+
 class Account(Stored):
     """What became of every clip of a dataset."""
 
@@ -76,6 +94,8 @@ class Account(Stored):
     passed_over: dict[str, PassedOver] = Field(
         {}, description="Why something in the source is no clip -> what is passed over for it."
     )
+    decoded: DecodedSummary | None = Field(None, description="How much of the others was decoded.")
+    silent_sound: list[str] = Field([], description="Clips whose sound is digital silence.")
 
 
 class Weights(Stored):
