@@ -34,6 +34,8 @@ from avpipe.media.ffmpeg import run_ffmpeg
 Build = Callable[[Path], None]
 PICTURE = "testsrc2=size=64x48:rate=25:duration=2"
 SOUND = "sine=frequency=440:sample_rate=16000:duration=2"
+MPEG = "-c:v mpeg2video -bf 2 -c:a mp2"
+VP8 = "-c:v libvpx -deadline realtime -cpu-used 8 -c:a libopus -ar 48000"
 # B-frames and a key frame every half second, as in films at large; the encoder's look-ahead costs most of the time.
 H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 12 -pix_fmt yuv420p"
 
@@ -111,6 +113,36 @@ def changed(build: Build, change: Callable[[bytes], bytes], suffix: str | None =
             target.write_bytes(change(source.read_bytes()))
 
     return make
+
+
+def without(build: Build, kind: str, is_lost: Callable[[int, av.Packet], bool]) -> Build:
+    """Leave out some packets of the pictures or of the sound, by their number and themselves."""
+
+    def make(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "source.mp4"  # whose packets have all their times
+            build(source)
+            with av.open(str(source)) as given, av.open(str(target), "w") as written:
+                streams = {stream.index: written.add_stream_from_template(stream) for stream in given.streams}
+                counts = dict.fromkeys(streams, -1)
+                for packet in given.demux():
+                    index = packet.stream.index
+                    counts[index] += 1
+                    if packet.size and not (packet.stream.type == kind and is_lost(counts[index], packet)):
+                        packet.stream = streams[index]
+                        written.mux(packet)
+
+    return make
+
+
+def twice(data: bytes) -> bytes:
+    """A file behind itself."""
+    return data + data
+
+
+def second(options: str) -> Build:
+    """Encode one second."""
+    return film(f"{PICTURE.rpartition('=')[0]}=1", f"{SOUND.rpartition('=')[0]}=1", options)
 
 
 def contents(data: bytes) -> Build:
@@ -252,6 +284,26 @@ CASES = [
     Case("damaged.mp4", "MP4 damaged in the middle", changed(LARGER, damage)),
     Case("damaged.mkv", "Matroska damaged in the middle", changed(LARGER, damage)),
     Case("damaged.ts", "MPEG transport stream damaged in the middle", changed(LARGER, damage)),
+    Case("joined.mpg", "two MPEG program streams of 1 s, joined by `cat`", changed(second(MPEG), twice), 2.0, 2.05),
+    Case("joined.ts", "two MPEG transport streams of 1 s, joined by `cat`", changed(second(H264), twice), 2.05, 2.1),
+    Case("joined.webm", "two WebMs of 1 s, joined by `cat`", changed(second(VP8), twice)),
+    Case("joined.flv", "two FLVs of 1 s, joined by `cat`", changed(second(f"{H264} -ar 44100"), twice)),
+    Case("joined.mp4", "two MP4s of 1 s, joined by `cat`", changed(second(H264), twice)),
+    Case("no_key_frame.mkv", "no key frame in the first second",
+         without(FILM, "video", lambda number, packet: number < 25 and packet.is_keyframe), sound_seconds=2.11),
+    Case("no_reference.mp4", "a picture that others rest on is missing",
+         without(film(options="-c:v libx264 -preset medium -g 50"), "video",
+                 lambda number, packet: 10 < number < 40 and packet.pts - packet.dts > 3 * packet.duration)),
+    Case("gaps.mp4", "every tenth packet of sound is missing",
+         without(FILM, "audio", lambda number, packet: number % 10 == 5)),
+    Case("silent_first.mkv", "the first of two sound tracks is silent, the second is marked",
+         film(audio="anullsrc=sample_rate=16000", options=f"-f lavfi -i {SOUND} -map 0 -map 1 -map 2 -t 2 {H264} "
+              "-disposition:a:0 0 -disposition:a:1 default")),
+    Case("still.ogv", "a still picture in Theora (empty packets)",
+         film("color=size=64x48:rate=25:duration=2", options="-c:v libtheora -c:a libvorbis")),
+    Case("text_behind.mp3", "text behind the end of an MP3",
+         changed(film(None, options=""), lambda data: data + b"Written by a program that meant well. " * 9),
+         **_SOUND_ONLY),
     Case("mp4_called.avi", "MP4 named .avi", changed(FILM, unchanged, ".mp4")),
     Case("mkv_called.txt", "Matroska named .txt", changed(FILM, unchanged, ".mkv")),
     Case("text_called.mp4", "a web page named .mp4", contents(b"<html><body>Not found</body></html>\n" * 40)),

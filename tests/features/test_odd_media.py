@@ -83,6 +83,15 @@ EXPECTED: dict[str, Expected] = {
     "damaged.mkv": everything("decode_error"),
     # Two packets of sound, 0.14 s, are lost where the packets around them are not whole.
     "damaged.ts": everything("decode_error"),
+    "joined.flv": everything("decode_error"),
+    "joined.mp4": everything("decode_error"),
+    "joined.mpg": ORDINARY | {"resnext101": 4, "selavi": 3, "spectrogram": 202},
+    "joined.ts": ORDINARY | {"resnext101": 4, "selavi": 3, "spectrogram": 202},
+    "joined.webm": ORDINARY | {"selavi": 3},
+    # The packets of the pictures that do not decode begin 0.1 s before the sound does.
+    "no_key_frame.mkv": ORDINARY | pictures("decode_error") | {"spectrogram": 212},
+    "no_reference.mp4": ORDINARY | pictures("decode_error"),
+    "text_behind.mp3": NO_PICTURE,
     "text_called.mp4": everything("decode_error"),
     "playlist_called.mp4": everything("decode_error"),
     "empty.mp4": everything("decode_error"),
