@@ -199,7 +199,7 @@ class TestPcaFile:
         [
             ({"pca_means": np.zeros(128)}, "pca_eigen_vectors"),
             ({"pca_eigen_vectors": np.zeros((128, 64)), "pca_means": np.zeros(128)}, r"\[128, 64\]"),
-            ({"pca_eigen_vectors": np.array([{}]), "pca_means": np.zeros(128)}, "allow_pickle=False"),
+            ({"pca_eigen_vectors": np.array([{}]), "pca_means": np.zeros(128)}, "not 'dict'"),
         ],
     )
     def test_wrong_contents(self, tmp_path: Path, arrays: dict[str, npt.NDArray], message: str) -> None:

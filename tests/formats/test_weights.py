@@ -135,12 +135,18 @@ class TestPublished:
             load_weights(Renaming(nn.Linear(3, 2)), tmp_path / "c.pth")
         assert not target.exists()
 
-    def test_reading_leaves_torchs_list_of_types_alone(self, tmp_path: Path) -> None:
-        torch.save(self.entries(), tmp_path / "w.pth")
-        with torch.serialization.safe_globals([np.dtype]):  # as if other code had allowed one of them
-            before = set(torch.serialization.get_safe_globals())
-            read_state_dict(tmp_path / "w.pth")
-            assert set(torch.serialization.get_safe_globals()) == before
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_parameters_half_types_and_what_training_keeps(self, tmp_path: Path, zipped: bool) -> None:
+        values = {
+            "parameter": nn.Parameter(torch.arange(3.0)),
+            "half": torch.tensor([1.5, -2.0, 1e30], dtype=torch.bfloat16),
+            "view": torch.arange(12.0).reshape(3, 4).t()[1:],
+        }
+        rest = {"size": torch.Size([2, 3]), "type": torch.float16, "device": torch.device("cpu"), "betas": (0.9, 0.99)}
+        torch.save(values | rest, tmp_path / "c.pth", _use_new_zipfile_serialization=zipped)
+        found = read_checkpoint(tmp_path / "c.pth")
+        assert all(torch.equal(found[name], value.float()) for name, value in values.items())
+        assert (found["size"], found["type"], found["betas"]) == ((2, 3), "torch.float16", (0.9, 0.99))
 
     def test_prefixes(self) -> None:
         assert renamed_prefix({"a.x": 1, "a.y": 2}, "a.") == {"x": 1, "y": 2}

@@ -25,6 +25,7 @@ from avpipe.features.vggish_frontend import (
     RATE_HZ,
     ExampleStream,
 )
+from avpipe.formats.npy import read_npz
 from avpipe.formats.weights import file_sha256, renamed_prefix
 from avpipe.io.reading import reading
 from avpipe.media.clip import Clip
@@ -121,11 +122,12 @@ class Postprocessor:
             AvpipeError: no such file, not an npz file, or other contents.
         """
         expected = "VGGish's PCA file, an npz with pca_eigen_vectors and pca_means"
-        with reading(path, expected, f"Download it again from {PCA_URL}."):
-            sha256 = file_sha256(path)
-            with np.load(path, allow_pickle=False) as arrays:
-                eigenvectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
-                means = np.asarray(arrays["pca_means"], np.float64).reshape(-1)
+        advice = f"Download it again from {PCA_URL}."
+        sha256 = file_sha256(path)
+        arrays = read_npz(path, expected, advice)
+        with reading(path, expected, advice):
+            eigenvectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
+            means = np.asarray(arrays["pca_means"], np.float64).reshape(-1)
         if eigenvectors.shape != (DIMENSION, DIMENSION) or means.shape != (DIMENSION,):
             raise AvpipeError(
                 f"{path} holds eigenvectors of shape {list(eigenvectors.shape)} and {means.size} means; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
-from avpipe.formats.pickles import MAX_BYTES, read_pickle
+from avpipe.formats.pickles import read_pickle
 from avpipe.io.memory import release_memory
 from avpipe.registry import EXTRACTORS
 
@@ -68,7 +67,7 @@ class PublishedClips:
     warnings: list[str]
 
 
-def read_clips(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> PublishedClips:
+def read_clips(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> PublishedClips:
     """A pickle of clips as the published loaders take it, in either layout, in the order of the file.
 
     '2d_pooled' and '3d_pooled' are preferred to '2d' and '3d'. Visual features [frames, 2048] are pooled by their
@@ -80,7 +79,7 @@ def read_clips(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> P
 
     Args:
         path: the file.
-        max_bytes: largest file accepted; two to three times its size is needed in memory.
+        max_bytes: as for `avpipe.formats.pickles.read_pickle`; two to three times the file's size is needed in memory.
 
     Raises:
         AvpipeError: the pickle is damaged, or names any function or type beyond numbers and containers; no list of
@@ -104,7 +103,7 @@ def read_clips(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> P
         )
     captions = [clip.captions() for clip in complete]
     eval_captions = [clip.text("eval_caption", "one text") for clip in complete]
-    video_2d, video_3d, audio, offsets = _take_features(path, complete, max_bytes)
+    video_2d, video_3d, audio, offsets = _take_features(complete)
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return PublishedClips(
@@ -265,20 +264,13 @@ def _name(clips: Sequence[_Clip]) -> None:
 
 
 def _take_features(
-    path: Path, clips: Sequence[_Clip], max_bytes: int
+    clips: Sequence[_Clip],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.floating], npt.NDArray[np.int64]]:
     """Both visual vectors, spectrograms and offsets; arrays are removed from the clips on the way."""
     lengths = [clip.parts["audio"].shape[1] for clip in clips]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     is_half = all(clip.parts["audio"].dtype == np.float16 for clip in clips)
-    audio_shape, dtype = (int(offsets[-1]), MEL_BANDS), np.dtype(np.float16 if is_half else np.float32)
-    n_bytes = math.prod(audio_shape) * dtype.itemsize
-    if n_bytes > max_bytes:  # clips may share one array, so that a small file gives very many numbers
-        raise AvpipeError(
-            f"{path}: its spectrograms have {n_bytes:,} bytes, more than the {max_bytes:,} accepted; raise max_bytes "
-            "if meant."
-        )
-    audio = np.empty(audio_shape, dtype)
+    audio = np.empty((int(offsets[-1]), MEL_BANDS), np.float16 if is_half else np.float32)
     video_2d, video_3d = (np.empty((len(clips), VISUAL_DIMENSION), np.float32) for _ in range(2))
     for row, clip in enumerate(clips):
         video_2d[row], video_3d[row] = clip.visual("2d"), clip.visual("3d")

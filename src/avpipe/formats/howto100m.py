@@ -90,7 +90,7 @@ def read_caption_columns(path: str | os.PathLike[str]) -> Iterator[tuple[str, li
 
 
 def _pickle_videos(path: Path) -> Iterator[tuple[str, Any]]:
-    found = read_pickle(path, max_bytes=max(1 << 30, path.stat().st_size))
+    found = read_pickle(path)
     if not isinstance(found, dict):
         raise AvpipeError(f"{path} holds a {type(found).__name__}, expected {_STRUCTURE}.")
     for video_id in list(found):

@@ -18,16 +18,17 @@ import numpy.typing as npt
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.formats.file_rows import FileRows, Rows, Segments, Span, checked_rows, cut, merged
-from avpipe.formats.unpickling import Budget, RestrictedUnpickler, read_bounded, resolve
-from avpipe.io.reading import READ_ERRORS, reading
+from avpipe.formats.unpickling import RestrictedUnpickler, read_bounded, resolve
+from avpipe.formats.zip_checks import member_offset
+from avpipe.io.budget import Budget
+from avpipe.io.reading import GET_AGAIN, READ_ERRORS, reading
 
 _log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 30
-"""Largest .npy read whole, and the most that its arrays may add up to; the published ones have less than 0.5 MB."""
+"""Largest .npy read whole; the published ones have less than 0.5 MB."""
 
-_LOCAL_HEADER_BYTES = 30
-_ENCRYPTED = 1
+_HEADER_BYTES = 10_000  # numpy itself parses no longer ones
 _ROW_DTYPES = {np.dtype(name) for name in ("<f2", "<f4", "<f8")}
 _warned_compressed = threading.Event()
 
@@ -39,7 +40,7 @@ def read_npy(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
 
     Args:
         path: the file.
-        max_bytes: largest file accepted, and the most that arrays, sets and byte strings may add up to.
+        max_bytes: largest file accepted.
 
     Raises:
         AvpipeError: the file is absent, too large, malformed, or its pickle names a global that is not permitted
@@ -47,20 +48,26 @@ def read_npy(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
     """
     data = read_bounded(path, max_bytes)
     with reading(path, "an .npy file of version 1 or 2 with numbers, or with plain containers, text and arrays"):
-        stream = io.BytesIO(data)
-        shape, fortran, dtype = _read_header(stream)
-        body = data[stream.tell() :]
-        if dtype.hasobject:
-            array = resolve(RestrictedUnpickler(io.BytesIO(body), Budget(max_bytes)).load(), {})
-            if not isinstance(array, np.ndarray) or array.shape != shape:
-                raise ValueError(f"the pickled part is not an array of shape {shape} as the header says")
-        else:
-            expected = math.prod(shape) * dtype.itemsize
-            if len(body) != expected:
-                raise ValueError(f"it is damaged, with {len(body)} bytes instead of {expected} for {dtype} {shape}")
-            flat = np.frombuffer(body, dtype) if body else np.empty(0, dtype)
-            array = flat.reshape(shape, order="F" if fortran else "C").copy()
-        return array.item() if shape == () else array
+        array = _read_array(data)
+        return array.item() if array.shape == () else array
+
+
+def read_npz(path: str | os.PathLike[str], expected: str, advice: str = GET_AGAIN) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a small .npz file by name.
+
+    Args:
+        path: the file.
+        expected, advice: for messages, as in `avpipe.io.reading.reading`.
+
+    Raises:
+        AvpipeError: no such file, or malformed, or of more than it may unpack to.
+    """
+    with reading(path, expected, advice), zipfile.ZipFile(path) as archive:
+        budget, arrays = Budget.of(path), {}
+        for member in archive.infolist():
+            _check_member(member, budget)
+            arrays[member.filename.removesuffix(".npy")] = _read_array(archive.read(member))
+        return arrays
 
 
 def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) -> Rows:
@@ -81,8 +88,7 @@ def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) 
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(f"{key}.npy")
-            if member.flag_bits & _ENCRYPTED:
-                raise ValueError("it is encrypted")
+            _check_member(member, Budget.of(path))
             with archive.open(member) as stream:
                 shape, fortran, dtype = _read_header(stream)
                 header_bytes = stream.tell()
@@ -95,7 +101,8 @@ def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) 
             raise ValueError(f"{member.file_size:,} bytes for {dtype} {shape}, expected {header_bytes + n_bytes:,}")
         n_rows, found_width = reversed(shape) if is_transposed else shape
         if member.compress_type == zipfile.ZIP_STORED:
-            offset = _member_offset(path, member) + header_bytes
+            with path.open("rb") as file:
+                offset = member_offset(file, member) + header_bytes
             return FileRows(path, offset, dtype, n_rows, found_width, is_transposed != fortran)
     except FileNotFoundError as error:
         raise ClipFailure(Reason.MISSING, f"{path} does not exist") from error
@@ -142,35 +149,55 @@ class CompressedRows:
         return Segments(cut(blocks, spans, self.width), bytes_read)
 
 
+def _check_member(member: zipfile.ZipInfo, budget: Budget) -> None:
+    """Raise one of READ_ERRORS where unpacking a member would cost more than the file may."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed in a way that numpy does not write")
+    budget.charge(member.file_size)  # zipfile unpacks no more than this
+
+
+def _read_array(data: bytes) -> npt.NDArray[Any]:
+    """The array of an .npy file."""
+    stream = io.BytesIO(data)
+    shape, fortran, dtype = _read_header(stream)
+    body = memoryview(data)[stream.tell() :]
+    if dtype.hasobject:
+        budget = Budget(len(data))
+        array = resolve(RestrictedUnpickler(io.BytesIO(body), budget).load(), budget)
+        if not isinstance(array, np.ndarray) or array.shape != shape:
+            raise ValueError(f"the pickled part is not an array of shape {shape} as the header says")
+        return array
+    expected = math.prod(shape) * dtype.itemsize
+    if len(body) != expected:
+        raise ValueError(f"it is damaged, with {len(body)} bytes instead of {expected} for {dtype} {shape}")
+    flat = np.frombuffer(body, dtype) if body else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether in Fortran's order, and type of an .npy stream, which is left at its values.
 
     Raises:
         One of READ_ERRORS: it is malformed, or of a version that no numbers need.
     """
-    versions: dict[int, Callable[..., Any]] = {
-        1: np.lib.format.read_array_header_1_0,
-        2: np.lib.format.read_array_header_2_0,
+    readers: dict[int, tuple[int, Callable[..., Any]]] = {
+        1: (2, np.lib.format.read_array_header_1_0),
+        2: (4, np.lib.format.read_array_header_2_0),
     }
     major, _ = np.lib.format.read_magic(stream)
-    if major not in versions:
+    if major not in readers:
         raise ValueError(f"an array of .npy version {major}, expected 1 or 2")
-    shape, fortran, dtype = versions[major](stream)
+    size_bytes, read = readers[major]
+    size = stream.read(size_bytes)
+    length = int.from_bytes(size, "little")
+    if length > _HEADER_BYTES:  # numpy would read all of it first
+        raise ValueError(f"a header of {length:,} bytes; expected {_HEADER_BYTES:,} at most")
+    shape, fortran, dtype = read(io.BytesIO(size + stream.read(length)))
     if any(length < 0 for length in shape):
         raise ValueError(f"a shape of {shape}: the header is damaged")
+    if dtype.kind not in "biufcSUO":
+        raise ValueError(f"values of type {dtype}, expected numbers or text")
     return shape, fortran, dtype
-
-
-def _member_offset(path: Path, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: behind its local header, whose two last fields may differ from the directory's."""
-    with path.open("rb") as file:
-        file.seek(member.header_offset)
-        header = file.read(_LOCAL_HEADER_BYTES)
-        name_bytes, extra_bytes = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        offset = member.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-        if offset + member.file_size > os.fstat(file.fileno()).st_size:
-            raise ValueError("it was cut short")
-    return offset
 
 
 def _warn_compressed(path: Path) -> None:

@@ -15,7 +15,6 @@ import math
 import os
 import pickle
 import struct
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -23,53 +22,69 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.formats.pickle_writing import LEGACY_START, LEGACY_VERSION, MAGIC_NUMBER, STORAGES
-from avpipe.formats.unpickling import Budget, Part, RestrictedUnpickler, Unfinished, read_bounded, resolve
-from avpipe.formats.zip_checks import ZIP_START
+from avpipe.formats.unpickling import (
+    MAX_DIMENSIONS,
+    Part,
+    RestrictedUnpickler,
+    Unfinished,
+    read_bounded,
+    resolve,
+    shown,
+)
+from avpipe.formats.zip_checks import ZIP_START, stored_members
+from avpipe.io.budget import Budget
 from avpipe.io.reading import reading
 
 MAX_BYTES = 16 << 30
-"""Largest file read, and the most that its contents may add up to; VGGSound's largest cache has about 1.5 GB."""
+"""Largest file read; VGGSound's largest cache has about 1.5 GB."""
 
 _EXPECTED = "a pickle or torch.save file of plain containers, text, numbers, numpy arrays and CPU tensors"
-_PERSISTENT = frozenset({"BINPERSID"})
-_MAX_DIMENSIONS = 32  # numpy 1's limit
 
 
-def read_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
+def read_pickle(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Any:
     """The object in a pickle or torch.save file (zip or legacy), with a numpy array in place of each CPU tensor.
 
     Read are plain containers, str, bytes, numbers, numpy arrays and scalars, and tensors of bool, 8 to 64 bit
-    integers and 16 to 64 bit floats. Tensors that share a storage become separate arrays. Reading takes about twice
-    the size of the file in memory, three times for numpy arrays.
+    integers and 16 to 64 bit floats. Keys are text and numbers. Tensors that share a storage become separate arrays.
+    Reading takes about twice the size of the file in memory.
 
     Args:
         path: the file.
-        max_bytes: largest file accepted, and the most that tensors, arrays, sets and byte strings may add up to.
+        max_bytes: largest file accepted, and the most that its contents may add up to, written out where parts are
+            shared; by default `MAX_BYTES` and `avpipe.io.budget.Budget`.
 
     Raises:
         AvpipeError: the file is absent, too large or malformed, has tensors of a GPU, or names any other global,
             in the file or in the bytes of a storage (the message has its name). Nothing in the file is run.
     """
-    data = read_bounded(path, max_bytes)
+    data = read_bounded(path, MAX_BYTES if max_bytes is None else max_bytes)
     with reading(path, _EXPECTED, "If you trust the file, convert it to such a pickle where it was made."):
-        value = _unpickle(data, Budget(max_bytes))
+        budget = Budget(len(data), max_bytes)
+        value = _unpickle(data, budget, TensorUnpickler)
         del data  # before the tensors are made, or there would be a third copy of their numbers
-        return resolve(value, {})
+        return resolve(value, budget)
 
 
-def _unpickle(data: bytes, budget: Budget) -> Any:
+def unpickle(data: bytes, unpickler: type[TensorUnpickler]) -> Any:
+    """The object in the bytes of a pickle or torch.save file, by an unpickler that may know more globals.
+
+    Raises:
+        One of `avpipe.io.reading.READ_ERRORS`: it is malformed, or more or other than is permitted.
+    """
+    budget = Budget(len(data))
+    return resolve(_unpickle(data, budget, unpickler), budget)
+
+
+def _unpickle(data: bytes, budget: Budget, unpickler: type[TensorUnpickler]) -> Any:
     """The object with stand-ins for its arrays."""
     if data.startswith(ZIP_START):
-        return _read_zip(data, budget, _TensorUnpickler)
+        return _read_zip(data, budget, unpickler)
     if data.startswith(LEGACY_START):
-        return _read_legacy(data, budget, _TensorUnpickler)
-    unpickler = _TensorUnpickler(io.BytesIO(data), budget)
-    value = unpickler.load()
-    unpickler.memo.clear()  # it refers to the unpickler, and would keep the file's bytes until the next collection
-    return value
+        return _read_legacy(data, budget, unpickler)
+    return unpickler(io.BytesIO(data), budget).load()
 
 
-class _StorageType(Part):
+class StorageType(Part):
     """The class of a storage, such as torch.FloatStorage."""
 
     __slots__ = ("name",)
@@ -79,7 +94,8 @@ class _StorageType(Part):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(STORAGES[self.name])
+        """Of its numbers in a file."""
+        return np.dtype(STORAGES.get(self.name, "<u2"))
 
 
 class _Storage(Part):
@@ -87,7 +103,7 @@ class _Storage(Part):
 
     __slots__ = ("data", "kind", "length")
 
-    def __init__(self, kind: _StorageType, length: int, data: bytes | memoryview | None = None) -> None:
+    def __init__(self, kind: StorageType, length: int, data: bytes | memoryview | None = None) -> None:
         self.kind = kind
         self.length = length
         self.data = data
@@ -102,69 +118,77 @@ class _Tensor(Unfinished):
 
     __slots__ = ("_offset", "_sizes", "_storage", "_strides")
 
-    def __init__(self, storage: _Storage, offset: Any, sizes: Any, strides: Any, budget: Budget) -> None:
+    def __init__(self, storage: _Storage, offset: Any, sizes: Any, strides: Any) -> None:
         if not isinstance(storage, _Storage) or not isinstance(sizes, tuple) or not isinstance(strides, tuple):
             raise pickle.UnpicklingError("a tensor that is not made of a storage, sizes and strides")
-        numbers = (offset, *sizes, *strides)
-        plain = all(type(number) is int and number >= 0 for number in numbers)
-        if not plain or len(sizes) != len(strides) or len(sizes) > _MAX_DIMENSIONS:
-            raise pickle.UnpicklingError(f"a tensor with offset {offset!r}, sizes {sizes} and strides {strides}")
-        count = math.prod(sizes)
+        plain = all(type(number) is int and number >= 0 for number in (offset, *sizes, *strides))
+        if not plain or len(sizes) != len(strides) or len(sizes) > MAX_DIMENSIONS:
+            found = f"offset {shown(offset)}, sizes {shown(sizes)} and strides {shown(strides)}"
+            raise pickle.UnpicklingError(f"a tensor with {found}")
         last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-        if count and last >= storage.length:
+        if math.prod(sizes) and last >= storage.length:
             raise pickle.UnpicklingError(f"a tensor that ends at {last} in a storage of {storage.length} numbers")
-        budget.charge(count * storage.kind.dtype.itemsize)
         self._storage, self._offset, self._sizes, self._strides = storage, offset, sizes, strides
 
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self._sizes) * self._storage.kind.dtype.itemsize
+
     def finish(self) -> npt.NDArray[Any]:
-        dtype, data = self._storage.kind.dtype, self._storage.data
+        kind, data = self._storage.kind, self._storage.data
         if data is None or len(data) != self._storage.size:
             raise pickle.UnpicklingError("a tensor whose storage has no data")
-        if not math.prod(self._sizes):
-            values = np.empty(self._sizes, dtype)
+        n = kind.dtype.itemsize
+        if not self.n_bytes:
+            values = np.empty(self._sizes, kind.dtype)
         else:
-            steps = [
-                stride * dtype.itemsize if size > 1 else 0
-                for size, stride in zip(self._sizes, self._strides, strict=True)
-            ]
+            steps = [stride * n if size > 1 else 0 for size, stride in zip(self._sizes, self._strides, strict=True)]
             # The bounds were checked; the constructor checks them again.
-            values = np.ndarray(self._sizes, dtype, data, self._offset * dtype.itemsize, steps).copy()
-        return values != 0 if self._storage.kind.name == "BoolStorage" else values
+            values = np.ndarray(self._sizes, kind.dtype, data, self._offset * n, steps).copy()
+        if kind.name == "BFloat16Storage":  # the upper half of a float32
+            return (values.astype("<u4") << 16).view("<f4")
+        return values != 0 if kind.name == "BoolStorage" else values
 
 
 class _StorageUnpickler(RestrictedUnpickler):
     """For the bytes of one storage: nothing but the class of a storage may be named in them."""
 
+    only_cpu = True
+
     def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
-        super().__init__(stream, budget, _PERSISTENT if find else frozenset())
+        super().__init__(stream, budget)
         self._find = find
         self._storages: dict[str, _Storage] = {}
 
     def stand_ins(self) -> dict[tuple[str, str], Any]:
         """The classes of storages."""
-        return {("torch", name): _StorageType(name) for name in STORAGES}
+        return {("torch", name): StorageType(name) for name in STORAGES}
 
     def persistent_load(self, pid: Any) -> _Storage:
         """The storage that a torch.save file refers to by its key."""
-        if self._find is None or not isinstance(pid, tuple) or len(pid) not in (5, 6):
+        if self._find is None:
+            raise pickle.UnpicklingError("opcode BINPERSID is refused")
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6):
             raise pickle.UnpicklingError("a persistent id that is not that of a storage")
         word, kind, key, location, length, *view = pid
-        if word != "storage" or not isinstance(kind, _StorageType) or type(key) is not str or type(length) is not int:
+        if word != "storage" or not isinstance(kind, StorageType) or type(key) is not str or type(length) is not int:
             raise pickle.UnpicklingError("a persistent id that is not that of a storage")
-        if location != "cpu":
-            raise pickle.UnpicklingError(f"a tensor on the device {location!r}; move it to the CPU before it is saved")
+        if self.only_cpu and location != "cpu":
+            raise pickle.UnpicklingError(
+                f"a tensor on the device {shown(location)}; move it to the CPU before it is saved"
+            )
         if view not in ([], [None]) or length < 0:
-            raise pickle.UnpicklingError(f"a storage of length {length} that is a view of another: {view}")
+            raise pickle.UnpicklingError(f"a storage of length {length} that is a view of another: {shown(view)}")
         storage = self._storages.get(key)
         if storage is None:
             storage = self._storages[key] = _Storage(kind, length)
             self._find(key, storage)
         if (storage.kind.name, storage.length) != (kind.name, length):
-            raise pickle.UnpicklingError(f"storage {key!r} is said to have two types or lengths")
+            raise pickle.UnpicklingError(f"storage {shown(key)} is said to have two types or lengths")
         return storage
 
 
-class _TensorUnpickler(_StorageUnpickler):
+class TensorUnpickler(_StorageUnpickler):
     """For a whole file: plain values, arrays and tensors."""
 
     def __init__(self, stream: io.BytesIO, budget: Budget, find: Callable[[str, _Storage], None] | None = None) -> None:
@@ -181,11 +205,18 @@ class _TensorUnpickler(_StorageUnpickler):
         }
 
     def _rebuild_tensor(
-        self, storage: Any, offset: Any, sizes: Any, strides: Any, _needs_grad: Any, _hooks: Any, metadata: Any = None
+        self,
+        storage: Any,
+        offset: Any,
+        sizes: Any,
+        strides: Any,
+        _grad: Any = None,
+        _hooks: Any = None,
+        metadata: Any = None,
     ) -> _Tensor:
         if metadata:
-            raise pickle.UnpicklingError(f"a tensor with the metadata {metadata!r}; save a plain copy of it")
-        return _Tensor(storage, offset, sizes, strides, self.budget)
+            raise pickle.UnpicklingError(f"a tensor with the metadata {shown(metadata)}; save a plain copy of it")
+        return _Tensor(storage, offset, sizes, strides)
 
     def _load_from_bytes(self, data: Any) -> _Storage:
         """The storage in a nested torch.save file; equal ids are parsed once, or a tiny file could ask for many."""
@@ -215,7 +246,7 @@ def _read_legacy(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]
     storages: dict[str, _Storage] = {}
     value = load(storages.__setitem__)
     keys = load()
-    if not isinstance(keys, list) or sorted(keys) != sorted(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise pickle.UnpicklingError("a list of storages that is not that of the tensors")
     view = memoryview(data)
     start = stream.tell()
@@ -234,16 +265,11 @@ def _read_legacy(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]
 
 def _read_zip(data: bytes, budget: Budget, unpickler: type[_StorageUnpickler]) -> Any:
     """One folder with data.pkl, the storages as data/<key>, and the byte order; nothing in it is compressed."""
-    archive = zipfile.ZipFile(io.BytesIO(data))
-    members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-    sizes = [info.file_size for info in archive.infolist()]
-    plain = all(info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1 for info in archive.infolist())
-    if not plain or sum(sizes) > len(data):
-        raise pickle.UnpicklingError("a zip archive with compressed, encrypted or overlapping members")
+    members = stored_members(data)
 
     def find(key: str, storage: _Storage) -> None:
-        storage.data = archive.read(members[f"data/{key}"])
+        storage.data = members[f"data/{key}"]
 
-    if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
+    if members.get("byteorder", b"little") != b"little":
         raise pickle.UnpicklingError("tensors of a big-endian machine")
-    return unpickler(io.BytesIO(archive.read(members["data.pkl"])), budget, find).load()
+    return unpickler(io.BytesIO(members["data.pkl"]), budget, find).load()

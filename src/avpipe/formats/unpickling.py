@@ -3,8 +3,9 @@
 A pickle is a program that may call any importable function. Here every global that a pickle names is looked
 up in a closed list of stand-ins of our own; numpy's own constructors are not among them, because a hostile
 dtype state can make numpy treat raw bytes as object pointers. Arrays are built by `numpy.frombuffer` from a
-dtype that was checked, and what a file may allocate is bounded by `max_bytes`. `avpipe.formats.pickles` extends
-`RestrictedUnpickler.stand_ins` by torch's tensors and inherits the rest.
+dtype that was checked, once the whole pickle was read and weighed. The interpreter is the one that the standard
+library has in Python: it allocates nothing in advance, and each instruction of a pickle can be bounded. A table of
+them says what is allowed. `avpipe.formats.pickles` extends `RestrictedUnpickler.stand_ins` by torch's tensors.
 """
 
 from __future__ import annotations
@@ -15,19 +16,41 @@ import os
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
+import reprlib
+import struct
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from avpipe.errors import AvpipeError
+from avpipe.io.budget import Budget
 
-_REFUSED_OPCODES = frozenset(
-    {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"}
-)
-_MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+MAX_DIMENSIONS = 32
+"""Of an array: numpy 1's limit."""
+
+_OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+_REFUSED_OPCODES = {
+    "PERSID",
+    "EXT1",
+    "EXT2",
+    "EXT4",
+    "INST",
+    "OBJ",
+    "NEWOBJ",
+    "NEWOBJ_EX",
+    "LONG4",
+    "NEXT_BUFFER",
+    "READONLY_BUFFER",
+}
 _PLAIN_DTYPE = re.compile(r"(\?|[biufc](1|2|4|8|16)|[SU]\d{1,9}|O8?)")
+_KEY_TYPES = (str, bytes, int, float, np.integer, np.floating, np.bool_, type(None))
+_MAX_KEY_LENGTH, _MAX_KEY_NUMBER = 1 << 16, 1 << 60
+_ITEM_BYTES = 64  # what a number or a container takes in memory, about
+
+shown = reprlib.repr
+"""A value for a message; a pickle can hold small values whose `repr` never ends."""
 
 
 def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -38,36 +61,11 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """
     path = Path(path)
     if not path.is_file():
-        raise AvpipeError(f"{path} does not exist; check the path or fetch the file first.")
+        raise AvpipeError(f"{path} does not exist or is no file; check the path or fetch the file first.")
     size = path.stat().st_size
     if size > max_bytes:
         raise AvpipeError(f"{path} has {size} bytes, more than the {max_bytes} accepted; raise max_bytes if meant.")
     return path.read_bytes()
-
-
-def _check_opcodes(stream: io.BytesIO, allowed: frozenset[str]) -> None:
-    """Refuse what allocates before it is checked: memo indices and lengths beyond the stream, left at its start."""
-    start, size = stream.tell(), stream.seek(0, io.SEEK_END)
-    stream.seek(start)
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in _REFUSED_OPCODES - allowed:
-            raise pickle.UnpicklingError(f"opcode {opcode.name} is refused")
-        if opcode.name in _MEMO_OPCODES and not 0 <= (argument or 0) <= size:
-            raise pickle.UnpicklingError(f"memo index {argument} exceeds the {size} bytes of the pickle")
-    stream.seek(start)
-
-
-class Budget:
-    """What the contents of a file may still allocate, in bytes; shared by the unpicklers of its parts."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-
-    def charge(self, size: int) -> None:
-        """Take `size` bytes from the budget; refuses the pickle when nothing is left."""
-        self._left -= size
-        if self._left < 0:
-            raise pickle.UnpicklingError("its contents exceed max_bytes")
 
 
 class Part:
@@ -76,12 +74,13 @@ class Part:
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
+        """What BUILD does."""
         raise pickle.UnpicklingError("the pickle sets the state of a function or type")
 
 
 class Placeholder(Part):
-    """What a permitted global unpickles to: callable, and immune to BUILD, which sets attributes."""
+    """What a permitted global unpickles to."""
 
     __slots__ = ("call",)
 
@@ -100,11 +99,11 @@ class _Dtype(Part):
 
     def __init__(self, name: str, *_align_and_copy: object) -> None:
         if not isinstance(name, str) or not _PLAIN_DTYPE.fullmatch(name):
-            raise pickle.UnpicklingError(f"dtype {name!r} is not a plain number, string or object type")
+            raise pickle.UnpicklingError(f"dtype {shown(name)} is not a plain number, string or object type")
         self._name = name
         self._order: Literal["<", ">", "|", "="] = "="
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         order, subarray, names, fields = state[1:5]
         if order not in ("<", ">", "|", "=") or (subarray, names, fields) != (None, None, None):
             raise pickle.UnpicklingError("structured dtypes are refused")
@@ -120,8 +119,14 @@ class Unfinished:
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
+        """What BUILD does."""
         raise pickle.UnpicklingError("the pickle sets the state of an array a second time")
+
+    @property
+    def n_bytes(self) -> int:
+        """What it will take in memory."""
+        raise NotImplementedError
 
     def finish(self) -> np.ndarray[Any, Any]:
         """The array."""
@@ -135,73 +140,89 @@ class Unfinished:
 class _Array(Unfinished):
     """A numpy array between the two steps in which numpy pickles it."""
 
-    __slots__ = ("_budget", "_items", "_shape", "_values")
+    __slots__ = ("_data", "_dtype", "_order", "_shape")
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._values: np.ndarray[Any, Any] | None = None
-        self._items: list[Any] | None = None
-        self._shape: tuple[int, ...] = ()
+    def __init__(self) -> None:
+        self._dtype: np.dtype[Any] | None = None
+        self._data: Any = b""
 
-    def __setstate__(self, state: Any) -> None:
-        shape, dtype, fortran, data = state[-4:]
+    def set_state(self, state: Any) -> None:
+        shape, dtype, is_fortran, data = state[-4:]
+        self.fill(data, dtype, shape, "F" if is_fortran else "C")
+
+    def fill(self, data: Any, dtype: Any, shape: Any, order: Literal["C", "F"] = "C") -> _Array:
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("an array without a dtype")
-        if dtype.dtype().hasobject:
-            if not isinstance(data, list) or len(data) != math.prod(shape) or fortran:
+        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int for n in shape):
+            raise pickle.UnpicklingError(f"an array of the shape {shown(shape)}")
+        found, count = dtype.dtype(), math.prod(shape)
+        if found.hasobject:
+            if not isinstance(data, list) or len(data) != count or min(shape, default=0) < 0 or order == "F":
                 raise pickle.UnpicklingError("an object array whose items do not fit its shape")
-            self._items, self._shape = data, tuple(shape)
-        else:
-            self._values = _array_from_bytes(self._budget, data, dtype, shape, "F" if fortran else "C")
+        elif not isinstance(data, bytes | bytearray):
+            raise pickle.UnpicklingError("an array whose data are not plain bytes")
+        elif len(data) != count * found.itemsize:
+            raise pickle.UnpicklingError(f"{len(data)} bytes for an array of {found} and the shape {shown(shape)}")
+        self._data, self._dtype, self._shape, self._order = data, found, shape, order
+        return self
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self._data)
 
     def finish(self) -> np.ndarray[Any, Any]:
-        if self._items is not None:
-            return np.empty(self._shape, object)
-        if self._values is None:
+        if self._dtype is None:
             raise pickle.UnpicklingError("an array without contents")
-        return self._values
+        if self._dtype.hasobject:
+            return np.empty(self._shape, object)
+        flat = np.frombuffer(self._data, self._dtype) if self._data else np.empty(0, self._dtype)
+        self._data = b""  # or the numbers would be in memory twice until all arrays are made
+        return flat.reshape(self._shape, order=self._order).copy(order="K")
 
     def items(self) -> list[Any]:
-        return self._items or []
+        return self._data if isinstance(self._data, list) else []
 
 
-def _array_from_bytes(budget: Budget, data: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray[Any, Any]:
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or dtype.dtype().hasobject:
-        raise pickle.UnpicklingError("an array whose data are not plain bytes")
-    budget.charge(len(data))
-    values = np.frombuffer(bytes(data), dtype.dtype()) if data else np.empty(0, dtype.dtype())
-    return values.reshape(tuple(shape), order="F" if order == "F" else "C").copy(order="K")
-
-
-class RestrictedUnpickler(pickle.Unpickler):
+class RestrictedUnpickler(pickle._Unpickler):
     """Unpickles with stand-ins for the globals it permits and refuses all others by name.
 
     Args:
         stream: at the start of a pickle.
         budget: what may be allocated.
-        allowed: names of opcodes that a subclass handles, although they are refused in general.
 
     Raises:
         One of `avpipe.io.reading.READ_ERRORS`: the pickle is malformed, or more or other than is permitted.
     """
 
-    def __init__(self, stream: io.BytesIO, budget: Budget, allowed: frozenset[str] = frozenset()) -> None:
-        _check_opcodes(stream, allowed)
+    memo: dict[int, Any]  # these five are the library's
+    read: Callable[[int], bytes]
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, stream: io.BytesIO, budget: Budget) -> None:
         super().__init__(stream)
         self.budget = budget
 
+    def load(self) -> Any:
+        """The object, with stand-ins for its arrays (`resolve`)."""
+        try:
+            return super().load()
+        except (EOFError, struct.error) as error:
+            raise pickle.UnpicklingError("the pickle is exhausted before its end") from error
+        finally:
+            self.memo.clear()  # it refers to all values
+
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a global, never the global itself."""
-        numpy_core = module.removeprefix("numpy._core.") if module.startswith("numpy._core.") else None
-        if module.startswith("numpy.core."):
-            numpy_core = module.removeprefix("numpy.core.")
-        key = ("numpy core " + numpy_core if numpy_core else module.replace("__builtin__", "builtins"), name)
+        numpy_core = re.fullmatch(r"numpy\._?core\.(.*)", module)
+        key = (f"numpy core {numpy_core[1]}" if numpy_core else module.replace("__builtin__", "builtins"), name)
         stand_in = self.stand_ins().get(key)
         if stand_in is None:
-            raise pickle.UnpicklingError(f"it names the global {module}.{name}, which is refused")
-        return stand_in if isinstance(stand_in, Part) else Placeholder(stand_in)
+            raise pickle.UnpicklingError(f"it names the global {shown(module)[1:-1]}.{name[:80]}, which is refused")
+        return stand_in if isinstance(stand_in, Part | str) else Placeholder(stand_in)
 
-    def stand_ins(self) -> dict[tuple[str, str], Callable[..., Any] | Part]:
+    def stand_ins(self) -> dict[tuple[str, str], Callable[..., Any] | Part | str]:
         """(module, name) -> what is called or used in its place; both spellings of numpy's core are "numpy core"."""
         return {
             ("numpy", "ndarray"): self._refuse_call,
@@ -210,12 +231,12 @@ class RestrictedUnpickler(pickle.Unpickler):
             ("numpy core multiarray", "scalar"): self._scalar,
             ("numpy core numeric", "_frombuffer"): self._frombuffer,
             ("_codecs", "encode"): self._encode,
-            ("builtins", "set"): self._charged(set),
-            ("builtins", "frozenset"): self._charged(frozenset),
+            ("builtins", "set"): self._set,
+            ("builtins", "frozenset"): lambda items=(): frozenset(self._set(items)),
             ("builtins", "bytes"): lambda: b"",  # how protocols 0 to 2 write empty ones
-            ("builtins", "bytearray"): self._encode_bytearray,
+            ("builtins", "bytearray"): self._bytearray,
             ("builtins", "complex"): complex,
-            ("collections", "OrderedDict"): self._charged(dict),  # a plain dict keeps the order and has no attributes
+            ("collections", "OrderedDict"): self._dict,  # a plain dict keeps the order and has no attributes
         }
 
     def _refuse_call(self, *args: object) -> Any:
@@ -224,65 +245,183 @@ class RestrictedUnpickler(pickle.Unpickler):
     def _reconstruct(self, kind: object, shape: object, typecode: object) -> _Array:
         if not isinstance(kind, Placeholder) or kind.call != self._refuse_call or shape != (0,):
             raise pickle.UnpicklingError("an array that is not a plain numpy.ndarray")
-        return _Array(self.budget)
+        return _Array()
 
     def _scalar(self, dtype: object, data: object) -> Any:
-        return _array_from_bytes(self.budget, data, dtype, (1,))[0]
+        array = _Array().fill(data, dtype, (1,))
+        if array.items():
+            raise pickle.UnpicklingError("a number that is an object")
+        self.budget.charge(array.n_bytes)
+        return array.finish()[0]
 
     def _frombuffer(self, data: object, dtype: object, shape: object, order: str, axes: object = None) -> Any:
         if order not in ("C", "F") or axes is not None:
-            raise pickle.UnpicklingError(f"an array with memory order {order!r}; pickle a contiguous copy instead")
-        return _array_from_bytes(self.budget, data, dtype, shape, order)
+            raise pickle.UnpicklingError(f"an array with memory order {shown(order)}; pickle a contiguous copy instead")
+        return _Array().fill(data, dtype, shape, order)  # type: ignore[arg-type]
 
     def _encode(self, text: str, encoding: str) -> bytes:
         """How protocols 0 to 2 write bytes."""
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"_codecs.encode to {encoding!r} is refused")
+            raise pickle.UnpicklingError(f"_codecs.encode to {shown(encoding)} is refused")
         self.budget.charge(len(text))
         return text.encode("latin-1")
 
-    def _encode_bytearray(self, data: Any = b"", encoding: str = "latin-1") -> bytearray:
-        if not isinstance(data, str | bytes | bytearray):  # bytearray(n) would allocate n bytes
-            raise pickle.UnpicklingError("bytearray of something other than bytes")
+    def _bytearray(self, data: Any = b"", encoding: str = "latin-1") -> bytearray:
         if isinstance(data, str):
             data = self._encode(data, encoding)
+        if not isinstance(data, bytes | bytearray):  # bytearray(n) would allocate n bytes
+            raise pickle.UnpicklingError("bytearray of something other than bytes")
         self.budget.charge(len(data))
         return bytearray(data)
 
-    def _charged(self, kind: Callable[..., Any]) -> Callable[..., Any]:
-        def build(*args: Any) -> Any:
-            items = args[0] if args else []
-            if len(args) > 1 or not isinstance(items, list | tuple):
-                raise pickle.UnpicklingError("a container of something other than a list")
-            self.budget.charge(64 * len(items))
-            return kind(*args)
+    def _set(self, items: Any = ()) -> set[Any]:
+        if not isinstance(items, list | tuple):
+            raise pickle.UnpicklingError("a container of something other than a list")
+        self.budget.charge(_ITEM_BYTES * len(items))
+        return set(_checked_keys(items))
 
-        return build
+    def _dict(self, pairs: Any = ()) -> dict[Any, Any]:
+        if not isinstance(pairs, list | tuple) or not all(isinstance(each, list | tuple) for each in pairs):
+            raise pickle.UnpicklingError("a container of something other than a list")
+        self.budget.charge(_ITEM_BYTES * len(pairs))
+        keys = _checked_keys([key for key, _ in pairs])
+        return dict(zip(keys, (value for _, value in pairs), strict=True))
+
+    def _load_bytearray8(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.append(self._bytearray(self.read(length)))  # the library would allocate that length first
+
+    def _load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Part | Unfinished):
+            target.set_state(state)
+        elif not isinstance(target, dict):  # torch's state dicts carry an attribute that no reader needs
+            raise pickle.UnpicklingError(f"the pickle sets the state of a {type(target).__name__}")
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _as(dict, self.stack[-1]).update(zip(_checked_keys([key]), [value], strict=True))
+
+    def _load_setitems(self) -> None:
+        items = self.pop_mark()
+        _as(dict, self.stack[-1]).update(zip(_checked_keys(items[::2]), items[1::2], strict=True))
+
+    def _load_dict(self) -> None:
+        items = self.pop_mark()  # after which `append` is another
+        self.append(dict(zip(_checked_keys(items[::2]), items[1::2], strict=True)))
+
+    def _load_additems(self) -> None:
+        items = _checked_keys(self.pop_mark())
+        _as(set, self.stack[-1]).update(items)
+
+    def _load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.append(frozenset(_checked_keys(items)))
+
+    def _load_append(self) -> None:
+        value = self.stack.pop()
+        _as(list, self.stack[-1]).append(value)
+
+    def _load_appends(self) -> None:
+        items = self.pop_mark()
+        _as(list, self.stack[-1]).extend(items)
 
 
-def resolve(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
-    """Replace the array stand-ins in nested containers; each object once, since they may share parts.
+def _instruction(code: int) -> Callable[[Any], None]:
+    """What an instruction does: as in the standard library, unless it is replaced above or refused."""
+    name = _OPCODES.get(code, hex(code))
 
-    `done` maps an object's id to the object, which keeps the id from being used again, and its replacement.
-    """
-    if id(value) in done:
-        return done[id(value)][1]
-    if isinstance(value, Part):
-        raise pickle.UnpicklingError("a function or type as a value")
-    if isinstance(value, Unfinished):
-        result = value.finish()
-        done[id(value)] = value, result
-        for index, item in zip(np.ndindex(result.shape), value.items(), strict=False):
-            result[index] = resolve(item, done)
-        return result
-    if isinstance(value, tuple):
-        done[id(value)] = value, tuple(resolve(item, done) for item in value)
-        return done[id(value)][1]
-    if isinstance(value, dict):
-        done[id(value)] = value, value
-        for key in value:
-            value[key] = resolve(value[key], done)
-    elif isinstance(value, list):
-        done[id(value)] = value, value
-        value[:] = [resolve(item, done) for item in value]
+    def refuse(_: RestrictedUnpickler) -> None:
+        raise pickle.UnpicklingError(f"opcode {name} is refused")
+
+    if name in _REFUSED_OPCODES:
+        return refuse
+    known: Callable[[Any], None] = pickle._Unpickler.dispatch.get(code, refuse)
+    return getattr(RestrictedUnpickler, f"_load_{name.lower()}", known)
+
+
+RestrictedUnpickler.dispatch = {code: _instruction(code) for code in range(256)}
+
+
+def _as(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise pickle.UnpicklingError(f"the pickle adds to a {type(value).__name__} as if it were a {kind.__name__}")
     return value
+
+
+def _checked_keys(keys: Iterable[Any]) -> list[Any]:
+    """Keys of dicts and members of sets that hash in one step and, but for chance, to numbers of their own.
+
+    Containers as keys are hashed through and through, each time: a few hundred bytes of tuples can take for ever.
+    """
+    keys = list(keys)
+    for key in keys:
+        if not isinstance(key, _KEY_TYPES):
+            raise pickle.UnpicklingError(f"a {type(key).__name__} as a key; expected text or a number")
+        if isinstance(key, str | bytes):
+            if len(key) > _MAX_KEY_LENGTH:
+                raise pickle.UnpicklingError(f"a key of {len(key):,} characters, more than {_MAX_KEY_LENGTH:,}")
+        elif isinstance(key, int) and abs(key) > _MAX_KEY_NUMBER:
+            raise pickle.UnpicklingError(f"a number above {_MAX_KEY_NUMBER:,} as a key")
+    return keys
+
+
+def resolve(value: Any, budget: Budget) -> Any:
+    """Make the arrays in nested containers, each object once, since they may share parts.
+
+    Raises:
+        One of `avpipe.io.reading.READ_ERRORS`: a value that is none; containers that hold themselves, are nested too
+            deep, or would be larger than the budget if what they share were written out, as later steps do.
+    """
+    return _Resolver(budget).resolve(value)[0]
+
+
+class _Resolver:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        # id -> the object, which keeps the id from being used again, its replacement and its weight when unfolded
+        self._done: dict[int, tuple[Any, Any, int]] = {}
+
+    def resolve(self, value: Any, depth: int = 0) -> tuple[Any, int]:
+        if isinstance(value, str | bytes | bytearray | np.generic):
+            return value, _ITEM_BYTES + (value.nbytes if isinstance(value, np.generic) else len(value))
+        if isinstance(value, Part):
+            raise pickle.UnpicklingError("a function or type as a value")
+        if not isinstance(value, list | tuple | dict | set | frozenset | Unfinished):
+            return value, _ITEM_BYTES
+        if id(value) in self._done:
+            _, result, weight = self._done[id(value)]
+            if weight < 0:
+                raise pickle.UnpicklingError("a container that holds itself")
+            return result, weight
+        self._budget.check_depth(depth)
+        self._done[id(value)] = value, None, -1
+        result, weight = self._container(value, depth + 1)
+        self._budget.check(weight, "its contents, written out where they are shared,")
+        self._done[id(value)] = value, result, weight
+        return result, weight
+
+    def _container(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, set | frozenset):
+            return value, _ITEM_BYTES * (1 + len(value))
+        if isinstance(value, Unfinished):
+            items = value.items()
+            n_bytes = value.n_bytes + _ITEM_BYTES * (1 + len(items))
+            self._budget.charge(n_bytes)
+            result = value.finish()
+            found = [self.resolve(item, depth) for item in items]
+            for index, (item, _) in zip(np.ndindex(result.shape), found, strict=False):
+                result[index] = item
+            return result, n_bytes + sum(weight for _, weight in found)
+        if isinstance(value, dict):
+            weight = _ITEM_BYTES
+            for key in value:
+                value[key], more = self.resolve(value[key], depth)
+                weight += _ITEM_BYTES + more
+            return value, weight
+        found = [self.resolve(item, depth) for item in value]
+        weight = _ITEM_BYTES + sum(weight for _, weight in found)
+        if isinstance(value, tuple):
+            return tuple(item for item, _ in found), weight
+        value[:] = [item for item, _ in found]
+        return value, weight

@@ -6,31 +6,22 @@ import hashlib
 import io
 import math
 import os
-import pickle
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.zip_checks import check_archive, starts_as_zip
+from avpipe.formats.pickle_writing import STORAGES
+from avpipe.formats.pickles import StorageType, TensorUnpickler, unpickle
+from avpipe.formats.unpickling import MAX_DIMENSIONS, shown
+from avpipe.io.reading import READ_ERRORS
 
 RANDOM_PREFIX = "random:"
 _VARIANCE = "running_var"  # batch normalisation's
-_LOADING = threading.Lock()  # torch's list of harmless types is one for all threads
-
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # the function with which numpy's numbers are unpickled
-# Training checkpoints hold learning rates and counters as numpy numbers. Making one from its bytes executes nothing.
-_NUMPY_NUMBERS: list[Any] = [
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
-]
 
 
 @runtime_checkable
@@ -95,10 +86,10 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         return WeightsRecord(label=f"{RANDOM_PREFIX}{seed}", sha256=None)
     path = Path(spec)
     with _open(path) as handle:
-        # One open file for both, so that the digest describes the bytes that were loaded.
-        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
-        handle.seek(0)
-        state_dict = _state_dict(_unpickle_tensors(handle, path), path, getattr(module, "published_entry", None))
+        data = handle.read()
+    sha256 = hashlib.sha256(data).hexdigest()
+    state_dict = _state_dict(_unpickle_tensors(data, path), path, getattr(module, "published_entry", None))
+    del data
     for digest, what in getattr(module, "other_files", {}).items():
         if sha256.startswith(digest):
             raise AvpipeError(
@@ -150,7 +141,7 @@ def read_checkpoint(path: Path) -> Any:
         AvpipeError: no such file, not a file of `torch.save`, cut short, damaged, or holding other objects.
     """
     with _open(path) as handle:
-        return _unpickle_tensors(handle, path)
+        return _unpickle_tensors(handle.read(), path)
 
 
 def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
@@ -267,33 +258,51 @@ def _open(path: Path) -> io.BufferedReader:
         ) from error
 
 
-def _unpickle_tensors(handle: BinaryIO, path: Path) -> Any:
+class _WeightsUnpickler(TensorUnpickler):
+    """Knows what else training checkpoints hold, of any device; old files have tensors of the first version."""
+
+    only_cpu = False
+
+    def stand_ins(self) -> dict[tuple[str, str], Any]:
+        """Those of tensors, and parameters, sizes, devices and types of numbers."""
+        known = super().stand_ins()
+        types = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
+        return {
+            **known,
+            **{("torch.cuda", name): StorageType(name) for name in STORAGES},
+            **{(module, "BFloat16Storage"): StorageType("BFloat16Storage") for module in ("torch", "torch.cuda")},
+            **{("torch", name): f"torch.{name}" for name in types},
+            ("torch._utils", "_rebuild_tensor"): known["torch._utils", "_rebuild_tensor_v2"],
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+            ("torch", "Size"): self._size,
+            ("torch", "device"): lambda *parts: shown(parts),
+        }
+
+    def _size(self, lengths: Any) -> tuple[Any, ...]:
+        if not isinstance(lengths, list | tuple) or len(lengths) > MAX_DIMENSIONS:
+            raise ValueError(f"a tensor of the size {shown(lengths)}")
+        return tuple(lengths)
+
+
+def _unpickle_tensors(data: bytes, path: Path) -> Any:
     try:
-        if starts_as_zip(handle):  # files of torch < 1.6 have no checksums
-            check_archive(handle)
-        with _LOADING, torch.serialization.safe_globals(_not_yet_listed(_NUMPY_NUMBERS)):
-            return torch.load(handle, map_location="cpu", weights_only=True)
-    # A damaged file makes torch raise almost anything, from EOFError to KeyError; all of it means the same.
-    except Exception as error:
-        size = path.stat().st_size
+        return _as_tensors(unpickle(data, _WeightsUnpickler))
+    except READ_ERRORS as error:
+        fault = str(error).rstrip(".") or type(error).__name__
         raise AvpipeError(
-            f"{path} ({size:,} bytes) cannot be read as weights: {_fault(error)}. "
+            f"{path} ({len(data):,} bytes) cannot be read as weights: {fault}. "
             "Expected a file written by torch.save with tensors only; nothing in it was executed. "
             "Compare its size and sha256 with the publisher's and download it again."
         ) from None
 
 
-def _not_yet_listed(types: list[Any]) -> list[Any]:
-    """Those that torch does not take for harmless already; what was added is taken off the list again."""
-    listed = torch.serialization.get_safe_globals()
-    return [each for each in types if each not in listed]
-
-
-def _fault(error: Exception) -> str:
-    """The essence of torch's message: it wraps the fault in advice to read the file unsafely."""
-    fault = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
-    first_sentence = str(fault).strip().partition(". ")[0].rstrip(".")
-    return f"{type(fault).__name__}: {first_sentence}" if first_sentence else type(fault).__name__
+def _as_tensors(value: Any) -> Any:
+    """A tensor for each array, sharing its memory."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(each) for key, each in value.items()}
+    return type(value)(map(_as_tensors, value)) if isinstance(value, list | tuple) else value
 
 
 def _state_dict(loaded: Any, path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:

@@ -11,7 +11,6 @@ import numpy as np
 from avpipe.errors import AvpipeError
 from avpipe.formats.clip_pickles import MEL_BANDS, read_clips
 from avpipe.formats.pickle_writing import PlainArray, write_pickle
-from avpipe.formats.pickles import MAX_BYTES
 from avpipe.io.space import require_space
 from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE, check_structure
 from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo
@@ -19,14 +18,14 @@ from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo
 Layout = Literal["youcook", "msrvtt"]
 
 
-def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Pack:
+def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Pack:
     """A pickle of clips as the published loaders take it, in either layout, in the order of the file.
 
     `avpipe.formats.clip_pickles.read_clips` says what is read, and what is kept with a warning in `info.warnings`.
 
     Args:
         path: the file.
-        max_bytes: largest file accepted; two to three times its size is needed in memory.
+        max_bytes: as for `avpipe.formats.pickles.read_pickle`; two to three times the file's size is needed in memory.
 
     Raises:
         AvpipeError: as `read_clips`, or ids that no pack may have.
