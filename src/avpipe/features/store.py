@@ -24,6 +24,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 from avpipe.features.types import Features
 from avpipe.io.atomic import atomic_path
+from avpipe.io.hdf5 import open_hdf5
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
 from avpipe.media.decoded import DecodedShares
@@ -144,7 +145,7 @@ def _open(source: str | os.PathLike[str]) -> h5py.File:
     if not Path(source).exists():
         raise FileNotFoundError(source)
     with reading(source, "a feature store of avpipe (HDF5)", MAKE_AGAIN):
-        file = h5py.File(source, "r")
+        file = open_hdf5(source)
     if "provenance" not in file.attrs or "clip_ids" not in file:
         file.close()
         raise AvpipeError(f"{source} is an HDF5 file, but not a feature store of avpipe. Delete or move it.")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.io.hdf5 import open_hdf5, read_texts
 from avpipe.io.reading import reading
 
 _EXPECTED = "HDF5 with datasets data (numbers [n, d]) and video_urls ([n], text in UTF-8)"
@@ -30,12 +31,11 @@ def list_class_file(path: Path) -> tuple[tuple[str, ...], int]:
     Raises:
         AvpipeError: not such a file, or the two datasets disagree in length.
     """
-    with reading(path, _EXPECTED, _ADVICE), h5py.File(path, "r") as file:
-        values, urls = file["data"], file["video_urls"][()]
-        if values.ndim != 2 or urls.shape != values.shape[:1] or values.dtype.kind not in "fiu":
-            raise ValueError(f"it has data {values.dtype} {values.shape} and video_urls {urls.shape}")
-        clip_ids = tuple(url.decode("utf-8") if isinstance(url, bytes) else str(url) for url in urls)
-        return clip_ids, values.shape[1]
+    with reading(path, _EXPECTED, _ADVICE), open_hdf5(path) as file:
+        values, clip_ids = file["data"], read_texts(file["video_urls"])
+        if values.ndim != 2 or len(clip_ids) != len(values) or values.dtype.kind not in "fiu":
+            raise ValueError(f"it has data {values.dtype} {values.shape} and {len(clip_ids)} video_urls")
+        return tuple(clip_ids), values.shape[1]
 
 
 def read_class_values(path: Path, out: npt.NDArray[np.float32]) -> None:
@@ -44,7 +44,7 @@ def read_class_values(path: Path, out: npt.NDArray[np.float32]) -> None:
     Raises:
         AvpipeError: the file cannot be read, or a feature is not finite.
     """
-    with reading(path, _EXPECTED, _ADVICE), h5py.File(path, "r") as file:
+    with reading(path, _EXPECTED, _ADVICE), open_hdf5(path) as file:
         if len(out):
             file["data"].read_direct(out)
     finite = np.isfinite(out).all(axis=1)

@@ -85,6 +85,8 @@ def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) 
     Raises:
         ClipFailure: missing or decode_error.
     """
+    if not path.is_file():
+        raise ClipFailure(Reason.MISSING, f"{path} does not exist, or is no file")
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(f"{key}.npy")
@@ -104,8 +106,6 @@ def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) 
             with path.open("rb") as file:
                 offset = member_offset(file, member) + header_bytes
             return FileRows(path, offset, dtype, n_rows, found_width, is_transposed != fortran)
-    except FileNotFoundError as error:
-        raise ClipFailure(Reason.MISSING, f"{path} does not exist") from error
     except KeyError as error:
         raise ClipFailure(Reason.DECODE_ERROR, f"{path} has no array {key!r}") from error
     except READ_ERRORS as error:

@@ -86,8 +86,9 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         return WeightsRecord(label=f"{RANDOM_PREFIX}{seed}", sha256=None)
     path = Path(spec)
     with _open(path) as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+        handle.seek(0)
         data = handle.read()
-    sha256 = hashlib.sha256(data).hexdigest()
     state_dict = _state_dict(_unpickle_tensors(data, path), path, getattr(module, "published_entry", None))
     del data
     for digest, what in getattr(module, "other_files", {}).items():
@@ -250,6 +251,8 @@ def _random_entry(key: str, like: torch.Tensor, seed: int) -> torch.Tensor:
 
 def _open(path: Path) -> io.BufferedReader:
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is a folder, a pipe or a device")
         return path.open("rb")
     except OSError as error:
         raise AvpipeError(

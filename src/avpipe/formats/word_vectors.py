@@ -105,7 +105,7 @@ def select_vectors(path: Path, kind: ModelKind, wanted: set[str]) -> dict[str, V
 def _parse(path: Path, kind: ModelKind, token: str, row: bytes) -> Vector:
     if kind == "word2vec_binary":
         return np.frombuffer(row, "<f4").astype(np.float32)
-    with reading(f"{path}, entry {token!r},", "numbers"):
+    with reading(path, f"numbers in the entry {token!r}"):
         return np.array([float(number) for number in row.split(b" ")], np.float32)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
+from avpipe.io.hdf5 import open_hdf5
 from avpipe.io.reading import MAKE_AGAIN, reading
 
 _CHUNK_BYTES = 1 << 20
@@ -42,7 +43,7 @@ def open_format(source: str | os.PathLike[str], name: str, version: int, advice:
     if not Path(source).is_file():
         raise AvpipeError(f"{source} does not exist; expected an {name}. Check the path, or make it first.")
     with reading(source, f"an {name} (HDF5)", advice):
-        file = h5py.File(source, "r")
+        file = open_hdf5(source)
         found = read_format(file)
     if found != (name, version):
         file.close()

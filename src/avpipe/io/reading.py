@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from avpipe.errors import AvpipeError
 
@@ -55,6 +56,8 @@ def reading(path: str | os.PathLike[str], expected: str, advice: str = GET_AGAIN
         advice: a sentence.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for, for ever
+            raise OSError("it is a folder, a pipe or a device, and no file")
         yield
     except READ_ERRORS as error:
         fault = str(error) or type(error).__name__

@@ -17,6 +17,8 @@ from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.store import read_provenance, read_source_keys
 from avpipe.formats.file_rows import FileRows
 from avpipe.inventory.status import OK, ClipStatus
+from avpipe.io.hdf5 import open_hdf5
+from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.retrieval.corpus import LongVideo
 
 STREAMS = {"video_2d": "video", "video_3d": "video", "audio": "audio"}
@@ -132,7 +134,7 @@ class StoreCorpus:
 
 
 def _open_stream(path: Path, stream: str) -> _Stream:
-    with h5py.File(path, "r") as file:
+    with reading(path, "a feature store of avpipe (HDF5)", MAKE_AGAIN), open_hdf5(path) as file:
         if stream not in file:
             raise AvpipeError(f"{path} has no stream {stream!r}, expected the store of another extractor.")
         values: h5py.Dataset = file[stream]["values"]
