@@ -254,7 +254,7 @@ def test_views_of_one_storage_cannot_multiply_it_beyond_the_bound(tmp_path):
     base = torch.zeros(100, 100)
     torch.save([base[:] for _ in range(100)], tmp_path / "x")  # 4 MB of the 40 kB that are stored
     assert (tmp_path / "x").stat().st_size < 100_000
-    with pytest.raises(AvpipeError, match="exceed the 1,000,000 bytes .*raise max_bytes"):
+    with pytest.raises(AvpipeError, match=r"exceed the 1,000,000 bytes .*raise max_bytes"):
         read_pickle(tmp_path / "x", max_bytes=1_000_000)
     assert len(read_pickle(tmp_path / "x", max_bytes=4_100_000)) == 100
 

@@ -14,6 +14,7 @@ from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
 CHUNK_CHARACTERS = 1 << 22
+_ENTRY_CHARACTERS = 1 << 24  # of one video: a day of speech has less than a tenth
 _KEYS = ("start", "end", "text")
 _STRUCTURE = '{video id: {"start": [...], "end": [...], "text": [...]}} with lists of one length'
 
@@ -149,7 +150,7 @@ class _Entries:
             try:
                 value, end = self._decode(self._text, self._position)
             except ValueError:
-                if not self._fill():
+                if len(self._text) - self._position > _ENTRY_CHARACTERS or not self._fill():
                     raise
                 continue
             self._position = end

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import itertools
 import mmap
 import os
@@ -15,13 +16,14 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.zip_checks import ZIP_START
+from avpipe.io.budget import Budget
 from avpipe.io.reading import reading
 
 ModelKind = Literal["auto", "word2vec_binary", "word2vec_text", "glove", "fasttext"]
@@ -38,6 +40,7 @@ _REFUSED = {
     "datasets.<name>.gzsl.word_vectors to it",
 }
 _CHUNK_BYTES = 1 << 20
+_MAX_DIMENSION = 1 << 16
 _SIZE_DIGITS = 18  # as many as any size has; int() raises on thousands of them
 
 
@@ -117,8 +120,9 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
     """
     with _open(path) as stream:
         if kind == "glove":
-            first = stream.readline()
-            yield from _text_entries(itertools.chain([first], stream), first.rstrip(b" \r\n").count(b" "))
+            lines = _lines(stream)
+            first = next(lines, b"")
+            yield from _text_entries(itertools.chain([first], lines), first.rstrip(b" \r\n").count(b" "))
             return
         header = stream.readline(100)
         if len(header.split()) != 2:
@@ -127,9 +131,10 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
                 "vectors (the kind may be left at auto)"
             )
         n_tokens, dimension = _sizes(header)
-        read = _binary_entries if kind == "word2vec_binary" else _text_entries
+        is_binary = kind == "word2vec_binary"
+        entries = _binary_entries(stream, dimension) if is_binary else _text_entries(_lines(stream), dimension)
         n_read = 0
-        for n_read, entry in enumerate(read(stream, dimension), 1):
+        for n_read, entry in enumerate(entries, 1):
             yield entry
             if n_read == n_tokens:
                 return
@@ -139,7 +144,7 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
 def _sizes(header: bytes) -> tuple[int, int]:
     """Tokens and numbers in a vector."""
     n_tokens, dimension = (int(field) for field in header.split())
-    if n_tokens < 1 or dimension < 1:
+    if n_tokens < 1 or not 1 <= dimension <= _MAX_DIMENSION:
         raise ValueError(f"it says that it holds {n_tokens} tokens with vectors of {dimension} numbers")
     return n_tokens, dimension
 
@@ -168,6 +173,8 @@ def _binary_entries(stream: IO[bytes], dimension: int) -> Iterator[tuple[bytes, 
             chunk = stream.read(_CHUNK_BYTES)
             if not chunk:
                 return
+            if space < 0 and len(buffer) - at > _CHUNK_BYTES:
+                raise ValueError(f"it has a token of more than {_CHUNK_BYTES:,} bytes, {buffer[at : at + 40]!r}…")
             buffer, at = buffer[at:] + chunk, 0
             continue
         end = space + 1 + n_bytes
@@ -175,23 +182,38 @@ def _binary_entries(stream: IO[bytes], dimension: int) -> Iterator[tuple[bytes, 
         at = end
 
 
+class _Unpacked(io.RawIOBase):
+    """The contents of a .gz, as far as the file's budget goes."""
+
+    def __init__(self, file: BinaryIO, budget: Budget) -> None:
+        self._stream, self._budget = gzip.GzipFile(fileobj=file), budget
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n_bytes = self._stream.readinto(buffer)
+        self._budget.charge(n_bytes)
+        return n_bytes
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes behind a byte order mark, if it has one; unpacked if it is a .gz (by its first bytes)."""
     with reading(path, _EXPECTED), path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if not packed:
-            yield _behind_mark(file)
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield _behind_mark(cast(IO[bytes], unpacked))
+        is_packed = file.peek(2).startswith(b"\x1f\x8b")
+        stream = io.BufferedReader(_Unpacked(file, Budget.of(path)), _CHUNK_BYTES) if is_packed else file
+        if stream.peek(3).startswith(codecs.BOM_UTF8):
+            stream.read(len(codecs.BOM_UTF8))
+        yield stream
 
 
-def _behind_mark(stream: IO[bytes]) -> IO[bytes]:
-    if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-        stream.seek(0)
-    return stream
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Its lines, none longer than a vector can be."""
+    while line := stream.readline(_CHUNK_BYTES):
+        if len(line) == _CHUNK_BYTES:
+            raise ValueError(f"it has a line of more than {_CHUNK_BYTES:,} bytes, {line[:40]!r}…")
+        yield line
 
 
 def _are_numbers(fields: list[bytes]) -> bool:
