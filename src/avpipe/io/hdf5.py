@@ -25,6 +25,7 @@ _UNPACKERS = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
 _FILTERS = _UNPACKERS | {h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 _CHECKSUM_BYTES = 4  # of fletcher32, behind a chunk
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
+_VARIABLE_BYTES = 16  # of an element of variable length: its length, and where it is
 _HEAP_START = b"GCOL\x01"
 
 
@@ -49,11 +50,14 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
 
 
 def _check_members(file: h5py.File, budget: Budget) -> None:
-    """Walk through all groups; the number of members bounds circles as well."""
-    pending = [(h5g.open(file.id, b"/"), "/")]
-    n_members = 0
+    """Walk through all groups, of which none may be in another twice or in itself."""
+    pending, seen, n_members = [(h5g.open(file.id, b"/"), "/")], set(), 0
     while pending:
         group, where = pending.pop()
+        place = h5o.get_info(group).addr
+        if place in seen:
+            raise ValueError(f"the group {where!r} has another name as well")
+        seen.add(place)
         _check_attributes(group, where, budget)
         links: list[tuple[bytes, int]] = []
 
@@ -64,7 +68,7 @@ def _check_members(file: h5py.File, budget: Budget) -> None:
         group.links.iterate(add, info=True)
         n_members += len(links)
         if n_members > _MAX_MEMBERS:
-            raise LimitError(f"it has more than {_MAX_MEMBERS:,} groups and datasets, or groups that hold themselves")
+            raise LimitError(f"it has more than {_MAX_MEMBERS:,} groups and datasets")
         for name, kind in links:
             path = where + name[:200].decode("utf-8", "replace")
             if kind != h5l.TYPE_HARD:
@@ -94,13 +98,14 @@ def _check_dataset(dataset: h5d.DatasetID, path: str, budget: Budget, file_bytes
     kind = dataset.get_type()
     if kind.get_class() not in _PLAIN_TYPES:
         raise ValueError(f"{path!r} has elements of another kind than numbers and text")
+    is_variable = kind.get_class() == h5t.STRING and kind.is_variable_str()
+    size = _VARIABLE_BYTES if is_variable else kind.get_size()
     shape = dataset.get_space().shape or ()
-    declared = f"the {list(shape)} elements of {path!r}"
-    budget.check(math.prod(shape) * kind.get_size(), declared)
-    budget.charge(math.prod(shape) * kind.get_size())
+    budget.check(math.prod(shape) * size, f"the elements {list(shape)} of {path!r}")
+    budget.charge(math.prod(shape) * size)
     if settings.get_layout() != h5d.CHUNKED:
         return
-    chunk_bytes = math.prod(settings.get_chunk()) * kind.get_size()
+    chunk_bytes = math.prod(settings.get_chunk()) * size
     budget.check(chunk_bytes, f"the chunks of {path!r}")
     for info in _chunks(dataset):
         if info.byte_offset + info.size > file_bytes:
