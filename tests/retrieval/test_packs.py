@@ -245,7 +245,7 @@ DAMAGE = {
     "info is no JSON": (lambda file: file["info"].write_direct(np.zeros_like(file["info"])), "was not read"),
     "info of another kind": (_replace_text("info", {"a": 1}), "was not read"),
     "compressed sound": (_rewrite_audio_compressed, "not one uncompressed block of the file"),
-    "sound in another file": (_outside, "has its numbers in another file, 'elsewhere.bin', which is not opened"),
+    "sound in another file": (_outside, "has its numbers in other files, which are not opened"),
     "offsets": (lambda file: file["audio_offsets"].write_direct(np.array([0, 30, 46, 91, 99])), "rows 0 to 99, but t"),
 }
 

@@ -4,8 +4,9 @@
     python tests/tools/fuzz_formats.py --table
 
 A case is drawn from seed, reader and number alone, so that `--seed 1 --reader pickle --only 4711` makes it again. Each
-is read in a process of its own kind that is watched: an exception other than AvpipeError and ClipFailure, more than
-ten seconds, more than half a gigabyte, or a crash is a finding; its file is kept. The exit code is 1 if there is any.
+is read in another process that is watched: an exception other than AvpipeError and ClipFailure, more than ten
+seconds (or two of the processor for a file below a megabyte), more than half a gigabyte, or a crash is a finding; its
+file is kept. The exit code is 1 if there is any.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from format_readers import READERS, Reader
 from avpipe.errors import AvpipeError, ClipFailure
 
 SECONDS, MEMORY_BYTES = 10.0, 500 << 20
+CPU_SECONDS = 2.0  # for a file of up to a megabyte, and for each megabyte of a larger one
 _ADDRESS_SPACE = 4 << 30  # beyond what the libraries take: an allocation that would hurt the machine fails
 _SIZES = [0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 1 << 20, 1 << 30, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63) - 1]
 _FORMATS = ["<B", "<H", "<I", "<Q", ">I", ">Q"]
@@ -265,9 +267,9 @@ def _memory(field: str) -> int:
 
 
 def attempt(reader: Reader, path: Path) -> tuple[str, str]:
-    """What reading a file gives, "read", "refused", "raw" or "memory", and the message."""
+    """What reading a file gives, "read", "refused", "raw", "memory" or "slow", and the message."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _memory("VmRSS")
+    before, begin = _memory("VmRSS"), time.process_time()
     try:
         reader.read(path)
         verdict, message = "read", ""
@@ -275,7 +277,9 @@ def attempt(reader: Reader, path: Path) -> tuple[str, str]:
         verdict, message = "refused", str(error)
     except BaseException:
         verdict, message = "raw", traceback.format_exc()
-    peak = _memory("VmHWM") - before
+    seconds, peak = time.process_time() - begin, _memory("VmHWM") - before
+    if seconds > CPU_SECONDS * max(1, path.stat().st_size / 1e6):
+        return "slow", f"{seconds:.1f} seconds; {verdict} {message}"
     return ("memory", f"{peak:,} bytes; {verdict} {message}") if peak > MEMORY_BYTES else (verdict, message)
 
 

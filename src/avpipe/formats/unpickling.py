@@ -10,6 +10,7 @@ them says what is allowed. `avpipe.formats.pickles` extends `RestrictedUnpickler
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import os
@@ -18,7 +19,8 @@ import pickletools
 import re
 import reprlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +49,7 @@ _REFUSED_OPCODES = {
 _PLAIN_DTYPE = re.compile(r"(\?|[biufc](1|2|4|8|16)|[SU]\d{1,9}|O8?)")
 _KEY_TYPES = (str, bytes, int, float, np.integer, np.floating, np.bool_, type(None))
 _MAX_KEY_LENGTH, _MAX_KEY_NUMBER = 1 << 16, 1 << 60
+_NUMBERS = {int, float, bool, complex, type(None)}
 _ITEM_BYTES = 64  # what a number or a container takes in memory, about
 
 shown = reprlib.repr
@@ -207,7 +210,8 @@ class RestrictedUnpickler(pickle._Unpickler):
     def load(self) -> Any:
         """The object, with stand-ins for its arrays (`resolve`)."""
         try:
-            return super().load()
+            with _without_collection():
+                return super().load()
         except (EOFError, struct.error) as error:
             raise pickle.UnpicklingError("the pickle is exhausted before its end") from error
         finally:
@@ -366,6 +370,18 @@ def _checked_keys(keys: Iterable[Any]) -> list[Any]:
     return keys
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Looking for circles among ever more objects would take most of the time; these have none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def resolve(value: Any, budget: Budget) -> Any:
     """Make the arrays in nested containers, each object once, since they may share parts.
 
@@ -373,7 +389,8 @@ def resolve(value: Any, budget: Budget) -> Any:
         One of `avpipe.io.reading.READ_ERRORS`: a value that is none; containers that hold themselves, are nested too
             deep, or would be larger than the budget if what they share were written out, as later steps do.
     """
-    return _Resolver(budget).resolve(value)[0]
+    with _without_collection():
+        return _Resolver(budget).resolve(value)[0]
 
 
 class _Resolver:
@@ -383,11 +400,16 @@ class _Resolver:
         self._done: dict[int, tuple[Any, Any, int]] = {}
 
     def resolve(self, value: Any, depth: int = 0) -> tuple[Any, int]:
-        if isinstance(value, str | bytes | bytearray | np.generic):
-            return value, _ITEM_BYTES + (value.nbytes if isinstance(value, np.generic) else len(value))
+        kind = type(value)
+        if kind in _NUMBERS:
+            return value, _ITEM_BYTES
+        if kind in (str, bytes, bytearray):
+            return value, _ITEM_BYTES + len(value)
+        if isinstance(value, np.generic):
+            return value, _ITEM_BYTES + value.nbytes
         if isinstance(value, Part):
             raise pickle.UnpicklingError("a function or type as a value")
-        if not isinstance(value, list | tuple | dict | set | frozenset | Unfinished):
+        if not value and kind in (list, tuple, dict):
             return value, _ITEM_BYTES
         if id(value) in self._done:
             _, result, weight = self._done[id(value)]
@@ -410,8 +432,9 @@ class _Resolver:
             self._budget.charge(n_bytes)
             result = value.finish()
             found = [self.resolve(item, depth) for item in items]
-            for index, (item, _) in zip(np.ndindex(result.shape), found, strict=False):
-                result[index] = item
+            flat = result.reshape(-1)
+            for place, (item, _) in enumerate(found):
+                flat[place] = item
             return result, n_bytes + sum(weight for _, weight in found)
         if isinstance(value, dict):
             weight = _ITEM_BYTES

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _FILTERS = _UNPACKERS | {h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 _CHECKSUM_BYTES = 4  # of fletcher32, behind a chunk
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
 _VARIABLE_BYTES = 16  # of an element of variable length: its length, and where it is
+_EXTERNAL_FILES, _LAYOUT, _CONTINUATION = 0x7, 0x8, 0x10  # messages in the header of an object
 _HEAP_START = b"GCOL\x01"
 
 
@@ -59,20 +61,21 @@ def _check_members(file: h5py.File, budget: Budget) -> None:
             raise ValueError(f"the group {where!r} has another name as well")
         seen.add(place)
         _check_attributes(group, where, budget)
-        links: list[tuple[bytes, int]] = []
+        links: list[tuple[bytes, int, int]] = []
 
-        def add(name: bytes, info: Any, links: list[tuple[bytes, int]] = links) -> bool | None:
-            links.append((name, info.type))
+        def add(name: bytes, info: Any, links: list[tuple[bytes, int, int]] = links) -> bool | None:
+            links.append((name, info.type, info.u))
             return True if len(links) > _MAX_MEMBERS else None  # ends the iteration
 
         group.links.iterate(add, info=True)
         n_members += len(links)
         if n_members > _MAX_MEMBERS:
             raise LimitError(f"it has more than {_MAX_MEMBERS:,} groups and datasets")
-        for name, kind in links:
+        for name, kind, at in links:
             path = where + name[:200].decode("utf-8", "replace")
             if kind != h5l.TYPE_HARD:
                 raise ValueError(f"{path!r} is {_LINKS.get(kind, 'a link of another program')}, which is not followed")
+            _check_header(Path(file.filename), at + file.userblock_size, path)
             member = h5o.open(group, name)
             if isinstance(member, h5g.GroupID):
                 pending.append((member, path + "/"))
@@ -83,13 +86,44 @@ def _check_members(file: h5py.File, budget: Budget) -> None:
                 raise ValueError(f"{path!r} is neither a group nor a dataset")
 
 
+def _check_header(file: Path, at: int, path: str) -> None:
+    """Whether an object keeps its numbers in other files, before the library opens it and may search them for ever.
+
+    Read is the object's header, of either version, message by message (HDF5's file format, IV.A).
+    """
+    with file.open("rb") as stream:
+        stream.seek(at)
+        head = stream.read(16)
+        is_new = head.startswith(b"OHDR")
+        if is_new:
+            flags = head[5]
+            at += 6 + 16 * (flags >> 5 & 1) + 4 * (flags >> 4 & 1) + (1 << (flags & 3))
+            stream.seek(at - (1 << (flags & 3)))
+            size, message_head = int.from_bytes(stream.read(1 << (flags & 3)), "little"), 4 + 2 * (flags >> 2 & 1)
+        else:
+            at, size, message_head = at + 16, int.from_bytes(head[8:12], "little"), 8
+        blocks, seen = [(at, size)], set()
+        while blocks:
+            at, size = blocks.pop()
+            if at in seen:
+                raise ValueError(f"the header of {path!r} runs in a circle")
+            seen.add(at)
+            stream.seek(at)
+            block, at = stream.read(size), 0
+            while at + message_head <= len(block):
+                kind = block[at] if is_new else int.from_bytes(block[at : at + 2], "little")
+                begin = at + message_head
+                at = begin + int.from_bytes(block[at + 1 : at + 3] if is_new else block[at + 2 : at + 4], "little")
+                content = block[begin:at]
+                if kind == _EXTERNAL_FILES or (kind == _LAYOUT and content[:1] > b"\2" and content[1:2] == b"\3"):
+                    raise ValueError(f"{path!r} has its numbers in other files, which are not opened")
+                if kind == _CONTINUATION and len(content) >= 16:
+                    place, length = struct.unpack("<2Q", content[:16])
+                    blocks.append((place + 4, length - 8) if is_new else (place, length))
+
+
 def _check_dataset(dataset: h5d.DatasetID, path: str, budget: Budget, file_bytes: int) -> None:
     settings = dataset.get_create_plist()
-    if settings.get_layout() == h5d.VIRTUAL:
-        raise ValueError(f"{path!r} is a virtual dataset, whose numbers lie in other files; they are not opened")
-    if settings.get_external_count():
-        name = settings.get_external(0)[0][:200].decode("utf-8", "replace")
-        raise ValueError(f"{path!r} has its numbers in another file, {name!r}, which is not opened")
     filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
     if not _FILTERS.issuperset(filters) or len(_UNPACKERS.intersection(filters)) + len(filters) - len(set(filters)) > 1:
         raise ValueError(
