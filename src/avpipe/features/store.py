@@ -24,7 +24,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError
 from avpipe.features.types import Features
 from avpipe.io.atomic import atomic_path
-from avpipe.io.hdf5 import open_hdf5
+from avpipe.io.hdf5 import open_hdf5, read_texts
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
 from avpipe.media.decoded import DecodedShares
@@ -112,9 +112,9 @@ def read_written_by(source: str | os.PathLike[str]) -> dict[str, str]:
 def read_clips(source: str | os.PathLike[str]) -> Iterator[StoredClip]:
     """Every clip of a store with all its features, one at a time."""
     with _open(source) as file:
-        keys = file["source_keys"].asstr()[:]
+        keys = read_texts(file["source_keys"])
         names = [name for name in file if isinstance(file[name], h5py.Group)]
-        for index, clip_id in enumerate(file["clip_ids"].asstr()[:]):
+        for index, clip_id in enumerate(read_texts(file["clip_ids"])):
             streams = {name: _features(file[name], index) for name in names}
             yield StoredClip(clip_id, keys[index], streams, _shares(file["decoded"][index]))
 
@@ -122,13 +122,13 @@ def read_clips(source: str | os.PathLike[str]) -> Iterator[StoredClip]:
 def read_source_keys(source: str | os.PathLike[str]) -> dict[str, str]:
     """clip id -> source key of every clip of a store."""
     with _open(source) as file:
-        return dict(zip(file["clip_ids"].asstr()[:], file["source_keys"].asstr()[:], strict=True))
+        return dict(zip(read_texts(file["clip_ids"]), read_texts(file["source_keys"]), strict=True))
 
 
 def read_pooled(source: str | os.PathLike[str], stream: str) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Clip ids and pooled features [n, d] of one stream."""
     with _open(source) as file:
-        return list(file["clip_ids"].asstr()[:]), file[stream]["pooled"][:]
+        return read_texts(file["clip_ids"]), file[stream]["pooled"][:]
 
 
 def _shares(row: npt.NDArray[np.float64]) -> DecodedShares:

@@ -210,7 +210,7 @@ def _raw_elements(dataset: h5py.Dataset, file: Any) -> list[bytes]:
     if dataset.chunks is None:
         if dataset.size and dataset.id.get_create_plist().get_layout() != h5d.CONTIGUOUS:
             raise ValueError(f"{dataset.name!r} has text of variable length in its header; store it as a plain dataset")
-        if dataset.id.get_offset() is not None:
+        if dataset.id.get_storage_size():
             file.seek(dataset.id.get_offset())
             raw[:] = file.read(len(raw))
     else:
@@ -235,9 +235,7 @@ def _unpacked(dataset: h5py.Dataset, info: Any, size: int) -> bytes:
             raise ValueError(f"{dataset.name!r} has text packed by lzf; expected gzip, or none")
         if kind == h5z.FILTER_DEFLATE:
             data = zlib.decompress(data)
-        elif kind == h5z.FILTER_FLETCHER32:
-            data = data[:-_CHECKSUM_BYTES]
-        else:
+        else:  # shuffle; texts cannot have a checksum
             data = np.frombuffer(data, np.uint8).reshape(size, -1).T.tobytes()
     return data
 
