@@ -72,3 +72,23 @@ def test_all_that_avpipe_writes_is_read(tmp_path: Path) -> None:
         group.attrs["text"], file.attrs["numbers"] = "ä", np.arange(3)
     with open_hdf5(tmp_path / "x.h5") as file:
         assert file["stream/values"].shape == (50, 8)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("userblock", [0, 512])
+@pytest.mark.parametrize("is_virtual", [True, False])
+def test_other_files_are_not_opened_however_far_back_the_header_says_so(
+    tmp_path: Path, libver: str, userblock: int, is_virtual: bool
+) -> None:
+    """Attributes that are added later push messages into blocks of their own."""
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver, userblock_size=userblock) as file:
+        if is_virtual:
+            layout = h5py.VirtualLayout((3, 4), "f4")
+            layout[:] = h5py.VirtualSource("other.h5", "data", (3, 4))
+            made = file.create_virtual_dataset("data", layout)
+        else:
+            made = file.create_dataset("data", (3, 4), "f4", external=[("other.bin", 0, 48)])
+        for number in range(12):
+            made.attrs[f"note{number}"] = "x" * 100
+    with pytest.raises(ValueError, match="'/data' has its numbers in other files"):
+        open_hdf5(tmp_path / "x.h5")

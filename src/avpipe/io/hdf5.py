@@ -28,6 +28,7 @@ _CHECKSUM_BYTES = 4  # of fletcher32, behind a chunk
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
 _VARIABLE_BYTES = 16  # of an element of variable length: its length, and where it is
 _EXTERNAL_FILES, _LAYOUT, _CONTINUATION = 0x7, 0x8, 0x10  # messages in the header of an object
+_OUTSIDE = "has its numbers in other files, which are not opened"
 _HEAP_START = b"GCOL\x01"
 
 
@@ -53,6 +54,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
 
 def _check_members(file: h5py.File, budget: Budget) -> None:
     """Walk through all groups, of which none may be in another twice or in itself."""
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError("its addresses are not of 8 bytes")
     pending, seen, n_members = [(h5g.open(file.id, b"/"), "/")], set(), 0
     while pending:
         group, where = pending.pop()
@@ -75,7 +78,7 @@ def _check_members(file: h5py.File, budget: Budget) -> None:
             path = where + name[:200].decode("utf-8", "replace")
             if kind != h5l.TYPE_HARD:
                 raise ValueError(f"{path!r} is {_LINKS.get(kind, 'a link of another program')}, which is not followed")
-            _check_header(Path(file.filename), at + file.userblock_size, path)
+            _check_header(Path(file.filename), at, file.userblock_size, path)
             member = h5o.open(group, name)
             if isinstance(member, h5g.GroupID):
                 pending.append((member, path + "/"))
@@ -86,11 +89,12 @@ def _check_members(file: h5py.File, budget: Budget) -> None:
                 raise ValueError(f"{path!r} is neither a group nor a dataset")
 
 
-def _check_header(file: Path, at: int, path: str) -> None:
+def _check_header(file: Path, at: int, base: int, path: str) -> None:
     """Whether an object keeps its numbers in other files, before the library opens it and may search them for ever.
 
     Read is the object's header, of either version, message by message (HDF5's file format, IV.A).
     """
+    at += base
     with file.open("rb") as stream:
         stream.seek(at)
         head = stream.read(16)
@@ -116,14 +120,16 @@ def _check_header(file: Path, at: int, path: str) -> None:
                 at = begin + int.from_bytes(block[at + 1 : at + 3] if is_new else block[at + 2 : at + 4], "little")
                 content = block[begin:at]
                 if kind == _EXTERNAL_FILES or (kind == _LAYOUT and content[:1] > b"\2" and content[1:2] == b"\3"):
-                    raise ValueError(f"{path!r} has its numbers in other files, which are not opened")
+                    raise ValueError(f"{path!r} {_OUTSIDE}")
                 if kind == _CONTINUATION and len(content) >= 16:
                     place, length = struct.unpack("<2Q", content[:16])
-                    blocks.append((place + 4, length - 8) if is_new else (place, length))
+                    blocks.append((base + place + 4, length - 8) if is_new else (base + place, length))
 
 
 def _check_dataset(dataset: h5d.DatasetID, path: str, budget: Budget, file_bytes: int) -> None:
     settings = dataset.get_create_plist()
+    if settings.get_layout() == h5d.VIRTUAL or settings.get_external_count():
+        raise ValueError(f"{path!r} {_OUTSIDE}")
     filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
     if not _FILTERS.issuperset(filters) or len(_UNPACKERS.intersection(filters)) + len(filters) - len(set(filters)) > 1:
         raise ValueError(
@@ -189,14 +195,13 @@ def read_texts(dataset: h5py.Dataset) -> list[str]:
         return [each.decode("utf-8") for each in dataset[:].tolist()]
     heaps: dict[int, dict[int, bytes]] = {}
     budget, texts = Budget.of(dataset.file.filename), []
-    address_bytes = dataset.file.id.get_create_plist().get_sizes()[0]
     with Path(dataset.file.filename).open("rb") as file:
         for element in _raw_elements(dataset, file):
-            length, at = int.from_bytes(element[:4], "little"), int.from_bytes(element[4 : 4 + address_bytes], "little")
+            length, at, number = struct.unpack("<IQI", element)
             budget.charge(length)
             if length and at not in heaps:
                 heaps[at] = _read_heap(file, at + dataset.file.userblock_size)
-            text = heaps[at][int.from_bytes(element[4 + address_bytes :], "little")] if length else b""
+            text = heaps[at][number] if length else b""
             if len(text) < length:
                 raise ValueError(f"{dataset.name!r} has a text of {length:,} bytes, of which {len(text):,} are there")
             texts.append(text[:length].rstrip(b"\0").decode("utf-8"))
@@ -205,8 +210,7 @@ def read_texts(dataset: h5py.Dataset) -> list[str]:
 
 def _raw_elements(dataset: h5py.Dataset, file: Any) -> list[bytes]:
     """The bytes of each element as they are in the file: length, address of a heap, and number in it."""
-    size = 8 + dataset.file.id.get_create_plist().get_sizes()[0]
-    raw = bytearray(dataset.size * size)
+    size, raw = _VARIABLE_BYTES, bytearray(dataset.size * _VARIABLE_BYTES)
     if dataset.chunks is None:
         if dataset.size and dataset.id.get_create_plist().get_layout() != h5d.CONTIGUOUS:
             raise ValueError(f"{dataset.name!r} has text of variable length in its header; store it as a plain dataset")
@@ -216,14 +220,14 @@ def _raw_elements(dataset: h5py.Dataset, file: Any) -> list[bytes]:
     else:
         for info in _chunks(dataset.id):
             begin = info.chunk_offset[0] * size
-            raw[begin : begin + dataset.chunks[0] * size] = _unpacked(dataset, info, size)
+            raw[begin : begin + dataset.chunks[0] * size] = _unpacked(dataset, info)
         del raw[dataset.size * size :]
     if len(raw) != dataset.size * size:
         raise ValueError(f"{dataset.name!r} was cut short")
     return [bytes(raw[at : at + size]) for at in range(0, len(raw), size)]
 
 
-def _unpacked(dataset: h5py.Dataset, info: Any, size: int) -> bytes:
+def _unpacked(dataset: h5py.Dataset, info: Any) -> bytes:
     """A chunk without its filters."""
     mask, data = dataset.id.read_direct_chunk(info.chunk_offset)
     settings = dataset.id.get_create_plist()
@@ -236,7 +240,7 @@ def _unpacked(dataset: h5py.Dataset, info: Any, size: int) -> bytes:
         if kind == h5z.FILTER_DEFLATE:
             data = zlib.decompress(data)
         else:  # shuffle; texts cannot have a checksum
-            data = np.frombuffer(data, np.uint8).reshape(size, -1).T.tobytes()
+            data = np.frombuffer(data, np.uint8).reshape(_VARIABLE_BYTES, -1).T.tobytes()
     return data
 
 
