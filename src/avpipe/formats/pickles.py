@@ -22,15 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.formats.pickle_writing import LEGACY_START, LEGACY_VERSION, MAGIC_NUMBER, STORAGES
-from avpipe.formats.unpickling import (
-    MAX_DIMENSIONS,
-    Part,
-    RestrictedUnpickler,
-    Unfinished,
-    read_bounded,
-    resolve,
-    shown,
-)
+from avpipe.formats.pickled_arrays import MAX_DIMENSIONS, Part, Unfinished, shown
+from avpipe.formats.unpickling import RestrictedUnpickler, read_bounded, resolve
 from avpipe.formats.zip_checks import ZIP_START, stored_members
 from avpipe.io.budget import Budget
 from avpipe.io.reading import reading

@@ -12,48 +12,30 @@ from __future__ import annotations
 
 import gc
 import io
-import math
 import os
 import pickle
 import pickletools
 import re
-import reprlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.pickled_arrays import Array, Dtype, Part, Placeholder, Unfinished, shown
 from avpipe.io.budget import Budget
 
-MAX_DIMENSIONS = 32
-"""Of an array: numpy 1's limit."""
-
 _OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
-_REFUSED_OPCODES = {
-    "PERSID",
-    "EXT1",
-    "EXT2",
-    "EXT4",
-    "INST",
-    "OBJ",
-    "NEWOBJ",
-    "NEWOBJ_EX",
-    "LONG4",
-    "NEXT_BUFFER",
-    "READONLY_BUFFER",
-}
-_PLAIN_DTYPE = re.compile(r"(\?|[biufc](1|2|4|8|16)|[SU]\d{1,9}|O8?)")
+_REFUSED_OPCODES = set(
+    "PERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX LONG4 NEXT_BUFFER READONLY_BUFFER".split()  # noqa: SIM905
+)
 _KEY_TYPES = (str, bytes, int, float, np.integer, np.floating, np.bool_, type(None))
 _MAX_KEY_LENGTH, _MAX_KEY_NUMBER = 1 << 16, 1 << 60
 _NUMBERS = {int, float, bool, complex, type(None)}
 _ITEM_BYTES = 64  # what a number or a container takes in memory, about
-
-shown = reprlib.repr
-"""A value for a message; a pickle can hold small values whose `repr` never ends."""
 
 
 def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -69,121 +51,6 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     if size > max_bytes:
         raise AvpipeError(f"{path} has {size} bytes, more than the {max_bytes} accepted; raise max_bytes if meant.")
     return path.read_bytes()
-
-
-class Part:
-    """What makes sense only inside another object: refused as a value, as a key and as the target of BUILD."""
-
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-
-    def set_state(self, state: Any) -> None:
-        """What BUILD does."""
-        raise pickle.UnpicklingError("the pickle sets the state of a function or type")
-
-
-class Placeholder(Part):
-    """What a permitted global unpickles to."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-    def __call__(self, *args: Any) -> Any:
-        """What REDUCE does with the global."""
-        return self.call(*args)
-
-
-class _Dtype(Part):
-    """A dtype by its published spelling; a state may only set the byte order."""
-
-    __slots__ = ("_name", "_order")
-
-    def __init__(self, name: str, *_align_and_copy: object) -> None:
-        if not isinstance(name, str) or not _PLAIN_DTYPE.fullmatch(name):
-            raise pickle.UnpicklingError(f"dtype {shown(name)} is not a plain number, string or object type")
-        self._name = name
-        self._order: Literal["<", ">", "|", "="] = "="
-
-    def set_state(self, state: Any) -> None:
-        order, subarray, names, fields = state[1:5]
-        if order not in ("<", ">", "|", "=") or (subarray, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("structured dtypes are refused")
-        self._order = order
-
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._name).newbyteorder(self._order)
-
-
-class Unfinished:
-    """An array that `resolve` makes once the whole pickle was read; BUILD is refused unless a subclass takes it."""
-
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-
-    def set_state(self, state: Any) -> None:
-        """What BUILD does."""
-        raise pickle.UnpicklingError("the pickle sets the state of an array a second time")
-
-    @property
-    def n_bytes(self) -> int:
-        """What it will take in memory."""
-        raise NotImplementedError
-
-    def finish(self) -> np.ndarray[Any, Any]:
-        """The array."""
-        raise NotImplementedError
-
-    def items(self) -> list[Any]:
-        """What an array of objects holds, in C order; nothing for an array of numbers or text."""
-        return []
-
-
-class _Array(Unfinished):
-    """A numpy array between the two steps in which numpy pickles it."""
-
-    __slots__ = ("_data", "_dtype", "_order", "_shape")
-
-    def __init__(self) -> None:
-        self._dtype: np.dtype[Any] | None = None
-        self._data: Any = b""
-
-    def set_state(self, state: Any) -> None:
-        shape, dtype, is_fortran, data = state[-4:]
-        self.fill(data, dtype, shape, "F" if is_fortran else "C")
-
-    def fill(self, data: Any, dtype: Any, shape: Any, order: Literal["C", "F"] = "C") -> _Array:
-        if not isinstance(dtype, _Dtype):
-            raise pickle.UnpicklingError("an array without a dtype")
-        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int for n in shape):
-            raise pickle.UnpicklingError(f"an array of the shape {shown(shape)}")
-        found, count = dtype.dtype(), math.prod(shape)
-        if found.hasobject:
-            if not isinstance(data, list) or len(data) != count or min(shape, default=0) < 0 or order == "F":
-                raise pickle.UnpicklingError("an object array whose items do not fit its shape")
-        elif not isinstance(data, bytes | bytearray):
-            raise pickle.UnpicklingError("an array whose data are not plain bytes")
-        elif len(data) != count * found.itemsize:
-            raise pickle.UnpicklingError(f"{len(data)} bytes for an array of {found} and the shape {shown(shape)}")
-        self._data, self._dtype, self._shape, self._order = data, found, shape, order
-        return self
-
-    @property
-    def n_bytes(self) -> int:
-        return len(self._data)
-
-    def finish(self) -> np.ndarray[Any, Any]:
-        if self._dtype is None:
-            raise pickle.UnpicklingError("an array without contents")
-        if self._dtype.hasobject:
-            return np.empty(self._shape, object)
-        flat = np.frombuffer(self._data, self._dtype) if self._data else np.empty(0, self._dtype)
-        self._data = b""  # or the numbers would be in memory twice until all arrays are made
-        return flat.reshape(self._shape, order=self._order).copy(order="K")
-
-    def items(self) -> list[Any]:
-        return self._data if isinstance(self._data, list) else []
 
 
 class RestrictedUnpickler(pickle._Unpickler):
@@ -230,7 +97,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         """(module, name) -> what is called or used in its place; both spellings of numpy's core are "numpy core"."""
         return {
             ("numpy", "ndarray"): self._refuse_call,
-            ("numpy", "dtype"): _Dtype,
+            ("numpy", "dtype"): Dtype,
             ("numpy core multiarray", "_reconstruct"): self._reconstruct,
             ("numpy core multiarray", "scalar"): self._scalar,
             ("numpy core numeric", "_frombuffer"): self._frombuffer,
@@ -246,13 +113,13 @@ class RestrictedUnpickler(pickle._Unpickler):
     def _refuse_call(self, *args: object) -> Any:
         raise pickle.UnpicklingError("it calls numpy.ndarray, which allocates without data")
 
-    def _reconstruct(self, kind: object, shape: object, typecode: object) -> _Array:
+    def _reconstruct(self, kind: object, shape: object, typecode: object) -> Array:
         if not isinstance(kind, Placeholder) or kind.call != self._refuse_call or shape != (0,):
             raise pickle.UnpicklingError("an array that is not a plain numpy.ndarray")
-        return _Array()
+        return Array()
 
     def _scalar(self, dtype: object, data: object) -> Any:
-        array = _Array().fill(data, dtype, (1,))
+        array = Array().fill(data, dtype, (1,))
         if array.items():
             raise pickle.UnpicklingError("a number that is an object")
         self.budget.charge(array.n_bytes)
@@ -261,7 +128,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     def _frombuffer(self, data: object, dtype: object, shape: object, order: str, axes: object = None) -> Any:
         if order not in ("C", "F") or axes is not None:
             raise pickle.UnpicklingError(f"an array with memory order {shown(order)}; pickle a contiguous copy instead")
-        return _Array().fill(data, dtype, shape, order)  # type: ignore[arg-type]
+        return Array().fill(data, dtype, shape, order)  # type: ignore[arg-type]
 
     def _encode(self, text: str, encoding: str) -> bytes:
         """How protocols 0 to 2 write bytes."""

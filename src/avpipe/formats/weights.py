@@ -16,8 +16,8 @@ import torch
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.pickle_writing import STORAGES
+from avpipe.formats.pickled_arrays import MAX_DIMENSIONS, shown
 from avpipe.formats.pickles import StorageType, TensorUnpickler, unpickle
-from avpipe.formats.unpickling import MAX_DIMENSIONS, shown
 from avpipe.io.reading import READ_ERRORS
 
 RANDOM_PREFIX = "random:"
