@@ -344,7 +344,7 @@ def fuzz(
             counts[name][verdict] += 1
             if verdict not in ("read", "refused"):
                 findings.append(f"--seed {seed} --reader {name!r} --only {number}: {verdict}\n{message}")
-                print(findings[-1], flush=True)  # noqa: T201
+                print(findings[-1], flush=True)
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
                     (keep / f"{name}-{seed}-{number}").write_bytes(make_case(seed, name, number, seeds))
@@ -372,9 +372,9 @@ def main() -> int:
     limits = {"seconds": options.seconds, "count": options.count, **only}
     counts, findings = fuzz(options.seed, names, keep=options.keep, **limits)
     for name, found in counts.items():
-        print(f"{name:16}" + "".join(f"{verdict} {n:7,}  " for verdict, n in sorted(found.items())))  # noqa: T201
+        print(f"{name:16}" + "".join(f"{verdict} {n:7,}  " for verdict, n in sorted(found.items())))
     total = sum(sum(found.values()) for found in counts.values())
-    print(f"seed {options.seed}: {total:,} files, {len(findings)} findings")  # noqa: T201
+    print(f"seed {options.seed}: {total:,} files, {len(findings)} findings")
     return 1 if findings else 0
 
 
