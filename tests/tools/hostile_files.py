@@ -268,6 +268,8 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], bool]] = {
     "attributes of 64 kB": ("class file", lambda: _hdf5(_attributes), False),
     "a word model of 600 kB that unpacks to 600 MB": ("word model", lambda: (
         gzip.compress(b"99999999 2\n" + b"a 1 2\n" * (100 << 20))), True),
+    "a packed word model of empty lines": ("word model", lambda: gzip.compress(
+        b"the 1 2 3\n" + b"\n" * (100 << 20)), True),
     "a glove line that never ends": ("word model", lambda: b"the 1 2 3\n" + b"a 1 2 3" * (1 << 20), True),
     "vectors of 2^40 numbers": ("word model", lambda: b"5 1099511627776\n" + b"a " + bytes(1 << 20), True),
     "a caption file of 18 MB without an end": ("caption.json", lambda: _json(9 << 20), True),

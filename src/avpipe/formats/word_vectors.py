@@ -40,6 +40,7 @@ _REFUSED = {
     "datasets.<name>.gzsl.word_vectors to it",
 }
 _CHUNK_BYTES = 1 << 20
+_ENTRY_BYTES = 128  # what an entry counts for, however short: some millions of them take minutes
 _MAX_DIMENSION = 1 << 16
 _SIZE_DIGITS = 18  # as many as any size has; int() raises on thousands of them
 
@@ -119,8 +120,9 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
         AvpipeError: as `select_vectors`.
     """
     with _open(path) as stream:
+        budget = Budget.of(path)
         if kind == "glove":
-            lines = _lines(stream)
+            lines = _lines(stream, budget)
             first = next(lines, b"")
             yield from _text_entries(itertools.chain([first], lines), first.rstrip(b" \r\n").count(b" "))
             return
@@ -132,9 +134,11 @@ def read_entries(path: Path, kind: ModelKind) -> Generator[tuple[bytes, bytes]]:
             )
         n_tokens, dimension = _sizes(header)
         is_binary = kind == "word2vec_binary"
-        entries = _binary_entries(stream, dimension) if is_binary else _text_entries(_lines(stream), dimension)
+        entries = _binary_entries(stream, dimension) if is_binary else _text_entries(_lines(stream, budget), dimension)
         n_read = 0
         for n_read, entry in enumerate(entries, 1):
+            if is_binary:
+                budget.charge(_ENTRY_BYTES)
             yield entry
             if n_read == n_tokens:
                 return
@@ -208,11 +212,12 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+def _lines(stream: IO[bytes], budget: Budget) -> Iterator[bytes]:
     """Its lines, none longer than a vector can be."""
     while line := stream.readline(_CHUNK_BYTES):
         if len(line) == _CHUNK_BYTES:
             raise ValueError(f"it has a line of more than {_CHUNK_BYTES:,} bytes, {line[:40]!r}…")
+        budget.charge(_ENTRY_BYTES)
         yield line
 
 
