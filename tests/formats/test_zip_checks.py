@@ -63,3 +63,13 @@ def test_without_checksums_there_is_nothing_to_compare() -> None:
 def test_what_is_no_archive() -> None:
     with pytest.raises(zipfile.BadZipFile):
         check(b"numbers")
+
+
+def test_members_that_are_compressed() -> None:
+    whole = zipfile.ZipFile(io.BytesIO(saved()))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(zipfile.BadZipFile, match=r"archive/data\.pkl is compressed"):
+        check(stream.getvalue())

@@ -250,3 +250,12 @@ class TestTablesOverTables:
         publish_class_split(source, "main_split", [table, own], tmp_path / "made" / "class-split")
         made = tmp_path / "made" / "class-split" / table.name
         assert read_names(made) == BELOW | {"Diving": "jump"}
+
+
+@pytest.mark.parametrize("vector", [[1.0, [2.0]], ["x" * 9, 1.0], {"a": 1}, None, [[1.0], [2.0, 3.0]]])
+def test_class_vectors_that_are_no_rows_of_numbers_are_refused(tmp_path: Path, vector: object) -> None:
+    contents = np.empty((), object)
+    contents[()] = {"Bow": np.ones(2, np.float32), "Jump": vector}
+    np.save(tmp_path / "words.npy", contents)
+    with pytest.raises(AvpipeError, match=r"words\.npy"):
+        read_words(tmp_path / "words.npy")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed
+from avpipe.formats.npy import numbers
 from avpipe.formats.pickle_writing import write_pickle
 from avpipe.formats.pickles import read_pickle
 from avpipe.io.reading import reading
@@ -175,25 +176,15 @@ def _texts(what: str, value: Any) -> tuple[str, ...]:
     return tuple(each.decode("utf-8") if isinstance(each, bytes) else str(each) for each in value)
 
 
-def _numbers(value: Any) -> npt.NDArray[Any]:
-    """An array of an array, or of nested lists of numbers and arrays; numpy itself would make room for any text."""
-    if isinstance(value, list | tuple):
-        return np.asarray(value if {int, float}.issuperset(map(type, value)) else [_numbers(each) for each in value])
-    array = np.asarray(value) if isinstance(value, np.ndarray | np.number | int | float) else np.empty((), object)
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"a {type(value).__name__} where numbers are expected")
-    return array
-
-
 def _integers(what: str, value: Any, n: int) -> npt.NDArray[np.int64]:
-    array = _numbers(value)
+    array = numbers(value)
     if array.shape != (n,) or array.dtype.kind not in "iuf" or not np.array_equal(array, np.rint(array)):
         raise ValueError(f"{what} are {array.dtype} {array.shape}; expected {n} whole numbers")
     return array.astype(np.int64)
 
 
 def _matrix(what: str, value: Any, n: int) -> npt.NDArray[np.float32]:
-    array = _numbers(value)
+    array = numbers(value)
     if array.ndim != 2 or len(array) != n or not array.shape[1] or array.dtype.kind not in "iuf":
         raise ValueError(f"{what} is {array.dtype} {array.shape}; expected numbers [{n}, d], a row per clip")
     return array.astype(np.float32, copy=False)

@@ -70,6 +70,20 @@ def read_npz(path: str | os.PathLike[str], expected: str, advice: str = GET_AGAI
         return arrays
 
 
+def numbers(value: Any) -> npt.NDArray[Any]:
+    """An array of an array, or of nested lists of numbers and arrays; numpy itself would make room for any text.
+
+    Raises:
+        ValueError: something else is in it, or the lists are not of one length.
+    """
+    if isinstance(value, list | tuple):
+        return np.asarray(value if {int, float}.issuperset(map(type, value)) else [numbers(each) for each in value])
+    array = np.asarray(value) if isinstance(value, np.ndarray | np.number | int | float) else np.empty((), object)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"a {type(value).__name__} where numbers are expected")
+    return array
+
+
 def find_rows(path: Path, key: str, *, width: int, is_transposed: bool = False) -> Rows:
     """Where the array of an .npz file lies, as rows over time.
 

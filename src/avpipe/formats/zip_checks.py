@@ -23,9 +23,9 @@ def check_archive(stream: BinaryIO) -> None:
     there is nothing to compare.
 
     Raises:
-        zipfile.BadZipFile: no archive, or a member whose checksum is wrong or that is marked as a folder. Other
-            exceptions of `zipfile` are possible, such as NotImplementedError: a damaged archive may look like a rare
-            kind.
+        zipfile.BadZipFile: no archive, or a member whose checksum is wrong, or that is compressed or marked as a
+            folder. Other exceptions of `zipfile` are possible, such as NotImplementedError: a damaged archive may
+            look like a rare kind.
     """
     stream.seek(0)
     try:
@@ -33,12 +33,15 @@ def check_archive(stream: BinaryIO) -> None:
             members = archive.infolist()
             # torch reads nothing of what is marked as a folder, and takes whatever its memory holds for the numbers.
             folders = [each.filename for each in members if each.file_size and each.external_attr & _FOLDER]
+            packed = [each.filename for each in members if each.compress_type != zipfile.ZIP_STORED]
             has_checksums = any(each.CRC for each in members)
-            damaged = archive.testzip() if has_checksums else None
+            damaged = archive.testzip() if has_checksums and not packed else None
     finally:
         stream.seek(0)
     if folders:
         raise zipfile.BadZipFile(f"{folders[0]} has {_FOLDER:#x} among its attributes, the mark of a folder")
+    if packed:  # what torch writes is not, and what is may unpack to a thousand times its size
+        raise zipfile.BadZipFile(f"{packed[0]} is compressed")
     if damaged is not None:
         raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.errors import AvpipeError, listed, repeated
-from avpipe.formats.npy import read_npy
+from avpipe.formats.npy import numbers, read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.io.atomic import write_bytes, write_text
@@ -36,7 +36,8 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
     contents = read_npy(path)
     if not isinstance(contents, dict) or not contents:
         raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
-    words = {str(name): np.asarray(vector) for name, vector in contents.items()}
+    with reading(path, "a dict of class name to vector"):
+        words = {str(name): numbers(vector) for name, vector in contents.items()}
     shapes = {vector.shape for vector in words.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise AvpipeError(f"{path} has vectors of shapes {sorted(shapes)}; expected finite floats of one shape [d].")
