@@ -77,15 +77,15 @@ def list_class_folders(folder: Path) -> Listing:
                     listing.ignore(BESIDE, entry.name)
     except OSError as error:
         raise AvpipeError(
-            f"{folder} is not a folder that can be read ({error.strerror}); set "
-            "datasets.<name>.source.path to the folder whose folders are the classes."
+            f"{folder} is not a folder that can be read ({error.strerror}); set datasets.<name>.source.path to the folder "
+            "whose folders are the classes."
         ) from None
     if not listing.clips:
         found = describe(listing.passed_over())
         raise AvpipeError(
             f"{folder} holds no folder with videos in it{f', but {found}' if found else ''}; expected <class>/<clip>"
-            f".avi (or another of {', '.join(VIDEO_SUFFIXES)}). Set "
-            "datasets.<name>.source.path to the folder whose folders are the classes."
+            f".avi (or another of {', '.join(VIDEO_SUFFIXES)}). Set datasets.<name>.source.path to the folder of the "
+            "classes."
         )
     listing.clips = checked(listing.clips, str(folder))
     return listing
