@@ -24,7 +24,7 @@ def drawn(folder, clips, **settings) -> Split:
         write_rows(probe, SCHEMA, rows[shard::2])
     target = folder / "class-split"
     own_split = NUMBERS | settings
-    write_split(class_split=None, own_split=own_split, probes=probes, name="s", dataset="d", names=None, target=target)
+    write_split(class_split=None, own_split=own_split, probes=probes, name="s", dataset="d", names=[], target=target)
     return read_split(target, "s")
 
 

@@ -268,7 +268,7 @@ def test_videos_without_usable_captions_are_left_out(tmp_path: Path, arrays: Arr
 
 
 def test_captions_are_needed_for_windows_around_them(corpus: Corpus) -> None:
-    with pytest.raises(AvpipeError, match=r"set retrieval\.captions"):
+    with pytest.raises(AvpipeError, match=r"retrieval\.captions"):
         WindowSource(corpus, settings(drawn="captions"))
 
 

@@ -77,8 +77,8 @@ def list_class_folders(folder: Path) -> Listing:
                     listing.ignore(BESIDE, entry.name)
     except OSError as error:
         raise AvpipeError(
-            f"{folder} is not a folder that can be read ({error.strerror}); set datasets.<name>.source.path to the folder "
-            "whose folders are the classes."
+            f"{folder} is not a folder that can be read ({error.strerror}); set datasets.<name>.source.path to the "
+            "folder whose folders are the classes."
         ) from None
     if not listing.clips:
         found = describe(listing.passed_over())
