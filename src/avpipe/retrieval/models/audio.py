@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from avpipe.features.spectrogram_frontend import MEL_BANDS
 from avpipe.retrieval.models.folded import Block, Convolution, FoldedAudioNetwork
-from avpipe.retrieval.models.layers import unused_batch_norm
+from avpipe.retrieval.models.layers import stored_unused
 
 KERNEL = 9
 
@@ -34,7 +34,7 @@ class AudioNetwork(nn.Module):
     def __init__(self, channels: int = 128) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.batchnorm1 = unused_batch_norm()
+        self.batchnorm1 = stored_unused(nn.BatchNorm2d(1))
         self.conv1 = nn.Conv2d(1, channels, (MEL_BANDS, 1), bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.layer1 = _layer(channels, channels)

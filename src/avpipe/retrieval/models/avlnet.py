@@ -37,11 +37,3 @@ class AVLnet(RetrievalModel):
         if video is not None:
             embeddings["video"] = self.GU_video(video)
         return embeddings
-
-    def query_of(self, embeddings: Embeddings) -> Tensor:
-        """The audio."""
-        return embeddings["audio"]
-
-    def candidates_of(self, embeddings: Embeddings) -> Tensor:
-        """The video."""
-        return embeddings["video"]

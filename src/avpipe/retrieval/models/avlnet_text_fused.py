@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
-from avpipe.retrieval.models.layers import FusedGatedUnit, SentenceMaxPool, unused_gated_unit
+from avpipe.retrieval.models.layers import FusedGatedUnit, GatedEmbeddingUnit, SentenceMaxPool, stored_unused
 
 
 class AVLnetTextFused(RetrievalModel):
@@ -31,7 +31,7 @@ class AVLnetTextFused(RetrievalModel):
         super().__init__(embedding_dim, audio_channels, video_dim)
         half = embedding_dim // 2
         self.DAVEnet_projection = nn.Linear(8 * audio_channels, half)
-        self.GU_audio = unused_gated_unit(8 * audio_channels)
+        self.GU_audio = stored_unused(GatedEmbeddingUnit(8 * audio_channels, 8 * audio_channels))
         self.text_pooling_caption = SentenceMaxPool(word_dim, half)
         self.GU_audio_text = FusedGatedUnit(half, embedding_dim)
 
@@ -45,11 +45,3 @@ class AVLnetTextFused(RetrievalModel):
         if video is not None:
             embeddings["video"] = self.GU_video(video)
         return embeddings
-
-    def query_of(self, embeddings: Embeddings) -> Tensor:
-        """Audio and text as one."""
-        return embeddings["audio_text"]
-
-    def candidates_of(self, embeddings: Embeddings) -> Tensor:
-        """The video."""
-        return embeddings["video"]

@@ -29,11 +29,3 @@ class AVLnetTextTri(AVLnet):
         if text is not None:
             embeddings["text"] = self.GU_text_captions(self.text_pooling_caption(text))
         return embeddings
-
-    def query_of(self, embeddings: Embeddings) -> Tensor:
-        """The text."""
-        return embeddings["text"]
-
-    def candidates_of(self, embeddings: Embeddings) -> Tensor:
-        """Audio and video, added."""
-        return embeddings["audio"] + embeddings["video"]

@@ -99,13 +99,14 @@ class RetrievalModel(nn.Module, ABC):
             text: [B, words, 300].
         """
 
-    @abstractmethod
     def query_of(self, embeddings: Embeddings) -> Tensor:
-        """The side that is searched with, [Q, D]; it needs the embeddings of `query` alone."""
+        """The side that is searched with, [Q, D]: the embedding of `query`."""
+        return embeddings[self.query.replace("+", "_")]
 
-    @abstractmethod
     def candidates_of(self, embeddings: Embeddings) -> Tensor:
-        """The side that is searched in, [C, D]; it needs the embeddings of `candidates` alone."""
+        """The side that is searched in, [C, D]: the embeddings of `candidates`, added."""
+        first, *others = (embeddings[name] for name in self.candidates.split("+"))
+        return sum(others, first)
 
     def similarity(self, embeddings: Embeddings) -> Tensor:
         """Dot products [Q, C]: row i is query i, and its truth is column i."""

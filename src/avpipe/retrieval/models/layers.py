@@ -5,8 +5,6 @@ Attribute names are those of the published checkpoints (docs/methods.md, Gated u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,38 +68,15 @@ class SentenceMaxPool(nn.Module):
         return F.relu(self.fc(words).amax(dim=1))
 
 
-class StoredUnused(nn.Module):
-    """Entries that every published checkpoint stores and nothing uses.
+def stored_unused(module: nn.Module) -> nn.Module:
+    """A module whose entries every published checkpoint stores and nothing uses.
 
-    They are buffers, so that checkpoints load strictly both ways and no optimiser sees them.
+    They become buffers, so that checkpoints load strictly both ways and no optimiser sees them.
     """
-
-    def __init__(self, entries: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        inner: dict[str, dict[str, Tensor]] = {}
+    for each in module.modules():
+        entries = {**each._parameters, **each._buffers}
+        each._parameters.clear()
+        each._buffers.clear()
         for name, value in entries.items():
-            head, dot, rest = name.partition(".")
-            if dot:
-                inner.setdefault(head, {})[rest] = value
-            else:
-                self.register_buffer(name, value)
-        for name, values in inner.items():
-            self.add_module(name, StoredUnused(values))
-
-
-def unused_batch_norm() -> StoredUnused:
-    """`DAVEnet.batchnorm1`: one channel, constructed and never applied."""
-    return StoredUnused(
-        {
-            "weight": torch.ones(1),
-            "bias": torch.zeros(1),
-            "running_mean": torch.zeros(1),
-            "running_var": torch.ones(1),
-            "num_batches_tracked": torch.tensor(0),
-        }
-    )
-
-
-def unused_gated_unit(dim: int) -> StoredUnused:
-    """`GU_audio` of Text-Fused: a gated embedding unit from dim to dim that its forward pass leaves out."""
-    return StoredUnused({name: value.detach() for name, value in GatedEmbeddingUnit(dim, dim).state_dict().items()})
+            each.register_buffer(name, None if value is None else value.detach())
+    return module
