@@ -26,9 +26,9 @@ import torch
 from pretraining_windows import make_videos
 
 from avpipe.retrieval import models
-from avpipe.retrieval.settings import Windows
+from avpipe.retrieval.settings import Run, Windows
 from avpipe.retrieval.store_corpus import STREAMS, StoreCorpus
-from avpipe.retrieval.trainer import RetrievalTrainer, Settings, steps_per_epoch
+from avpipe.retrieval.trainer import RetrievalTrainer, steps_per_epoch
 from avpipe.retrieval.window_source import WindowSource
 from avpipe.training.distributed import ProcessGroup
 from avpipe.training.loop import LoopSettings, train_stepwise
@@ -39,7 +39,7 @@ WAYS = {
     "float32+checkpointing": {"gradient_checkpointing": True},
     "bfloat16": {"precision": "bfloat16"},
     "bfloat16+checkpointing": {"precision": "bfloat16", "gradient_checkpointing": True},
-    "float32 frozen": {"statistics": "frozen"},
+    "float32 frozen": {"batch_norm": "frozen"},
 }
 
 
@@ -85,20 +85,16 @@ def train(chosen: argparse.Namespace, way: str) -> dict[str, float]:
     windows = Windows(per_video=chosen.per_video, audio_frames=chosen.audio_frames).resolved("corrected")
     corpus = StoreCorpus({kind: sorted(chosen.stores.glob(f"{kind}_*.h5")) for kind in STREAMS})
     source = WindowSource(corpus, windows, threads=1)
-    settings = Settings(
-        epochs=1, batch_size=chosen.videos, learning_rate=1e-3, learning_rate_decay=1.0, margin=0.001,
-        objective="retrieval", window=chosen.audio_frames, pooling="clip",
-        **({"statistics": "batch", "precision": "float32", "gradient_checkpointing": False} | WAYS[way]),
-    )  # fmt: skip
+    run = Run(epochs=1, batch_size=chosen.videos, learning_rate=1e-3, **({"batch_norm": "batch"} | WAYS[way]))
     torch.manual_seed(0)
     model = models.build("avlnet", embedding_dim=4096)
     began = time.perf_counter()
     source.batch(seed=1, epoch=0, items=range(chosen.videos))
     reading, n_bytes = time.perf_counter() - began, source.bytes_read
     before = peak_bytes(device)
-    n_steps = steps_per_epoch(source.n_items, settings.batch_size)
-    loop = LoopSettings(1, settings.epochs, n_steps, {}, chosen.stores / "unused", 1e9)
-    trainer = RetrievalTrainer(model, source, settings, loop, ProcessGroup(device=device))
+    n_steps = steps_per_epoch(source.n_items, run.batch_size)
+    loop = LoopSettings(1, run.epochs, n_steps, {}, chosen.stores / "unused", 1e9)
+    trainer = RetrievalTrainer(model, source, run.resolved("corrected"), loop, ProcessGroup(device=device))
     # Each step waits for the device to read the loss.
     stamps = [time.perf_counter() for _ in train_stepwise(trainer, Interrupt())]
     return {

@@ -17,8 +17,7 @@ from avpipe.registry import MODELS
 from avpipe.retrieval.packs import ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.build import import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
-from avpipe.retrieval.run import RunJob
-from avpipe.retrieval.settings import Run
+from avpipe.retrieval.settings import Run, RunJob
 from avpipe.schema.reading import read_evaluation
 from avpipe.schema.retrieval import DIRECTIONS, RetrievalEvaluation
 

@@ -10,7 +10,7 @@ import torch
 from tiny_retrieval import make_pack, word_table
 
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.batches import Batch, PackSource, ShuffledPictures
+from avpipe.retrieval.batches import Batch, PackSource
 
 CPU = torch.device("cpu")
 PACK = make_pack(20)
@@ -63,15 +63,6 @@ def test_permuted_pictures_are_all_there_with_other_clips():
     assert not torch.equal(source(words=False).permuted(8).video, permuted.video)
 
 
-def test_shuffled_windows_keep_their_sound():
-    plain = source()
-    shuffled = ShuffledPictures(plain)
-    first, second = (each.batch(seed=1, epoch=0, items=range(20)) for each in (plain, shuffled))
-    assert torch.equal(first.text, second.text) and not torch.equal(first.video, second.video)
-    assert same(shuffled.batch(seed=1, epoch=0, items=range(20)), second)
-    assert shuffled.n_items == 20
-
-
 def test_the_fingerprint_changes_with_all_that_batches_depend_on():
     given = source()
     words = word_table()
@@ -79,7 +70,7 @@ def test_the_fingerprint_changes_with_all_that_batches_depend_on():
     other_pack = PackSource.make(make_pack(20, seed=1), words, max_words=5, window=64, device=CPU)
     every = [
         given, source(words=False), source(window=65), given.permuted(1), given.permuted(2),
-        replace(given, max_words=4), other_words, other_pack, ShuffledPictures(given),
+        replace(given, max_words=4), other_words, other_pack,
     ]  # fmt: skip
     assert len({each.fingerprint() for each in every}) == len(every)
     assert source().fingerprint() == given.fingerprint()

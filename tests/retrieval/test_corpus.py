@@ -152,6 +152,17 @@ def test_a_batch_depends_on_seed_epoch_and_items_alone(corpus: Corpus) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first.audio, elsewhere.audio, strict=True))
 
 
+def test_permuted_windows_keep_their_sound(corpus: Corpus) -> None:
+    plain = WindowSource(corpus, settings())
+    permuted = plain.permuted(1)
+    first, second = (source.batch(seed=1, epoch=0, items=[0, 1, 2]) for source in (plain, permuted))
+    assert all(torch.equal(a, b) for a, b in zip(first.audio, second.audio, strict=True))
+    assert not torch.equal(first.video, second.video)
+    assert sorted(first.video.tolist()) == sorted(second.video.tolist())
+    assert torch.equal(permuted.batch(seed=1, epoch=0, items=[0, 1, 2]).video, second.video)
+    assert permuted.n_items == plain.n_items and permuted.fingerprint() != plain.fingerprint()
+
+
 def test_bytes_read_are_those_of_the_windows(corpus: Corpus) -> None:
     source = WindowSource(corpus, settings(per_video=1), threads=1)
     source.batch(seed=1, epoch=0, items=[source.video_ids.index("long")])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_retrieval import SIZES, make_pack, run_settings, word_table
+from tiny_retrieval import SIZES, changed, make_pack, run_settings, word_table
 
 from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models
@@ -17,17 +16,14 @@ from avpipe.retrieval.batches import PackSource
 from avpipe.retrieval.embedding import Reading, embed_pack
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import write_pack
-from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.text import write_word_table
-from avpipe.retrieval.trainer import RetrievalTrainer, Settings
+from avpipe.retrieval.trainer import RetrievalTrainer
 from avpipe.training.distributed import ProcessGroup
 from avpipe.training.loop import LoopSettings, train
 from avpipe.training.runtime import Interrupt
 
-SETTINGS = Settings(
-    epochs=1, batch_size=8, learning_rate=1e-3, learning_rate_decay=1.0, margin=0.001, objective="retrieval",
-    window=80, statistics="frozen", pooling="clip", precision="float32", gradient_checkpointing=False,
-)  # fmt: skip
+SETTINGS = run_settings(epochs=2, batch_norm="frozen")
 
 
 def losses(name: str, device: str, **changes: Any) -> list[float]:
@@ -37,8 +33,7 @@ def losses(name: str, device: str, **changes: Any) -> list[float]:
     words = None if name == "avlnet" else word_table()
     source = PackSource.make(make_pack(24), words, max_words=5, window=80, device=where)
     loop = LoopSettings(1, 2, source.n_items // SETTINGS.batch_size, {}, Path("unused"), 1e9)
-    settings = replace(SETTINGS, epochs=2, **changes)
-    trainer = RetrievalTrainer(model, source, settings, loop, ProcessGroup(device=where))
+    trainer = RetrievalTrainer(model, source, changed(SETTINGS, **changes), loop, ProcessGroup(device=where))
     train(trainer, Interrupt())
     return [row["loss"] for row in trainer.history]
 
@@ -47,8 +42,8 @@ def losses(name: str, device: str, **changes: Any) -> list[float]:
 @pytest.mark.parametrize("name", models.names())
 def test_losses_are_those_of_a_cpu(gpu: str, name: str, statistics: str) -> None:
     # float32 sums in another order, amplified by three steps of Adam
-    assert losses(name, gpu, statistics=statistics) == pytest.approx(
-        losses(name, "cpu", statistics=statistics), rel=1e-2
+    assert losses(name, gpu, batch_norm=statistics) == pytest.approx(
+        losses(name, "cpu", batch_norm=statistics), rel=1e-2
     )
 
 
@@ -59,8 +54,8 @@ def test_reduced_precision_stays_near(gpu: str, precision: str, tolerance: float
 
 
 def test_checkpointing_changes_no_loss(gpu: str) -> None:
-    plain = losses("avlnet", gpu, statistics="batch")
-    assert losses("avlnet", gpu, statistics="batch", gradient_checkpointing=True) == pytest.approx(plain, rel=1e-4)
+    plain = losses("avlnet", gpu, batch_norm="batch")
+    assert losses("avlnet", gpu, batch_norm="batch", gradient_checkpointing=True) == pytest.approx(plain, rel=1e-4)
 
 
 def test_spectrograms_stay_on_the_gpu_and_embeddings_are_those_of_a_cpu(gpu: str) -> None:

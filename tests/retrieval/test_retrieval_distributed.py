@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from test_retrieval_trainer import CPU, FROZEN, build, fit, trainer
-from tiny_retrieval import make_pack, run_settings, word_table
+from tiny_retrieval import changed, make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.batches import Batch, PackSource
 from avpipe.retrieval.packs import write_pack
-from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.trainer import RetrievalTrainer
 from avpipe.retrieval.training import train_seeds
 from avpipe.training.distributed import ProcessGroup, check_batch
@@ -39,7 +39,7 @@ def double_trainer(folder: Path, name: str, processes: ProcessGroup) -> Retrieva
     source = DoubleSource.make(make_pack(), word_table(), max_words=5, window=80, device=CPU)
     if name == "avlnet":
         source = replace(source, words=None)
-    settings = replace(FROZEN, objective="pairwise")
+    settings = changed(FROZEN, objective="pairwise")
     return trainer(folder, settings, name, source=source, model=build(name).double(), processes=processes)
 
 
@@ -106,7 +106,7 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
 
 def wait_for_the_end(processes: ProcessGroup, folder: str) -> None:
     torch.set_num_threads(1)
-    slow = trainer(Path(folder), replace(FROZEN, epochs=100_000), processes=processes)
+    slow = trainer(Path(folder), changed(FROZEN, epochs=100_000), processes=processes)
     Path(folder, f"began{processes.rank}").touch()
     fit(slow)
 

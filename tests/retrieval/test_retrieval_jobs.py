@@ -23,7 +23,7 @@ from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models, training
 from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.packs import write_pack
-from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.text import write_word_table
 from avpipe.schema.reading import read_evaluation
 from avpipe.schema.retrieval import RetrievalEvaluation

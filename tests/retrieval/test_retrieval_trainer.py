@@ -7,19 +7,19 @@ import math
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_retrieval import SIZES, make_pack, word_table
+from tiny_retrieval import SIZES, changed, make_pack, run_settings, word_table
 
 from avpipe.errors import AvpipeError
 from avpipe.retrieval import models
 from avpipe.retrieval.batches import PackSource
 from avpipe.retrieval.losses import masked_margin_softmax
-from avpipe.retrieval.trainer import RetrievalTrainer, Settings, order, steps_per_epoch
+from avpipe.retrieval.settings import Run
+from avpipe.retrieval.trainer import RetrievalTrainer, order, steps_per_epoch
 from avpipe.training import checkpoint
 from avpipe.training.distributed import ProcessGroup
 from avpipe.training.loop import LoopSettings, train, train_stepwise
@@ -28,12 +28,9 @@ from avpipe.training.runtime import Interrupt
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-FROZEN = Settings(
-    epochs=2, batch_size=8, learning_rate=1e-3, learning_rate_decay=0.5, margin=0.001, objective="retrieval",
-    window=80, statistics="frozen", pooling="clip", precision="float32", gradient_checkpointing=False,
-)  # fmt: skip
-BATCH = replace(FROZEN, statistics="batch")
-HALF = replace(FROZEN, precision="float16")  # its scaling of the loss is part of the state
+FROZEN = run_settings(epochs=2, learning_rate_decay=0.5, batch_norm="frozen")
+BATCH = changed(FROZEN, batch_norm="batch")
+HALF = changed(FROZEN, precision="float16")  # its scaling of the loss is part of the state
 KINDS = {"frozen": (FROZEN, "avlnet"), "batch": (BATCH, "avlnet_text_fused"), "half": (HALF, "avlnet")}
 
 
@@ -48,14 +45,14 @@ def source(name: str, n: int = 24) -> PackSource:
     return PackSource.make(make_pack(n), words, max_words=5, window=80, device=CPU)
 
 
-def trainer(folder: Path, settings: Settings = FROZEN, name: str = "avlnet", **changes: Any) -> RetrievalTrainer:
+def trainer(folder: Path, settings: Run = FROZEN, name: str = "avlnet", **changes: Any) -> RetrievalTrainer:
     given = {"model": build(name), "source": source(name), "processes": ProcessGroup()} | changes
     n_steps = steps_per_epoch(given["source"].n_items, settings.batch_size)
     loop = LoopSettings(
         given.pop("seed", 1), settings.epochs, n_steps, given.pop("fingerprint", {"all": repr(settings)}),
         folder / "resume.pt", given.pop("save_every_seconds", 1e9),
     )  # fmt: skip
-    return RetrievalTrainer(settings=settings, loop=loop, **given)
+    return RetrievalTrainer(run=settings, loop=loop, **given)
 
 
 def fit(given: RetrievalTrainer) -> RetrievalTrainer:
@@ -235,7 +232,7 @@ def test_the_first_loss_is_that_of_plainly_padded_clips(tmp_path, name):
     given = source(name).batch(seed=1, epoch=0, items=first)
     cases = {("frozen", "clip"): (80, True), ("batch", "padded"): (80, False), ("batch", "clip"): (None, True)}
     for (statistics, pooling), (length, own_frames) in cases.items():
-        settings = replace(FROZEN, statistics=statistics, pooling=pooling)
+        settings = changed(FROZEN, batch_norm=statistics, train_pooling=pooling)
         length = length or -(-max(map(len, given.audio)) // 16) * 16
         padded = torch.zeros(8, 40, length)
         for row, spectrogram in zip(padded, given.audio, strict=True):
@@ -263,12 +260,12 @@ def test_frozen_statistics_stay_and_those_of_the_batch_move(uninterrupted):
 @pytest.mark.parametrize("settings", [FROZEN, BATCH], ids=["frozen", "batch"])
 def test_gradient_checkpointing_changes_nothing(tmp_path, settings):
     plain = fit(trainer(tmp_path, settings))
-    assert_equal(fit(trainer(tmp_path, replace(settings, gradient_checkpointing=True))), plain)
+    assert_equal(fit(trainer(tmp_path, changed(settings, gradient_checkpointing=True))), plain)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32"])
 def test_half_precision_trains_and_keeps_float32_weights(tmp_path, uninterrupted, precision):
-    settings = replace(FROZEN, precision=precision)
+    settings = changed(FROZEN, precision=precision)
     outcome = fit(trainer(tmp_path, settings))
     assert all(p.dtype == torch.float32 for p in outcome.model.parameters())
     # 8 bits of mantissa through ten layers: the losses agree to a few per cent
@@ -288,7 +285,7 @@ def test_each_epoch_has_an_order_of_its_own():
 
 def test_fewer_clips_than_a_batch(tmp_path):
     with pytest.raises(AvpipeError, match=r"24 items to train on and a batch takes 25.*batch_size to at most 24"):
-        fit(trainer(tmp_path, replace(FROZEN, batch_size=25)))
+        fit(trainer(tmp_path, changed(FROZEN, batch_size=25)))
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):

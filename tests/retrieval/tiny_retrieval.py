@@ -58,5 +58,10 @@ def run_settings(**changes: Any) -> Run:
     return Run(**values).resolved("corrected")
 
 
+def changed(run: Run, **changes: Any) -> Run:
+    """A run with other settings."""
+    return run.model_copy(update=changes)
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -47,7 +47,7 @@ from real_media import SHARED
 
 from avpipe.formats.weights import file_sha256
 from avpipe.jobs.retrieval import evaluate_run
-from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import RunJob
 from avpipe.sources.local import shard_of
 
 

@@ -21,7 +21,7 @@ from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
-from avpipe.retrieval.run import RunJob
+from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.text import select_words
 from avpipe.sources.listing import clips_of, digest_of, source_folder
 from avpipe.sources.settings import validate_source

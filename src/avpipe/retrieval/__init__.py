@@ -9,8 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "losses": ["masked_margin_softmax"],
         "metrics": ["retrieval_metrics"],
         "packs": ["Pack", "read_pack", "write_pack"],
-        "run": ["RunJob"],
         "search": ["search"],
+        "settings": ["RunJob"],
         "training": ["train_seeds"],
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,7 +17,7 @@ from avpipe.errors import AvpipeError
 from avpipe.retrieval.packs import Pack
 from avpipe.retrieval.text import WordTable
 
-_CAPTIONS, _PICTURES = 0xCA97, 0x91C7  # keep a seed's streams apart
+_CAPTIONS, PICTURES = 0xCA97, 0x91C7  # keep a seed's streams apart
 _SHARE_OF_GPU = 0.25  # of the free memory that spectrograms may take; networks and activations want the rest
 
 
@@ -44,11 +45,22 @@ class Source(Protocol):
     def n_items(self) -> int:
         """Clips of a pack, or videos of a corpus."""
 
+    @property
+    def window(self) -> int:
+        """Spectrogram frames that are read of a clip."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> clips or videos that are not among the items."""
+
     def batch(self, *, seed: int, epoch: int, items: Sequence[int]) -> Batch:
         """The clips of `items` at this visit: a pure function of its arguments (and of the source's content).
 
         It is called in another thread than the training.
         """
+
+    def permuted(self, seed: int) -> Source:
+        """The same items with pictures permuted among them: a control that no model can learn retrieval from."""
 
     def fingerprint(self) -> str:
         """Digest of everything that batches depend on."""
@@ -93,16 +105,21 @@ class PackSource:
         return cls(pack, words, max_words, window, audio, torch.from_numpy(pack.visual()).to(device))
 
     def permuted(self, seed: int) -> PackSource:
-        """The same clips with pictures permuted among them: a control that no model can learn retrieval from."""
+        """The same clips, each with another's picture, the same one in every epoch."""
         if self.pictures is not None:
             raise ValueError("the pictures are permuted already")
-        rows = np.random.default_rng([seed, _PICTURES]).permutation(self.n_items)
+        rows = np.random.default_rng([seed, PICTURES]).permutation(self.n_items)
         return replace(self, video=self.video[torch.from_numpy(rows).to(self.video.device)], pictures=seed)
 
     @property
     def n_items(self) -> int:
         """Clips."""
         return len(self.pack)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> clips that the pack lacks."""
+        return dict(Counter(each["reason"] for each in self.pack.info.missing))
 
     def batch(self, *, seed: int, epoch: int, items: Sequence[int]) -> Batch:
         """The clips, each with one of its captions, drawn anew in each epoch."""
@@ -150,29 +167,3 @@ def require_captions(pack: Pack) -> None:
             f"{len(without)} of {len(pack)} clips have no caption, such as {without[0]!r}, and this model reads them. "
             "Give every clip one, or take avlnet, which reads sound and pictures alone."
         )
-
-
-@dataclass(frozen=True)
-class ShuffledPictures:
-    """Windows with the pictures of a batch permuted among them, otherwise at each visit: the control of pre-training.
-
-    Attributes:
-        source: of the windows.
-    """
-
-    source: Source
-
-    @property
-    def n_items(self) -> int:
-        """Videos."""
-        return self.source.n_items
-
-    def batch(self, *, seed: int, epoch: int, items: Sequence[int]) -> Batch:
-        """The windows of `items` with each other's pictures."""
-        given = self.source.batch(seed=seed, epoch=epoch, items=items)
-        rows = np.random.default_rng([seed, epoch, items[0], _PICTURES]).permutation(len(given.video))
-        return replace(given, video=given.video[torch.from_numpy(rows).to(given.video.device)])
-
-    def fingerprint(self) -> str:
-        """Digest of the source, and that its pictures are permuted."""
-        return hashlib.sha256(f"permuted {self.source.fingerprint()}".encode()).hexdigest()

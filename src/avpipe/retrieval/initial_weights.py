@@ -24,8 +24,11 @@ from avpipe.formats.weights import (
 )
 from avpipe.retrieval import models
 from avpipe.retrieval.models.base import RetrievalModel
-from avpipe.retrieval.seed_files import seed_model
 from avpipe.retrieval.settings import RANDOM
+from avpipe.training.seed_files import check_listed, seed_folder
+
+MODEL = "model.pt"
+"""A trained seed's bare state dict under the published names, which the published code loads."""
 
 _OF_TRAINING = ".json"
 _APEX_ENTRY, _PARALLEL_PREFIX = "net", "module."  # of amp_checkpoint.pt, and of what DataParallel saves
@@ -72,6 +75,17 @@ def make_model(architecture: Architecture, spec: str, seed: int) -> tuple[Retrie
         return network, load_weights(network, spec)
     path = _of_training(Path(spec), seed) if spec.endswith(_OF_TRAINING) else Path(spec)
     return _from_file(architecture, path)
+
+
+def seed_model(training: Path, seed: int, sha256: str) -> Path:
+    """The checkpoint of a seed beside a training.json.
+
+    Raises:
+        AvpipeError: it is not there, or another than training.json lists.
+    """
+    path = seed_folder(training.parent, seed) / MODEL
+    check_listed(path, sha256, training)
+    return path
 
 
 def _from_file(architecture: Architecture, path: Path) -> tuple[RetrievalModel, WeightsRecord]:

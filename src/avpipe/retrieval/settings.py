@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -139,6 +141,38 @@ class Run(Settings):
     def uses_text(self) -> bool:
         """Whether the model reads captions."""
         return MODELS[self.model].uses_text
+
+    @property
+    def trains_frozen(self) -> bool:
+        """Whether BatchNorm keeps the stored statistics in training, the model being in eval mode."""
+        return self.batch_norm == "frozen" or (self.batch_norm == "by_start" and not self.is_scratch)
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One run in one variant, as plain values that a workflow can hand over.
+
+    Attributes:
+        name: of the run.
+        variant: "main", or "permuted": trained with pictures permuted among the clips, a control.
+        run: the run's settings as plain values, quirks decided.
+        audio_frames: spectrogram frames that are read of a clip, or that a window has.
+        max_words: known words of a caption that are read.
+        seeds: of weights, order and draws.
+        long_clips: in tests, "cut" or "average".
+    """
+
+    name: str
+    variant: Literal["main", "permuted"]
+    run: Mapping[str, Any]
+    audio_frames: int
+    max_words: int
+    seeds: Sequence[int]
+    long_clips: Literal["cut", "average"] = "cut"
+
+    def settings(self) -> Run:
+        """The run's settings."""
+        return Run.model_validate(dict(self.run))
 
 
 class Retrieval(Settings):

@@ -14,13 +14,12 @@ from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
-from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model
+from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model, seed_model
 from avpipe.retrieval.metrics import metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
-from avpipe.retrieval.seed_files import seed_model
-from avpipe.retrieval.settings import Run
+from avpipe.retrieval.settings import Run, RunJob
 from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
 from avpipe.retrieval.training import architecture_of
 from avpipe.schema.retrieval import (
@@ -39,8 +38,6 @@ from avpipe.training.runtime import deterministic
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from avpipe.retrieval.run import RunJob
 
 log = logging.getLogger(__name__)
 

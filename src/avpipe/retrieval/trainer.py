@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,44 +18,12 @@ from avpipe.errors import AvpipeError
 from avpipe.retrieval.batches import Batch, Source
 from avpipe.retrieval.models.base import Embeddings, RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
-from avpipe.settings import Precision
+from avpipe.retrieval.settings import Run
 from avpipe.training.distributed import ProcessGroup, check_batch
 from avpipe.training.loop import LoopSettings, Row, Trainer
 from avpipe.training.precision import arithmetic, float32_products, loss_scaler
 
 _ORDER = 0x0DE5  # keeps the stream that orders the items apart from a source's own draws
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained (config.retrieval.Run, decided).
-
-    Attributes:
-        epochs: passes over the items.
-        batch_size: items in a batch of all processes together.
-        learning_rate: of Adam.
-        learning_rate_decay: factor on it after each epoch.
-        margin: of the loss.
-        objective: "retrieval" or "pairwise".
-        window: spectrogram frames that are read of a clip.
-        statistics: BatchNorm's: "frozen" (the stored ones; the model in eval mode) or "batch".
-        pooling: mean of the audio over time with the batch's statistics: over the "clip"'s own frames, or "padded":
-            over the whole window. Frozen statistics: the clip's own.
-        precision: of the networks; losses are computed in float32.
-        gradient_checkpointing: compute the audio network's layers a second time instead of keeping them.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    learning_rate_decay: float
-    margin: float
-    objective: Literal["retrieval", "pairwise"]
-    window: int
-    statistics: Literal["frozen", "batch"]
-    pooling: Literal["clip", "padded"]
-    precision: Precision
-    gradient_checkpointing: bool
 
 
 def steps_per_epoch(n_items: int, batch_size: int) -> int:
@@ -86,7 +53,7 @@ class RetrievalTrainer(Trainer):
     Args:
         model: what training starts from; it is trained in place.
         source: what is trained on.
-        settings: how.
+        run: how, its quirks decided; losses are computed in float32, whatever its precision.
         loop: see `Trainer`.
         processes: those that share each batch; their device is where everything happens.
 
@@ -95,40 +62,40 @@ class RetrievalTrainer(Trainer):
     """
 
     def __init__(
-        self, model: RetrievalModel, source: Source, settings: Settings, loop: LoopSettings, processes: ProcessGroup
+        self, model: RetrievalModel, source: Source, run: Run, loop: LoopSettings, processes: ProcessGroup
     ) -> None:
         super().__init__(loop)
-        check_batch(settings.batch_size, processes.size)
-        self.source, self.settings, self.processes = source, settings, processes
-        self.model = model.to(processes.device).train(settings.statistics == "batch")
-        self.model.DAVEnet.gradient_checkpointing = settings.gradient_checkpointing
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
-        self.scaler = loss_scaler(settings.precision, processes.device)
+        check_batch(run.batch_size, processes.size)
+        self.source, self.run, self.processes = source, run, processes
+        self.model = model.to(processes.device).train(not run.trains_frozen)
+        self.model.DAVEnet.gradient_checkpointing = run.gradient_checkpointing
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.learning_rate, fused=True)
+        self.scaler = loss_scaler(run.precision, processes.device)
         self.loss_sum = 0.0
         self.batches: Iterator[Batch] = iter(())
 
     def start_epoch(self, epoch: int, first_step: int) -> None:
         """Order the items and begin to read them; when resuming inside an epoch, in the same order."""
         items = order(self.source.n_items, seed=self.loop.seed, epoch=epoch)
-        size, steps = self.settings.batch_size, range(first_step, self.loop.steps_per_epoch)
+        size, steps = self.run.batch_size, range(first_step, self.loop.steps_per_epoch)
         shares = [self.processes.share(items[step * size : (step + 1) * size]) for step in steps]
         self.batches = read_ahead(partial(self.source.batch, seed=self.loop.seed, epoch=epoch), shares)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self.settings.learning_rate_decay**epoch
+            group["lr"] = self.run.learning_rate * self.run.learning_rate_decay**epoch
 
     def train_step(self, epoch: int, step: int) -> None:
         """One step of Adam."""
-        settings, batch = self.settings, next(self.batches)
-        with float32_products(settings.precision):  # of the gradients too
-            with arithmetic(self.processes.device, settings.precision):
-                own = embed_batch(self.model, batch, settings)
+        run, batch = self.run, next(self.batches)
+        with float32_products(run.precision):  # of the gradients too
+            with arithmetic(self.processes.device, run.precision):
+                own = embed_batch(self.model, batch, run, self.source.window)
             own = {name: each.float() if each.dtype.itemsize < 4 else each for name, each in own.items()}
-            loss = self.model.loss(self.processes.gather(own), margin=settings.margin, objective=settings.objective)
+            loss = self.model.loss(self.processes.gather(own), margin=run.margin, objective=run.objective)
             value = loss.item()
             if not math.isfinite(value):
                 raise AvpipeError(
                     f"The loss is {value} in epoch {epoch + 1}, step {step + 1} of {self.loop.steps_per_epoch} (seed "
-                    f"{self.loop.seed}, learning rate {self._learning_rate:g}, {settings.precision}). Lower the "
+                    f"{self.loop.seed}, learning rate {self._learning_rate:g}, {run.precision}). Lower the "
                     "learning rate, or train in bfloat16 or float32 where it is float16."
                 )
             self.optimizer.zero_grad(set_to_none=True)
@@ -186,24 +153,24 @@ def read_ahead(read: Callable[..., Batch], shares: Iterable[Sequence[int]]) -> I
             yield coming.result()
 
 
-def embed_batch(model: RetrievalModel, batch: Batch, settings: Settings) -> Embeddings:
+def embed_batch(model: RetrievalModel, batch: Batch, run: Run, window: int) -> Embeddings:
     """A batch's embeddings, [B, D] each, with gradients: the way the audio goes depends on the BatchNorm statistics."""
     like = next(model.parameters())
     audio = _on_device(batch.audio, like.device)
     video = batch.video.to(like.device, like.dtype)
     text = None if batch.text is None else batch.text.to(like.device, like.dtype)
-    if settings.statistics == "frozen":
-        pooled = pool_ragged(model.DAVEnet, audio, window=settings.window, n_frames=batch.n_frames)
+    if run.trains_frozen:
+        pooled = pool_ragged(model.DAVEnet, audio, window=window, n_frames=batch.n_frames)
         return model.embed_pooled(pooled, video, text)
     # A multiple of 16, so that 16 frames are one of the network's in a short batch too.
     longest = -(-max(len(each) for each in audio) // 16) * 16
-    length = settings.window if settings.pooling == "padded" else min(longest, settings.window)
+    length = window if run.train_pooling == "padded" else min(longest, window)
     return model.embed(
         _padded(audio, length).to(like.dtype),
         video,
         text,
         n_frames=batch.n_frames,
-        own_frames=settings.pooling == "clip",
+        own_frames=run.train_pooling == "clip",
     )
 
 

@@ -5,44 +5,44 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from avpipe import versions
 from avpipe.errors import AvpipeError
 from avpipe.formats.howto100m import read_list
-from avpipe.formats.weights import WeightsRecord
+from avpipe.formats.weights import WeightsRecord, file_sha256
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
-from avpipe.retrieval.batches import PackSource, ShuffledPictures, Source
+from avpipe.retrieval.batches import PackSource, Source
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.howto100m import HowTo100MCorpus
-from avpipe.retrieval.initial_weights import Architecture, make_model
+from avpipe.retrieval.initial_weights import MODEL, Architecture, make_model
 from avpipe.retrieval.packs import read_pack
-from avpipe.retrieval.seed_files import SUMMARY, finished, write_seed
-from avpipe.retrieval.settings import Run
+from avpipe.retrieval.settings import Run, RunJob
 from avpipe.retrieval.store_corpus import StoreCorpus
 from avpipe.retrieval.text import WordTable, read_word_table
-from avpipe.retrieval.trainer import RetrievalTrainer, Settings, steps_per_epoch
+from avpipe.retrieval.trainer import RetrievalTrainer, steps_per_epoch
 from avpipe.retrieval.window_source import WindowSource
 from avpipe.training import checkpoint
 from avpipe.training.distributed import ProcessGroup
 from avpipe.training.loop import LoopSettings, train
 from avpipe.training.runtime import TERMINATED, Interrupt, deterministic
-from avpipe.training.seed_files import RESUME, seed_folder
-
-if TYPE_CHECKING:
-    from avpipe.retrieval.run import RunJob
+from avpipe.training.seed_files import RESUME, seed_folder, write_results
 
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 300.0  # a checkpoint and Adam's moments of AVLnet are 1 GB
+_SUMMARY = "seed.json"
+_DECIDING = (
+    "epochs", "batch_size", "learning_rate", "learning_rate_decay", "margin", "objective", "precision",
+    "gradient_checkpointing",
+)  # fmt: skip
 
 
 def train_seeds(
@@ -67,7 +67,7 @@ def train_seeds(
         words: word table of the captions; None for models without text.
         start: see `avpipe.retrieval.initial_weights.make_model`.
         threads: CPU threads of all processes together.
-        folder: gets seed<seed>/ (`avpipe.retrieval.seed_files`).
+        folder: gets seed<seed>/ with model.pt, epochs.csv and seed.json; an interrupted run leaves resume.pt there.
         save_every_seconds: how often the state for resuming is saved.
 
     Raises:
@@ -79,20 +79,22 @@ def train_seeds(
         raise AvpipeError(
             f"The run {job.name} has epochs 0: it tests weights as they are, so there is nothing to train."
         )
-    settings, device = training_settings(run, job.audio_frames), processes.device
+    if run.batch_norm is None or run.train_pooling is None:
+        raise ValueError(f"undecided quirks: {run.quirks()}; call resolved() before")
+    device = processes.device
     with deterministic(device, max(1, threads // processes.size)):
         table = _word_table(run, words)
         data = open_source(run, source, table, window=job.audio_frames, max_words=job.max_words, device=device)
         architecture = architecture_of(run, table)
-        steps = steps_per_epoch(data.n_items, settings.batch_size)
+        steps = steps_per_epoch(data.n_items, run.batch_size)
         for seed in job.seeds:
             model, weights = make_model(architecture, start, seed)
-            seed_data = data if job.variant == "main" else _permuted(data, seed)
-            fingerprint = _fingerprint(seed_data, architecture, settings, weights, seed, processes)
+            seed_data = data if job.variant == "main" else data.permuted(seed)
+            fingerprint = _fingerprint(seed_data, architecture, run, weights, seed, processes)
             resume_path = seed_folder(Path(folder), seed) / RESUME
-            loop = LoopSettings(seed, settings.epochs, steps, fingerprint, resume_path, save_every_seconds)
+            loop = LoopSettings(seed, run.epochs, steps, fingerprint, resume_path, save_every_seconds)
             if not _is_finished(loop, processes):
-                _train_seed(RetrievalTrainer(model, seed_data, settings, loop, processes), weights)
+                _train_seed(RetrievalTrainer(model, seed_data, run, loop, processes), weights)
             del model  # or a GPU would hold it while the next one is made
 
 
@@ -109,26 +111,6 @@ def _word_table(run: Run, words: str | None) -> WordTable | None:
 def architecture_of(run: Run, words: WordTable | None) -> Architecture:
     """The model of a run; its word vectors are as long as those of the table."""
     return Architecture(run.model, run.embedding_dim, run.audio_channels, 300 if words is None else words.dimension)
-
-
-def training_settings(run: Run, window: int) -> Settings:
-    """What training needs of a run's settings, all quirks decided."""
-    frozen = run.batch_norm == "frozen" or (run.batch_norm == "by_start" and not run.is_scratch)
-    if run.batch_norm is None or run.train_pooling is None:
-        raise ValueError(f"undecided quirks: {run.quirks()}; call resolved() before")
-    return Settings(
-        epochs=run.epochs,
-        batch_size=run.batch_size,
-        learning_rate=run.learning_rate,
-        learning_rate_decay=run.learning_rate_decay,
-        margin=run.margin,
-        objective=run.objective,
-        window=window,
-        statistics="frozen" if frozen else "batch",
-        pooling=run.train_pooling,
-        precision=run.precision,
-        gradient_checkpointing=run.gradient_checkpointing,
-    )
 
 
 def open_source(
@@ -168,24 +150,25 @@ def _stored_videos(source: Mapping[str, Any]) -> StoreCorpus:
     return StoreCorpus(source["stores"], videos=videos, statuses=dict.fromkeys(source["stores"], failed))
 
 
-def _permuted(source: Source, seed: int) -> Source:
-    return source.permuted(seed) if isinstance(source, PackSource) else ShuffledPictures(source)
-
-
 def _fingerprint(
     source: Source,
     architecture: Architecture,
-    settings: Settings,
+    run: Run,
     start: WeightsRecord,
     seed: int,
     processes: ProcessGroup,
 ) -> checkpoint.Fingerprint:
     """Of everything that decides the result of a seed."""
     # With frozen statistics the gradient is the same however a batch is shared.
-    parts = processes.size if settings.statistics == "batch" else 1
+    parts = 1 if run.trains_frozen else processes.size
+    decided = {name: getattr(run, name) for name in _DECIDING} | {
+        "window": source.window,
+        "statistics": "frozen" if run.trains_frozen else "batch",
+        "pooling": run.train_pooling,
+    }
     return {
         "data": source.fingerprint(),
-        "settings": checkpoint.digest_json([asdict(architecture), asdict(settings), parts]),
+        "settings": checkpoint.digest_json([asdict(architecture), decided, parts]),
         "start": start.label,
         "seed": str(seed),
         "stage version": versions.RETRIEVAL_TRAIN,
@@ -193,8 +176,16 @@ def _fingerprint(
 
 
 def _is_finished(loop: LoopSettings, processes: ProcessGroup) -> bool:
+    """Whether this very training has been finished before."""
     processes.barrier()  # what is finished must be the same to all, before the first of them changes it
-    if not finished(loop.resume_path.parent, loop.fingerprint):
+    folder = loop.resume_path.parent
+    try:
+        stored = json.loads((folder / _SUMMARY).read_text("utf-8"))
+        is_same = stored["fingerprint"] == loop.fingerprint
+        is_whole = is_same and stored["result"]["sha256"] == file_sha256(folder / MODEL)
+    except (OSError, ValueError, KeyError, TypeError, AvpipeError):
+        return False  # nothing, or not whole: it is trained again and replaced
+    if not is_whole:
         return False
     if processes.is_first:
         log.info("Seed %d is finished already.", loop.seed)
@@ -208,8 +199,10 @@ def _train_seed(trainer: RetrievalTrainer, start: WeightsRecord) -> None:
     with Interrupt() as interrupt:
         train(trainer, interrupt, processes)
         if processes.is_first:
-            result = _result(trainer, start)
-            write_seed(loop.resume_path.parent, trainer.model.state_dict(), trainer.history, result, loop.fingerprint)
+            folder = loop.resume_path.parent
+            checkpoint.save(folder / MODEL, trainer.model.state_dict())
+            result = {"sha256": file_sha256(folder / MODEL), **_result(trainer, start)}
+            write_results(folder, trainer.history, (_SUMMARY, {"fingerprint": loop.fingerprint, "result": result}))
             log.info("Seed %d is trained, %.0f s.", loop.seed, time.monotonic() - began)
     if processes.any(interrupt.requested):
         raise SystemExit(TERMINATED)
@@ -217,7 +210,7 @@ def _train_seed(trainer: RetrievalTrainer, start: WeightsRecord) -> None:
 
 def _result(trainer: RetrievalTrainer, start: WeightsRecord) -> dict[str, Any]:
     source, loop, history = trainer.source, trainer.loop, trainer.history
-    per_epoch = loop.steps_per_epoch * trainer.settings.batch_size
+    per_epoch = loop.steps_per_epoch * trainer.run.batch_size
     return {
         "loss": history[-1]["loss"],
         "epochs": len(history),
@@ -228,17 +221,8 @@ def _result(trainer: RetrievalTrainer, start: WeightsRecord) -> dict[str, Any]:
         "items": source.n_items,
         "items_per_epoch": per_epoch,
         "items_left_over_per_epoch": source.n_items - per_epoch,
-        "left_out": _left_out(source),
+        "left_out": source.left_out,
     }
-
-
-def _left_out(source: Source) -> dict[str, int]:
-    """How many clips or videos are not trained on at all, by reason."""
-    if isinstance(source, ShuffledPictures):
-        return _left_out(source.source)
-    if isinstance(source, WindowSource):
-        return dict(Counter(each.status for each in source.excluded))
-    return dict(Counter(each["reason"] for each in source.pack.info.missing)) if isinstance(source, PackSource) else {}
 
 
 def list_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
@@ -247,4 +231,6 @@ def list_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     Raises:
         AvpipeError: a seed's files are not there.
     """
-    return {str(seed): json.loads((seed_folder(folder, seed) / SUMMARY).read_text("utf-8"))["result"] for seed in seeds}
+    return {
+        str(seed): json.loads((seed_folder(folder, seed) / _SUMMARY).read_text("utf-8"))["result"] for seed in seeds
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ from avpipe.features.frame_size import unit_length
 from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
 from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
-from avpipe.retrieval.batches import Batch
+from avpipe.retrieval.batches import PICTURES, Batch
 from avpipe.retrieval.captions import Captions
 from avpipe.retrieval.corpus import THREADS, Corpus, Scan, located, mapped, require_some, scan
 from avpipe.retrieval.settings import Windows
@@ -56,6 +57,7 @@ class WindowSource:
 
     Attributes:
         video_ids: the videos of items 0, 1, …
+        window: spectrogram frames of a window.
         excluded: videos of the corpus that are not trained on, and why.
         bytes_read: by all batches so far.
 
@@ -83,7 +85,7 @@ class WindowSource:
             )
         self._words, self._max_words, self._threads = words, max_words, threads
         scanned = scanned or scan(corpus, threads=threads)
-        self.bytes_read = 0
+        self.bytes_read, self.window, self._is_permuted = 0, windows.audio_frames, False
         self.excluded = list(scanned.excluded)
         self.video_ids: list[str] = []
         self._sizes = scanned.digest
@@ -94,13 +96,24 @@ class WindowSource:
             else:
                 self.excluded.append(failure)
         require_some(self.video_ids, self.excluded)
-        counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(Counter(e.status for e in self.excluded).items()))
+        counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.left_out.items()))
         log.info("%s videos to draw windows from, %s left out: %s", self.n_items, len(self.excluded), counts or "none")
 
     @property
     def n_items(self) -> int:
         """Videos."""
         return len(self.video_ids)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> videos that are not trained on."""
+        return dict(Counter(each.status for each in self.excluded))
+
+    def permuted(self, seed: int) -> WindowSource:
+        """The same windows with the pictures of a batch permuted among them, otherwise at each visit."""
+        permuted = copy.copy(self)
+        permuted._is_permuted = True
+        return permuted
 
     def fingerprint(self) -> str:
         """Digest of everything that batches depend on: videos, sizes, windows, captions and words.
@@ -118,7 +131,8 @@ class WindowSource:
         if self._words is not None:
             total.update(json.dumps(self._words.words).encode())
             total.update(self._words.vectors.tobytes())
-        return total.hexdigest()
+        digest = total.hexdigest()
+        return hashlib.sha256(f"permuted {digest}".encode()).hexdigest() if self._is_permuted else digest
 
     def batch(self, *, seed: int, epoch: int, items: Sequence[int]) -> Batch:
         """The windows of some videos at this visit, `windows.per_video` each.
@@ -132,10 +146,13 @@ class WindowSource:
 
         parts = list(mapped(read, items, self._threads))
         self.bytes_read += sum(part.bytes_read for part in parts)
+        video = np.concatenate([part.video for part in parts])
+        if self._is_permuted:
+            video = video[np.random.default_rng([seed, epoch, items[0], PICTURES]).permutation(len(video))]
         return Batch(
             audio=[window for part in parts for window in torch.from_numpy(part.audio).unbind()],
             n_frames=[n for part in parts for n in part.n_frames],
-            video=torch.from_numpy(np.concatenate([part.video for part in parts])),
+            video=torch.from_numpy(video),
             text=self._text([text for part in parts for text in part.texts]),
         )
 
