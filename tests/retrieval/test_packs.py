@@ -19,7 +19,7 @@ from made_packs import make_pack
 from avpipe.errors import AvpipeError
 from avpipe.io.hdf5_text import write_json_dataset
 from avpipe.retrieval.packs import ClipSource, PackInfo, pack_writer, read_pack, write_pack
-from avpipe.retrieval.packs.summary import summarise_pack
+from avpipe.retrieval.packs.build import summarise_pack
 
 
 def write(tmp_path, pack=None):

@@ -24,6 +24,6 @@ with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)
             statuses=snakemake.input.statuses,
             min_audio_frames=snakemake.params.min_audio_frames,
             window=window,
-            pack=made.pack,
+            target=made.pack,
             summary=made.summary,
         )

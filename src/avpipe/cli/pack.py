@@ -66,7 +66,7 @@ def _run_convert(chosen: argparse.Namespace) -> int:
 
 def _run_show(chosen: argparse.Namespace) -> int:
     from avpipe.retrieval.packs import FRAMES_PER_SECOND, read_pack
-    from avpipe.retrieval.packs.summary import summarise_pack
+    from avpipe.retrieval.packs.build import summarise_pack
 
     pack = read_pack(chosen.path)
     known = summarise_pack(pack, window=chosen.window)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from avpipe.report.retrieval import collect_record
 from avpipe.report.tasks import write_report
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.packs import read_pack
-from avpipe.retrieval.packs.build import PackClip, build_pack, import_pack
+from avpipe.retrieval.packs.build import build_pack, import_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.text import select_words
@@ -42,20 +42,7 @@ __all__ = [
 StrPath = str | os.PathLike[str]
 
 
-def pack_subset(
-    *,
-    source: Mapping[str, Any],
-    made_folder: str,
-    subset: str,
-    digest: str | None,
-    stores: Mapping[str, Sequence[str]],
-    probes: Sequence[str],
-    statuses: Sequence[str],
-    min_audio_frames: int,
-    window: int,
-    pack: StrPath,
-    summary: StrPath,
-) -> None:
+def pack_subset(*, source: Mapping[str, Any], made_folder: str, subset: str, digest: str | None, **given: Any) -> None:
     """Pack the clips of a subset of the source.
 
     Args:
@@ -63,9 +50,7 @@ def pack_subset(
         made_folder: where an embedded dataset lies.
         subset: its name.
         digest: `digest_of` the clips when the run was planned; None: not known then.
-        stores, probes, statuses, min_audio_frames, window: as in `build_pack`.
-        pack: the pack to write.
-        summary: the JSON file to write.
+        **given: see `build_pack`.
 
     Raises:
         AvpipeError: the table changed since the run was planned, or as `build_pack`.
@@ -77,17 +62,7 @@ def pack_subset(
             f"The table of clips changed while the run was starting: {subset} has other clips or captions than "
             "planned. Run the same command again."
         )
-    build_pack(
-        stores=stores,
-        probes=probes,
-        statuses=statuses,
-        clips=[PackClip(clip.clip_id, clip.captions) for clip in clips],
-        min_audio_frames=min_audio_frames,
-        window=window,
-        target=pack,
-        summary=summary,
-        folder=str(source_folder(origin, made_folder)),
-    )
+    build_pack(captions={clip.clip_id: clip.captions for clip in clips}, **given)
 
 
 def select_pack_words(pack: StrPath, model: StrPath, target: StrPath) -> None:
@@ -106,99 +81,52 @@ def export_clip_pickle(pack: StrPath, target: StrPath) -> None:
     write_clip_pickle(read_pack(pack), target, layout="youcook")
 
 
-def train_run(
-    job: RunJob,
-    *,
-    source: Mapping[str, Any],
-    words: StrPath | None,
-    start: str,
-    device: str,
-    threads: int,
-    target: StrPath,
-) -> None:
+def train_run(job: RunJob, *, device: str, target: StrPath, **given: Any) -> None:
     """Train every seed of a run and list the results.
 
     Args:
         job: what to train.
-        source: {"pack": path}; {"stores": {"video_2d", "video_3d", "audio": paths}, "probes", "statuses": the tables of
-            all shards}; or {"howto100m": {"path", "audio_path", "videos"}}; with the latter two "captions", a path or
-            None.
-        words: word table of the captions; None for models without text.
-        start: "random", "random:<seed>", the path of a checkpoint, or of another run's training.json.
         device: "auto", "cpu" or "cuda"; on GPUs the run takes as many as it sets, on a CPU one process.
-        threads: CPU threads.
         target: training.json: seed -> sha256 of its model and how it was trained. The models lie beside it in
             seed<seed>/model.pt; what is finished there already is kept.
+        **given: see `avpipe.retrieval.training.train_seeds`.
 
     Raises:
         AvpipeError: data, weights or settings that do not fit, fewer GPUs than wanted, a loss that is not finite.
         SystemExit: code 143 after SIGTERM; running again goes on where it stopped.
     """
     folder = Path(target).parent
-    arguments: dict[str, Any] = {
-        "source": dict(source),
-        "words": None if words is None else str(words),
-        "start": str(start),
-        "threads": threads,
-        "folder": str(folder),
-    }
     with leased_devices(device, job.settings().gpus) as devices:
         from avpipe.retrieval.training import list_seeds, train_seeds
         from avpipe.training.distributed import ProcessGroup, check_batch
         from avpipe.training.processes import run_together
 
         check_batch(job.settings().batch_size, len(devices))
+        train: Callable[..., None] = partial(train_seeds, folder=str(folder), **given)
         if len(devices) == 1:
-            train_seeds(ProcessGroup(device=resolve_device(devices[0])), job, **arguments)
+            train(ProcessGroup(device=resolve_device(devices[0])), job)
         else:
-            run_together(partial(train_seeds, **arguments), [job], devices)
+            run_together(train, [job], devices)
         seeds = list_seeds(folder, job.seeds)
     write_json(target, {"run": job.name, "variant": job.variant, "model": job.settings().model, "seeds": seeds})
 
 
-def evaluate_run(
-    job: RunJob,
-    *,
-    packs: Mapping[str, StrPath],
-    tests: Mapping[str, Mapping[str, Any]],
-    words: Mapping[str, StrPath],
-    start: str,
-    training: StrPath | None,
-    device: str,
-    threads: int,
-    target: StrPath,
-) -> None:
+def evaluate_run(job: RunJob, *, device: str, target: StrPath, **given: Any) -> None:
     """Test a run's models, or the weights that it starts from, on every gallery; write evaluation.json.
 
     Args:
         job: what was trained.
-        packs: test -> pack.
-        tests: test -> "audio_frames" that are read of a clip, "expected" clips of the benchmark or None, and whether
-            it is a "diagnostic".
-        words: test -> word table of its captions; empty for models without text.
-        start: as in `train_run`.
-        training: the training.json that it wrote; None: the start is tested as it is.
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads.
         target: the JSON file to write; its recalls are in %.
+        **given: see `avpipe.retrieval.testing.evaluate_galleries`.
 
     Raises:
-        AvpipeError: a checkpoint is not the one that training.json lists, weights or features do not fit, or a pack has
-            more clips than are expected.
+        AvpipeError: as there.
     """
     with leased_device(device) as leased:
         from avpipe.retrieval.testing import evaluate_galleries
 
-        record = evaluate_galleries(
-            job,
-            packs={test: Path(path) for test, path in packs.items()},
-            tests=tests,
-            words={test: Path(path) for test, path in words.items()},
-            start=start,
-            training=None if training is None else Path(training),
-            device=leased,
-            threads=threads,
-        )
+        record = evaluate_galleries(job, device=leased, **given)
     write_json(target, record.to_json())
 
 

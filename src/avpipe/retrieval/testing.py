@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,12 +21,11 @@ from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
 from avpipe.retrieval.settings import Run, RunJob
-from avpipe.retrieval.text import WordTable, read_word_table, vocabulary_report
+from avpipe.retrieval.text import WordTable, known_words, read_word_table
 from avpipe.retrieval.training import architecture_of
 from avpipe.schema.retrieval import (
     Drawn,
     GalleryTest,
-    KnownWords,
     Ranking,
     Recalls,
     RetrievalEvaluation,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+StrPath = str | os.PathLike[str]
 
 _AT = (1, 5, 10)
 
@@ -66,20 +68,33 @@ class Gallery:
 def evaluate_galleries(
     job: RunJob,
     *,
-    packs: Mapping[str, Path],
+    packs: Mapping[str, StrPath],
     tests: Mapping[str, Mapping[str, Any]],
-    words: Mapping[str, Path],
+    words: Mapping[str, StrPath],
     start: str,
-    training: Path | None,
+    training: StrPath | None,
     device: str,
     threads: int,
 ) -> RetrievalEvaluation:
-    """Test a run on every gallery; arguments as of `avpipe.jobs.retrieval.evaluate_run`, the device leased.
+    """Test a run's models, or the weights that it starts from, on every gallery.
+
+    Args:
+        job: what was trained.
+        packs: test -> pack.
+        tests: test -> "audio_frames" that are read of a clip, "expected" clips of the benchmark or None, and whether
+            it is a "diagnostic".
+        words: test -> word table of its captions; empty for models without text.
+        start: see `avpipe.retrieval.initial_weights.make_model`.
+        training: the training.json that it wrote; None: the start is tested as it is.
+        device: "cpu" or "cuda", leased.
+        threads: CPU threads.
 
     Raises:
-        AvpipeError: as there.
+        AvpipeError: a checkpoint is not the one that training.json lists, weights or features do not fit, or a pack has
+            more clips than are expected.
     """
     run, where = job.settings(), resolve_device(device)
+    training = None if training is None else Path(training)
     galleries = {
         test: open_gallery(
             read_pack(packs[test]),
@@ -167,6 +182,7 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
     pack, reading = gallery.pack, gallery.reading
     embeddings = embed_pack(model, pack, gallery.words, reading)
     queries, candidates = model.query_of(embeddings), model.candidates_of(embeddings)
+    captions = [evaluation_caption(pack, index) for index in range(len(pack))]
     longer = int((pack.n_frames > reading.window).sum())
     return GalleryTest(
         language_to_video=_ranking(queries, candidates, gallery),
@@ -178,7 +194,7 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
         cut_clips=longer if reading.long_clips == "cut" else 0,
         averaged_clips=longer if reading.long_clips == "average" else 0,
         window=reading.window,
-        known_words=_known_words(gallery),
+        known_words=None if gallery.words is None else known_words(gallery.words, captions),
         diagnostic=gallery.diagnostic,
         protocol=_protocol(gallery),
     )
@@ -195,18 +211,6 @@ def _protocol(gallery: Gallery) -> str:
     return (
         f"Each of {expected:,} clips is a query{missing} against a gallery of {n:,}; one clip is right, and a tie "
         "counts against it."
-    )
-
-
-def _known_words(gallery: Gallery) -> KnownWords | None:
-    if gallery.words is None:
-        return None
-    captions = [evaluation_caption(gallery.pack, index) for index in range(len(gallery.pack))]
-    found = vocabulary_report(gallery.words, captions)
-    return KnownWords(
-        known=found["known_tokens"],
-        tokens=found["tokens"],
-        captions_without=found["captions_without_known_word"],
     )
 
 

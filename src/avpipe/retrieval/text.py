@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -33,6 +32,7 @@ from avpipe.io.hdf5_text import (
     write_text_attribute,
 )
 from avpipe.io.reading import MAKE_AGAIN, reading
+from avpipe.schema.retrieval import KnownWords
 
 MAX_WORDS = 20
 
@@ -89,23 +89,14 @@ class WordTable:
         return sum(token in self._rows for token in tokens), len(tokens)
 
 
-def vocabulary_report(table: WordTable, sentences: Iterable[str]) -> dict[str, Any]:
-    """How much of some captions the word vectors cover.
-
-    Returns:
-        `captions`, `tokens` and `known_tokens`: how many; `unknown_rate`: share of tokens without vector (0 where
-        there is no token); `captions_without_known_word`: how many, all of which get the same embedding.
-    """
+def known_words(table: WordTable, sentences: Iterable[str]) -> KnownWords:
+    """How much of some captions the word vectors cover; captions without a known word all get the same embedding."""
     counts = [table.known(sentence) for sentence in sentences]
-    tokens = sum(n_tokens for _, n_tokens in counts)
-    known = sum(n_known for n_known, _ in counts)
-    return {
-        "captions": len(counts),
-        "tokens": tokens,
-        "known_tokens": known,
-        "unknown_rate": (tokens - known) / tokens if tokens else 0.0,
-        "captions_without_known_word": sum(n_known == 0 for n_known, _ in counts),
-    }
+    return KnownWords(
+        known=sum(known for known, _ in counts),
+        tokens=sum(tokens for _, tokens in counts),
+        captions_without=sum(known == 0 for known, _ in counts),
+    )
 
 
 def select_words(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -50,7 +51,7 @@ def train_seeds(
     job: RunJob,
     *,
     source: Mapping[str, Any],
-    words: str | None,
+    words: str | os.PathLike[str] | None,
     start: str,
     threads: int,
     folder: str,
@@ -98,7 +99,7 @@ def train_seeds(
             del model  # or a GPU would hold it while the next one is made
 
 
-def _word_table(run: Run, words: str | None) -> WordTable | None:
+def _word_table(run: Run, words: str | os.PathLike[str] | None) -> WordTable | None:
     if not run.uses_text:
         return None
     if words is None:

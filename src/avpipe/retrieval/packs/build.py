@@ -25,25 +25,10 @@ from avpipe.retrieval.packs.checks import EXTRACTED
 from avpipe.retrieval.packs.files import pack_writer, read_pack, write_pack
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, ClipSource, Pack, PackInfo
 from avpipe.retrieval.packs.published import read_clip_pickle
-from avpipe.retrieval.packs.summary import summarise_pack
 from avpipe.retrieval.store_corpus import STREAMS
+from avpipe.schema.retrieval import CaptionCounts, LongerClips, LongestClip, PackSummary
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class PackClip:
-    """A clip that is wanted in a pack.
-
-    Attributes:
-        clip_id: as in the inventory.
-        captions: any number.
-        eval_caption: the caption to test with; "" if none is fixed.
-    """
-
-    clip_id: str
-    captions: tuple[str, ...] = ()
-    eval_caption: str = ""
 
 
 def build_pack(
@@ -51,7 +36,7 @@ def build_pack(
     stores: Mapping[str, Sequence[str]],
     probes: Sequence[str],
     statuses: Sequence[str],
-    clips: Sequence[PackClip],
+    captions: Mapping[str, tuple[str, ...]],
     min_audio_frames: int,
     window: int,
     target: str | os.PathLike[str],
@@ -70,7 +55,7 @@ def build_pack(
             spectrogram for every shard.
         probes: the probe table of every shard.
         statuses: the status tables of the three extractors and of what came before, as in `make_account`.
-        clips: the wanted ones, a part of the inventory.
+        captions: wanted clip, a part of the inventory -> its captions, any number.
         min_audio_frames: clips with fewer spectrogram frames are too short.
         window: spectrogram frames that the networks read, for the summary.
         target: the pack to write.
@@ -78,16 +63,20 @@ def build_pack(
         folder: what paths are told relative to.
 
     Raises:
-        AvpipeError: a clip that is not in the inventory or is wanted twice, tables and stores that contradict each
+        AvpipeError: a clip that is not in the inventory, tables and stores that contradict each
             other, features of different settings, zero or not finite, or no clip that has all.
         OSError: the disk is full.
     """
-    wanted = _by_id(clips)
+    wanted = set(captions)
     probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
-    _require_known(wanted, probed)
-    account = make_account(probes, statuses, folder=folder)
-    failed = {row["clip_id"]: row for row in account["failed"] if row["clip_id"] in wanted}
-    found = _look_through(stores, wanted.keys() - failed.keys())
+    unknown = sorted(wanted - set(probed))
+    if unknown:
+        raise AvpipeError(
+            f"{len(unknown)} of {len(wanted)} wanted clips are not in the source, such as {unknown[:_SHOWN]}. Correct "
+            "the table of clips, or run the command again if it has changed."
+        )
+    failed = {row["clip_id"]: row for row in make_account(probes, statuses)["failed"] if row["clip_id"] in wanted}
+    found = _look_through(stores, wanted - failed.keys())
     missing = {clip_id: _missing_clip(clip_id, row["reason"], row["detail"]) for clip_id, row in failed.items()}
     missing |= _set_aside(found, min_audio_frames)
     ids = [clip_id for clip_id in sorted(wanted) if clip_id not in missing]
@@ -105,7 +94,7 @@ def build_pack(
         hashlib.sha256(keys.encode()).hexdigest(),
         {part: _provenance(part, stores[part]) for part in STREAMS},
     )
-    _write(target, ids, wanted, probed, stores, found, info)
+    _write(target, {clip_id: captions[clip_id] for clip_id in ids}, probed, stores, found, info)
     write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
 
 
@@ -141,20 +130,41 @@ def import_pack(
     write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
 
 
-def _by_id(clips: Sequence[PackClip]) -> dict[str, PackClip]:
-    wanted = {clip.clip_id: clip for clip in clips}
-    if len(wanted) < len(clips):
-        raise AvpipeError(f"{len(clips) - len(wanted)} of {len(clips)} clips are wanted twice; list each once.")
-    return wanted
+def summarise_pack(pack: Pack, *, window: int) -> PackSummary:
+    """Clips that a pack has and lacks, and how long they are.
+
+    Args:
+        pack: the clips.
+        window: spectrogram frames that the networks read of a clip.
+    """
+    info = pack.info
+    longest = int(np.argmax(pack.n_frames))
+    longer = int((pack.n_frames > window).sum())
+    return PackSummary(
+        origin=info.origin,
+        sha256=info.sha256,
+        digest=pack.digest,
+        expected=info.expected,
+        used=len(pack),
+        missing=dict(sorted(Counter(clip["reason"] for clip in info.missing).items())),
+        missing_clips=info.missing,
+        unlisted=info.expected - len(pack) - len(info.missing),
+        silent_clips=[clip_id for index, clip_id in enumerate(pack.ids) if _is_silent(pack, index)],
+        total_seconds=int(pack.n_frames.sum()) / FRAMES_PER_SECOND,
+        longest=LongestClip(clip_id=pack.ids[longest], seconds=int(pack.n_frames[longest]) / FRAMES_PER_SECOND),
+        longer_than_window=LongerClips(window_frames=window, clips=longer, share=longer / len(pack)),
+        captions=CaptionCounts(
+            total=sum(map(len, pack.captions)), clips_without=sum(not captions for captions in pack.captions)
+        ),
+        warnings=info.warnings,
+        provenance=info.provenance,
+    )
 
 
-def _require_known(wanted: Mapping[str, PackClip], probed: Mapping[str, ProbedClip]) -> None:
-    unknown = sorted(set(wanted) - set(probed))
-    if unknown:
-        raise AvpipeError(
-            f"{len(unknown)} of {len(wanted)} wanted clips are not in the source, such as {unknown[:_SHOWN]}. Correct "
-            "the table of clips, or run the command again if it has changed."
-        )
+def _is_silent(pack: Pack, index: int) -> bool:
+    """Whether a spectrogram is all zeros; most are told by their first frame, so little of the file is read."""
+    spectrogram = pack.spectrogram(index)
+    return not spectrogram[0].any() and not spectrogram.any()
 
 
 @dataclass
@@ -247,14 +257,14 @@ def _provenance(part: str, stores: Sequence[str]) -> dict[str, Any]:
 
 def _write(
     target: str | os.PathLike[str],
-    ids: list[str],
-    wanted: Mapping[str, PackClip],
+    captions: Mapping[str, tuple[str, ...]],
     probed: Mapping[str, ProbedClip],
     stores: Mapping[str, Sequence[str]],
     found: _Found,
     info: PackInfo,
 ) -> None:
     """The second pass."""
+    ids = list(captions)
 
     def stacked(part: str) -> npt.NDArray[np.float32]:
         return np.stack([found.vectors[part][clip_id] for clip_id in ids]).astype(np.float32, copy=False)
@@ -268,8 +278,8 @@ def _write(
         audio=np.empty((0, MEL_BANDS), found.dtype),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         n_frames=lengths,
-        captions=[wanted[clip_id].captions for clip_id in ids],
-        eval_captions=[wanted[clip_id].eval_caption for clip_id in ids],
+        captions=list(captions.values()),
+        eval_captions=[""] * len(ids),
         sources=[ClipSource(str(each.path), each.start_seconds, each.end_seconds) for each in places],
         info=info,
     )
