@@ -171,11 +171,12 @@ def test_subsets(project: Project, dataset: str, run: str) -> list[SubsetName]:
 
 
 def test_settings(project: Project, dataset: str, run: str) -> dict[str, dict[str, Any]]:
-    """For each test the frames that are read of a clip, the benchmark's number of clips, and its standing."""
+    """For each test the frames that are read of a clip, which captions ask, the number of clips and its standing."""
     return {
         test: {
             "audio_frames": project.dataset(name.dataset).retrieval.audio_frames,
             "expected": project.setting(name.dataset, "retrieval", "subsets", name.subset).expected,
+            "captions": project.dataset(name.dataset).retrieval.test_captions,
             "diagnostic": project.setting(name.dataset, "retrieval", "subsets", name.subset).diagnostic,
         }
         for test, name in tests(project, dataset, run).items()

@@ -50,7 +50,17 @@ HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank
 """What tables and figures call a metric."""
 _SHOWN = METRICS[:4]  # on a terminal, and what was published
 _COLOURS = {"r1": "#8da0cb", "r5": "#66c2a5", "r10": "#fc8d62"}
-_OF_PROTOCOL = ("expected", "gallery", "missing", "absent", "cut_clips", "averaged_clips", "window", "known_words")
+_OF_PROTOCOL = (
+    "expected",
+    "gallery",
+    "missing",
+    "absent",
+    "cut_clips",
+    "averaged_clips",
+    "window",
+    "captions",
+    "known_words",
+)
 _INTRODUCTION = (
     "R@k: share of queries, in %, whose own clip is among the first k; ranks count from 1. Mean ± sample standard "
     "deviation over seeds. Sound and text are the language side."
@@ -113,15 +123,18 @@ def published_of(
 ) -> dict[str, PublishedFigure]:
     """The published figures of a result's direction from language to video; empty for none.
 
-    Controls and diagnostic subsets have none, nor results for which many clips were missing. A subset of another
-    dataset goes by that dataset's name.
+    Controls and diagnostic subsets have none, and tests by another protocol: with other captions than the only one of
+    each clip or the one that the set fixes, or with means over windows. A subset of another dataset goes by that
+    dataset's name.
 
     Args:
         table: the published figures.
         result: the result.
         dataset, title: of the dataset that the run belongs to.
     """
-    if result.control or result.diagnostic or not is_comparable(result):
+    protocol = result.protocol
+    is_other = protocol.averaged_clips or (protocol.captions and protocol.captions.rule in ("first", "all"))
+    if result.control or result.diagnostic or is_other:
         return {}
     other, slash, _ = result.subset.rpartition("/")
     known = find_dataset(table, *((other,) if slash else (dataset, title)))

@@ -56,6 +56,7 @@ def find_notices(
         *_by_test(results, "MISSED QUERIES", _missed_queries),
         *_by_test(results, "CUT CLIPS", _cut_clips),
         *_by_test(results, "Clips of several windows", _averaged_clips),
+        *_by_test(results, "CAPTIONS", _captions),
         *_by_test(results, "UNKNOWN WORDS", _unknown_words),
         *_by_test(results, "TIES", _ties),
         *_by_test(results, "SMALL TEST SET", _small_test),
@@ -168,6 +169,17 @@ def _averaged_clips(result: RetrievalResult) -> str | None:
     return (
         f"{protocol.averaged_clips} clips are longer than {protocol.window / FRAMES_PER_SECOND:g} s; their "
         "embeddings are means over windows of that length (long_clips: average), which was not published."
+    )
+
+
+def _captions(result: RetrievalResult) -> str | None:
+    use = result.protocol.captions
+    if use is None or use.rule not in ("first", "all"):
+        return None
+    which = "the first of each clip's captions is" if use.rule == "first" else "each of the clips' captions is"
+    return (
+        f"{which} a query ({use.used} of {use.total}; retrieval.test_captions: {use.rule}); not to be compared with "
+        "figures of one caption that the benchmark fixes for each clip."
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,65 +31,84 @@ class Reading:
         max_words: known words of a caption that are read.
         long_clips: of clips longer than the window the rest is "cut", or their embedding is the "average" over
             consecutive windows, each counting as much as it has frames.
+        captions: of a clip the "first" is tested with, or the one that the set fixes; or "all" are, each for itself.
     """
 
     window: int
     max_words: int
     long_clips: Literal["cut", "average"]
+    captions: Literal["first", "all"] = "first"
+
+
+class Caption(NamedTuple):
+    """A caption that is tested with, and the clip that it belongs to."""
+
+    clip: int
+    text: str
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Part of a clip that is embedded on its own: rows of the pack's audio, and the frames that count."""
+    """Part of a clip that is embedded on its own: rows of the pack's audio, the frames that count, and its share."""
 
     clip: int
     begin: int
     end: int
     n_frames: int
+    weight: float = 1.0
 
 
 def embed_pack(
     model: RetrievalModel, pack: Pack, words: WordTable | None, reading: Reading, *, at_once: int = FRAMES_AT_ONCE
 ) -> Embeddings:
-    """Embeddings of all clips, [n, D] for each modality, float32 on the model's device.
+    """Embeddings of all clips, [n, D] for each modality, float32 on the model's device; with text [Q, D].
 
     Args:
         model: in eval mode.
         pack: the clips.
         words: vectors of the captions' words; None for models without text.
-        reading: how clips are read.
+        reading: how clips are read; the Q captions are `tested_captions`.
         at_once: spectrogram frames held at once; the result depends on it by rounding alone.
 
     Raises:
         AvpipeError: the model reads text and there is no word table, or clips lack captions.
     """
+    texts = None
     if model.uses_text:
         if words is None:
             raise AvpipeError(f"{model.name} reads captions, and no word vectors were given; set word_vectors.")
         require_captions(pack)
+        texts = _Texts(tested_captions(pack, reading.captions), words, reading.max_words)
     device = next(model.parameters()).device
     visual = torch.from_numpy(pack.visual())
-    counts = np.zeros(len(pack))
     sums: Embeddings = {}
     with torch.inference_mode():
         for segments in _chunks(_segments(pack, reading), at_once):
             pooled = _pooled(model, pack, segments, reading.window)
             clips = [segment.clip for segment in segments]
-            weights = np.array([1.0 if reading.long_clips == "cut" else each.end - each.begin for each in segments])
-            text = None
-            if words is not None and model.uses_text:
-                captions = [evaluation_caption(pack, clip) for clip in clips]
-                text = torch.from_numpy(np.stack([words.matrix(each, reading.max_words) for each in captions]))
-                text = text.to(device)
-            found = model.embed_pooled(pooled, visual[clips].to(device), text)
-            _add(sums, found, clips, weights, len(pack))
-            np.add.at(counts, clips, weights)
-        total = torch.from_numpy(counts).to(device)[:, None]
-        embeddings = {name: (each / total).float() for name, each in sums.items()}
-        if words is not None and "text" in embeddings:
+            weights = np.array([segment.weight for segment in segments])
+            _add(sums, model.embed_pooled(pooled, visual[clips].to(device)), clips, weights, len(pack))
+            if texts is not None and "audio" in model.query:
+                for rows, captions in texts.of_clips(clips):
+                    found = model.embed_pooled(pooled[rows], None, texts.vectors(captions).to(device))
+                    _add(sums, found, captions, weights[rows], len(texts.captions))
+        embeddings = {name: each.float() for name, each in sums.items()}
+        if texts is not None and "audio" not in model.query:
+            parts = [model.embed_pooled(None, None, each.to(device)) for each in texts.blocks()]
             # Equal captions must tie, and rows of one product may differ in their last bit.
-            embeddings["text"] = embeddings["text"][_first_alike(pack, words, reading.max_words)]
+            embeddings["text"] = torch.cat([part["text"] for part in parts]).float()[texts.first_alike()]
         return embeddings
+
+
+def tested_captions(pack: Pack, which: Literal["first", "all"]) -> list[Caption]:
+    """The captions that clips are tested with, in the order of the clips, of each all or `evaluation_caption`."""
+    if which == "first":
+        return [Caption(clip, evaluation_caption(pack, clip)) for clip in range(len(pack))]
+    return [
+        Caption(clip, text)
+        for clip, captions in enumerate(pack.captions)
+        for text in captions or (evaluation_caption(pack, clip),)
+    ]
 
 
 def evaluation_caption(pack: Pack, index: int) -> str:
@@ -97,11 +116,38 @@ def evaluation_caption(pack: Pack, index: int) -> str:
     return pack.eval_captions[index] or next(iter(pack.captions[index]), "")
 
 
-def _first_alike(pack: Pack, words: WordTable, max_words: int) -> list[int]:
-    """For each clip the first one whose caption has the same word vectors."""
-    first: dict[bytes, int] = {}
-    matrices = (words.matrix(evaluation_caption(pack, clip), max_words) for clip in range(len(pack)))
-    return [first.setdefault(hashlib.sha256(each.tobytes()).digest(), clip) for clip, each in enumerate(matrices)]
+@dataclass(frozen=True)
+class _Texts:
+    """Captions as word vectors."""
+
+    captions: Sequence[Caption]
+    words: WordTable
+    max_words: int
+
+    def vectors(self, some: Iterable[int]) -> Tensor:
+        """Of some captions, [n, max_words, d]."""
+        return torch.from_numpy(np.stack([self.words.matrix(self.captions[i].text, self.max_words) for i in some]))
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Of all captions, a thousand at a time."""
+        for begin in range(0, len(self.captions), _CLIPS_AT_ONCE):
+            yield self.vectors(range(begin, min(begin + _CLIPS_AT_ONCE, len(self.captions))))
+
+    def of_clips(self, clips: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """Rows of some clips and captions that go together, all captions of each clip, a thousand at a time."""
+        of_clip: dict[int, list[int]] = {}
+        for caption, (clip, _) in enumerate(self.captions):
+            of_clip.setdefault(clip, []).append(caption)
+        pairs = [(row, caption) for row, clip in enumerate(clips) for caption in of_clip[clip]]
+        for begin in range(0, len(pairs), _CLIPS_AT_ONCE):
+            rows, captions = zip(*pairs[begin : begin + _CLIPS_AT_ONCE], strict=True)
+            yield list(rows), list(captions)
+
+    def first_alike(self) -> list[int]:
+        """For each caption the first one that has the same word vectors."""
+        first: dict[bytes, int] = {}
+        matrices = (each.numpy().tobytes() for block in self.blocks() for each in block)
+        return [first.setdefault(hashlib.sha256(each).digest(), caption) for caption, each in enumerate(matrices)]
 
 
 def _segments(pack: Pack, reading: Reading) -> list[_Segment]:
@@ -115,7 +161,7 @@ def _segments(pack: Pack, reading: Reading) -> list[_Segment]:
             continue
         for first in range(begin, end, reading.window):
             last = min(end, first + reading.window)
-            segments.append(_Segment(clip, first, last, last - first))
+            segments.append(_Segment(clip, first, last, last - first, (last - first) / (end - begin)))
     return sorted(segments, key=lambda each: each.begin - each.end)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -36,35 +38,40 @@ def retrieval_metrics(similarity: npt.ArrayLike | torch.Tensor, *, n_queries: in
             `n_queries` that is no whole number or less than the rows.
     """
     scores = _as_matrix(similarity)
-    ranks, n_tied = _ranks_and_ties(scores)
+    ranks, n_tied = _ranks_and_ties(scores, np.arange(len(scores)), 0)
     return metrics_of_ranks(ranks, n_tied=n_tied, gallery=scores.shape[1], n_queries=n_queries)
 
 
 def ranks(similarity: npt.ArrayLike | torch.Tensor) -> Ranks:
-    """Rank of each query's truth, int64 [Q] from 1; ties count against the query.
-
-    Args:
-        similarity: [Q, C], Q at most C; the truth of query i is candidate i.
-
-    Raises:
-        AvpipeError: as `retrieval_metrics`.
-    """
-    return _ranks_and_ties(_as_matrix(similarity))[0]
+    """Rank of each query's truth, int64 [Q] from 1; arguments and errors as of `retrieval_metrics`."""
+    scores = _as_matrix(similarity)
+    return _ranks_and_ties(scores, np.arange(len(scores)), 0)[0]
 
 
-def ranks_of(queries: torch.Tensor, candidates: torch.Tensor, *, chunk: int | None = None) -> tuple[Ranks, int]:
-    """Ranks without ever holding the whole matrix of similarities.
+def ranks_of(
+    queries: torch.Tensor,
+    candidates: torch.Tensor,
+    *,
+    query_clips: Sequence[int] | None = None,
+    candidate_clips: Sequence[int] | None = None,
+    chunk: int | None = None,
+) -> tuple[Ranks, int]:
+    """Ranks of clips without ever holding the whole matrix of similarities.
 
     Scores come from one matrix product for each chunk of queries, the truth's too. Candidates with equal embeddings
     are tied whatever rounding makes of their scores.
 
     Args:
         queries: [Q, D].
-        candidates: [C, D], the truth of query i in row i; on the device of the queries.
+        candidates: [C, D], on the device of the queries.
+        query_clips: [Q], the clip that is right for each query; None: clip i for query i.
+        candidate_clips: [C], the clip that each candidate stands for, 0 to n - 1: a clip that several stand for has
+            the best of their scores; None: candidate i for clip i.
         chunk: queries at once; None: as many as keep the scores within 64 MiB in float32.
 
     Returns:
-        Ranks int64 [Q] from 1 (ties count against the query), and the number of queries whose truth is tied.
+        Ranks int64 [Q] from 1 among the clips (ties count against the query), and the number of queries whose truth is
+        tied.
 
     Raises:
         AvpipeError: embeddings that are no floating-point tensors, or of other shapes or of two types; a `chunk` that
@@ -73,24 +80,25 @@ def ranks_of(queries: torch.Tensor, candidates: torch.Tensor, *, chunk: int | No
     import torch
 
     _check_embeddings(queries, candidates)
-    _check_shape(len(queries), len(candidates))
-    group = _groups_of_equal_rows(candidates)
+    clips = None if candidate_clips is None else torch.as_tensor(candidate_clips, device=queries.device)
+    n_clips = len(candidates) if clips is None else int(clips.max()) + 1
+    if query_clips is None:
+        _check_shape(len(queries), n_clips)
+    truth = torch.as_tensor(range(len(queries)) if query_clips is None else query_clips, device=queries.device)
+    alike = _first_alike(candidates)
     chunk = max(1, _CELLS // max(1, len(candidates))) if chunk is None else _whole("chunk", chunk)
     if chunk < 1:
         raise AvpipeError(f"Retrieval: chunk is {chunk}; expected at least 1, or None to have it chosen.")
     found, n_tied = [np.zeros(0, np.int64)], 0
     for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ candidates.T
-        rows = torch.arange(len(scores), device=scores.device)
-        truth = scores[rows, start + rows]
-        bad = (torch.isnan(scores).any(dim=1) | ~torch.isfinite(truth)).cpu().numpy()
-        _check_finite(bad, start)
-        twin = group[start : start + len(scores), None] == group[None]
-        larger = ((scores > truth[:, None]) & ~twin).sum(dim=1)
-        equal = ((scores == truth[:, None]) | twin).sum(dim=1) - 1
-        found.append((1 + larger + equal).cpu().numpy())
-        n_tied += int((equal > 0).sum())
-    return np.concatenate(found).astype(np.int64), n_tied
+        scores = (queries[start : start + chunk] @ candidates.T)[:, alike]
+        if clips is not None:
+            lowest = torch.full((len(scores), n_clips), -torch.inf, dtype=scores.dtype, device=scores.device)
+            scores = lowest.scatter_reduce(1, clips.expand(len(scores), -1), scores, "amax")  # NaN stays NaN
+        each, tied = _ranks_and_ties(scores, truth[start : start + chunk], start)
+        found.append(each)
+        n_tied += tied
+    return np.concatenate(found), n_tied
 
 
 def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int | None = None) -> dict[str, Any]:
@@ -179,12 +187,19 @@ def _check_embeddings(queries: Any, candidates: Any) -> None:
         )
 
 
-def _ranks_and_ties(scores: npt.NDArray[Any]) -> tuple[Ranks, int]:
-    truth = np.diagonal(scores)
-    _check_finite(np.isnan(scores).any(axis=1) | ~np.isfinite(truth), 0)
-    larger = (scores > truth[:, None]).sum(axis=1)
-    equal = (scores == truth[:, None]).sum(axis=1) - 1
-    return (1 + larger + equal).astype(np.int64), int((equal > 0).sum())
+def _ranks_and_ties(scores: Any, clips: Any, start: int) -> tuple[Ranks, int]:
+    """Ranks of clip clips[i] in row i of an array or a tensor, of which `start` rows came before; and the ties."""
+    truth = scores[list(range(len(scores))), clips][:, None]
+    bad = np.asarray(((scores != scores).any(1) | ~(abs(truth[:, 0]) < math.inf)).tolist(), bool)
+    if bad.any():
+        rows = np.flatnonzero(bad) + start
+        raise AvpipeError(
+            f"Retrieval: {len(rows)} queries (rows {', '.join(map(str, rows[:10]))}{', ...' * (len(rows) > 10)}) have "
+            "scores that are NaN, or a truth whose score is infinite; expected numbers. Check the features and "
+            "weights of these clips."
+        )
+    larger, equal = (scores > truth).sum(1), (scores == truth).sum(1) - 1
+    return np.asarray((1 + larger + equal).tolist(), np.int64), int((equal > 0).sum())
 
 
 def _check_shape(n_queries: int, n_candidates: int) -> None:
@@ -195,18 +210,8 @@ def _check_shape(n_queries: int, n_candidates: int) -> None:
         )
 
 
-def _check_finite(bad: npt.NDArray[np.bool_], start: int) -> None:
-    if bad.any():
-        rows = np.flatnonzero(bad) + start
-        raise AvpipeError(
-            f"Retrieval: {len(rows)} queries (rows {', '.join(map(str, rows[:10]))}{', ...' * (len(rows) > 10)}) have "
-            "scores that are NaN, or a truth whose score is infinite; expected numbers. Check the features and "
-            "weights of these clips."
-        )
-
-
-def _groups_of_equal_rows(rows: torch.Tensor) -> torch.Tensor:
-    """A number for each row, the same for rows with equal values; int64 on the device of the rows."""
+def _first_alike(rows: torch.Tensor) -> torch.Tensor:
+    """For each row the first one with equal values; int64 on the device of the rows."""
     import torch
 
     values = (rows.detach() + 0.0).cpu()  # adding makes -0.0 the same bytes as 0.0
@@ -214,4 +219,5 @@ def _groups_of_equal_rows(rows: torch.Tensor) -> torch.Tensor:
         values = values.float()
     table = np.ascontiguousarray(values.numpy())
     keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))[:, 0]
-    return torch.as_tensor(np.unique(keys, return_inverse=True)[1], dtype=torch.int64, device=rows.device)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    return torch.as_tensor(first[group], dtype=torch.int64, device=rows.device)

@@ -193,7 +193,12 @@ class Retrieval(Settings):
         description="Clips longer than audio_frames: cut, as published; or, in tests, the mean over windows of that "
         "length.",
     )
-    captions: InputPath | None = Field(
+    test_captions: Literal["first", "all"] = Field(
+        "first",
+        description="Captions that tests of models with text ask with: of each clip the one that the set fixes for "
+        "tests, or else its first; or all, each a query of its own (docs/retrieval.md).",
+    )
+    captions: str | None = Field(
         None,
         description="Captions with times, for windows drawn around them: HowTo100M's caption.json or caption.pickle.",
     )

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.embedding import Reading, embed_pack, evaluation_caption
+from avpipe.retrieval.embedding import Caption, Reading, embed_pack, tested_captions
 from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model, seed_model
-from avpipe.retrieval.metrics import metrics_of_ranks, ranks_of
+from avpipe.retrieval.metrics import Ranks, metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
@@ -24,6 +24,7 @@ from avpipe.retrieval.settings import Run, RunJob
 from avpipe.retrieval.text import WordTable, known_words, read_word_table
 from avpipe.retrieval.training import architecture_of
 from avpipe.schema.retrieval import (
+    CaptionUse,
     Drawn,
     GalleryTest,
     Ranking,
@@ -37,13 +38,19 @@ from avpipe.training.precision import arithmetic
 from avpipe.training.runtime import deterministic
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
 
 _AT = (1, 5, 10)
+_CAPTIONS = {
+    "only": "",
+    "fixed": " Of the captions of each clip the one that the set fixes for tests is read ({used:,} of {total:,}).",
+    "first": " Of the captions of each clip the first is read ({used:,} of {total:,}).",
+    "all": " The other way each clip is a query, and another one is found by the best of its captions.",
+}
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,8 @@ def evaluate_galleries(
     Args:
         job: what was trained.
         packs: test -> pack.
-        tests: test -> "audio_frames" that are read of a clip, "expected" clips of the benchmark or None, and whether
-            it is a "diagnostic".
+        tests: test -> "audio_frames" that are read of a clip, "expected" clips of the benchmark or None, whether
+            it is a "diagnostic", and which "captions" are tested with (see `Reading`).
         words: test -> word table of its captions; empty for models without text.
         start: see `avpipe.retrieval.initial_weights.make_model`.
         training: the training.json that it wrote; None: the start is tested as it is.
@@ -99,7 +106,7 @@ def evaluate_galleries(
         test: open_gallery(
             read_pack(packs[test]),
             read_word_table(words[test]) if run.uses_text else None,
-            Reading(int(settings["audio_frames"]), job.max_words, job.long_clips),
+            Reading(int(settings["audio_frames"]), job.max_words, job.long_clips, settings.get("captions", "first")),
             expected=settings["expected"],
             diagnostic=bool(settings["diagnostic"]),
             name=test,
@@ -182,11 +189,16 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
     pack, reading = gallery.pack, gallery.reading
     embeddings = embed_pack(model, pack, gallery.words, reading)
     queries, candidates = model.query_of(embeddings), model.candidates_of(embeddings)
-    captions = [evaluation_caption(pack, index) for index in range(len(pack))]
+    captions = tested_captions(pack, reading.captions) if model.uses_text else []
+    clips = [caption.clip for caption in captions] if reading.captions == "all" and captions else None
+    use = _caption_use(pack, captions, reading) if captions else None
+    n_queries = gallery.expected
+    if clips is not None:  # a clip that is missing has as many captions as the others have, rounded up
+        n_queries = len(clips) - (len(clips) * (len(pack) - gallery.expected) // len(pack))
     longer = int((pack.n_frames > reading.window).sum())
     return GalleryTest(
-        language_to_video=_ranking(queries, candidates, gallery),
-        video_to_language=_ranking(candidates, queries, gallery),
+        language_to_video=_ranking(ranks_of(queries, candidates, query_clips=clips), len(pack), n_queries),
+        video_to_language=_ranking(ranks_of(candidates, queries, candidate_clips=clips), len(pack), gallery.expected),
         expected=gallery.expected,
         gallery=len(pack),
         missing=dict(Counter(each["reason"] for each in pack.info.missing)),
@@ -194,24 +206,39 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
         cut_clips=longer if reading.long_clips == "cut" else 0,
         averaged_clips=longer if reading.long_clips == "average" else 0,
         window=reading.window,
-        known_words=None if gallery.words is None else known_words(gallery.words, captions),
+        captions=use,
+        known_words=known_words(gallery.words, [caption.text for caption in captions]) if gallery.words else None,
         diagnostic=gallery.diagnostic,
-        protocol=_protocol(gallery),
+        protocol=_protocol(gallery, use, n_queries),
     )
 
 
-def _ranking(queries: Tensor, candidates: Tensor, gallery: Gallery) -> Ranking:
-    ranks, n_tied = ranks_of(queries, candidates)
-    return Ranking.of(metrics_of_ranks(ranks, n_tied=n_tied, gallery=len(gallery.pack), n_queries=gallery.expected))
+def _ranking(found: tuple[Ranks, int], gallery: int, n_queries: int) -> Ranking:
+    ranks, n_tied = found
+    return Ranking.of(metrics_of_ranks(ranks, n_tied=n_tied, gallery=gallery, n_queries=n_queries))
 
 
-def _protocol(gallery: Gallery) -> str:
+def _caption_use(pack: Pack, captions: Sequence[Caption], reading: Reading) -> CaptionUse:
+    total = sum(map(len, pack.captions))
+    if all(len(each) < 2 for each in pack.captions):
+        rule = "only"
+    elif reading.captions == "all":
+        rule = "all"
+    else:
+        rule = "fixed" if all(pack.eval_captions) else "first"
+    return CaptionUse(rule=rule, used=len(captions), total=max(total, len(captions)))
+
+
+def _protocol(gallery: Gallery, use: CaptionUse | None, n_queries: int) -> str:
     n, expected = len(gallery.pack), gallery.expected
     missing = f", {expected - n} without features counted as missed," if expected > n else ""
-    return (
-        f"Each of {expected:,} clips is a query{missing} against a gallery of {n:,}; one clip is right, and a tie "
-        "counts against it."
-    )
+    if use is not None and use.rule == "all":
+        asks = f"Each of {use.used:,} captions is a query for its clip"
+        missing = missing and f", and {n_queries - use.used:,} of {expected - n:,} clips without features are missed,"
+    else:
+        asks = f"Each of {expected:,} clips is a query"
+    text = f"{asks}{missing} against a gallery of {n:,}; one clip is right, and a tie counts against it."
+    return text + ("" if use is None else _CAPTIONS[use.rule].format(used=use.used, total=use.total))
 
 
 def _listed(training: Path, job: RunJob) -> dict[str, Any]:

@@ -54,6 +54,16 @@ class KnownWords(Stored):
     captions_without: int = Field(description="Captions without a known word.")
 
 
+class CaptionUse(Stored):
+    """Captions that a subset is tested with."""
+
+    rule: Literal["only", "fixed", "first", "all"] = Field(
+        description="Of each clip its only caption, the one that the set fixes for tests, its first, or all."
+    )
+    used: int = Field(description="Captions that are queries.")
+    total: int = Field(description="Captions of the clips.")
+
+
 class _Protocol(Stored):
     expected: int = Field(description="Clips of the benchmark, those without features included.")
     gallery: int = Field(description="Clips that are searched with and in.")
@@ -62,7 +72,8 @@ class _Protocol(Stored):
     cut_clips: int = Field(description="Clips of which only the beginning is heard.")
     averaged_clips: int = Field(description="Clips whose embeddings are means over windows.")
     window: int = Field(description="Spectrogram frames of 10 ms that are heard of a clip, or in a window.")
-    known_words: KnownWords | None = Field(description="Words of the captions; null for models without text.")
+    captions: CaptionUse | None = Field(None, description="Which captions ask; null for models without text.")
+    known_words: KnownWords | None = Field(description="Words of these; null for models without text.")
 
 
 class GalleryTest(_Protocol):
@@ -167,8 +178,8 @@ class Protocol(_Protocol):
     """What a subset's figures are figures of, the same for all seeds."""
 
     text: str = Field(description="The rules in a sentence.")
-    n_queries: int = Field(description="Queries of the benchmark; R@k is divided by it.")
-    n_ranked: int = Field(description="Queries that have a rank.")
+    n_queries: int = Field(description="Queries of the benchmark from language to video; R@k is divided by it.")
+    n_ranked: int = Field(description="Those that have a rank.")
     ties: str = Field(description="The rule for ties.")
     n_tied: Ties = Field(description="Queries whose own clip has the score of another one.")
 
