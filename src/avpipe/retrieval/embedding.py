@@ -67,7 +67,7 @@ def embed_pack(
         model: in eval mode.
         pack: the clips.
         words: vectors of the captions' words; None for models without text.
-        reading: how clips are read; the Q captions are `tested_captions`.
+        reading: how clips are read; the Q captions are `query_captions`.
         at_once: spectrogram frames held at once; the result depends on it by rounding alone.
 
     Raises:
@@ -78,21 +78,22 @@ def embed_pack(
         if words is None:
             raise AvpipeError(f"{model.name} reads captions, and no word vectors were given; set word_vectors.")
         require_captions(pack)
-        texts = _Texts(tested_captions(pack, reading.captions), words, reading.max_words)
+        texts = _Texts(query_captions(pack, reading.captions), words, reading.max_words)
     device = next(model.parameters()).device
     visual = torch.from_numpy(pack.visual())
-    sums: Embeddings = {}
+    of_clips: Embeddings = {}
+    of_captions: Embeddings = {}
     with torch.inference_mode():
         for segments in _chunks(_segments(pack, reading), at_once):
             pooled = _pooled(model, pack, segments, reading.window)
             clips = [segment.clip for segment in segments]
             weights = np.array([segment.weight for segment in segments])
-            _add(sums, model.embed_pooled(pooled, visual[clips].to(device)), clips, weights, len(pack))
+            _add(of_clips, model.embed_pooled(pooled, visual[clips].to(device)), clips, weights, len(pack))
             if texts is not None and "audio" in model.query:
                 for rows, captions in texts.of_clips(clips):
                     found = model.embed_pooled(pooled[rows], None, texts.vectors(captions).to(device))
-                    _add(sums, found, captions, weights[rows], len(texts.captions))
-        embeddings = {name: each.float() for name, each in sums.items()}
+                    _add(of_captions, found, captions, weights[rows], len(texts.captions))
+        embeddings = {name: each.float() for name, each in (of_clips | of_captions).items()}
         if texts is not None and "audio" not in model.query:
             parts = [model.embed_pooled(None, None, each.to(device)) for each in texts.blocks()]
             # Equal captions must tie, and rows of one product may differ in their last bit.
@@ -100,7 +101,7 @@ def embed_pack(
         return embeddings
 
 
-def tested_captions(pack: Pack, which: Literal["first", "all"]) -> list[Caption]:
+def query_captions(pack: Pack, which: Literal["first", "all"]) -> list[Caption]:
     """The captions that clips are tested with, in the order of the clips, of each all or `evaluation_caption`."""
     if which == "first":
         return [Caption(clip, evaluation_caption(pack, clip)) for clip in range(len(pack))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.retrieval.embedding import Caption, Reading, embed_pack, tested_captions
+from avpipe.retrieval.embedding import Caption, Reading, embed_pack, query_captions
 from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model, seed_model
 from avpipe.retrieval.metrics import Ranks, metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
@@ -189,7 +189,7 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
     pack, reading = gallery.pack, gallery.reading
     embeddings = embed_pack(model, pack, gallery.words, reading)
     queries, candidates = model.query_of(embeddings), model.candidates_of(embeddings)
-    captions = tested_captions(pack, reading.captions) if model.uses_text else []
+    captions = query_captions(pack, reading.captions) if model.uses_text else []
     clips = [caption.clip for caption in captions] if reading.captions == "all" and captions else None
     use = _caption_use(pack, captions, reading) if captions else None
     n_queries = gallery.expected
@@ -234,7 +234,8 @@ def _protocol(gallery: Gallery, use: CaptionUse | None, n_queries: int) -> str:
     missing = f", {expected - n} without features counted as missed," if expected > n else ""
     if use is not None and use.rule == "all":
         asks = f"Each of {use.used:,} captions is a query for its clip"
-        missing = missing and f", and {n_queries - use.used:,} of {expected - n:,} clips without features are missed,"
+        lost = f", {n_queries - use.used:,} captions of {expected - n:,} clips without features counted as missed,"
+        missing = missing and lost
     else:
         asks = f"Each of {expected:,} clips is a query"
     text = f"{asks}{missing} against a gallery of {n:,}; one clip is right, and a tie counts against it."
