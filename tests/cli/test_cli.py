@@ -1,3 +1,5 @@
+import hashlib
+import json
 import subprocess
 import sys
 from importlib import metadata
@@ -27,8 +29,18 @@ def clip(tmp_path_factory):
 def test_features_of_one_file(clip, tmp_path, capsys):
     assert main(["extract", str(clip), "vggish", str(tmp_path / "f.npz"), "--weights", "random:3"]) == 0
     stored = np.load(tmp_path / "f.npz")
+    assert set(stored) == {"values", "pooled", "times", "provenance"}
     assert (stored["values"].shape, stored["pooled"].shape, stored["times"].shape) == ((1, 128), (128,), (1, 2))
-    assert "untrained" in capsys.readouterr().out
+    assert "RANDOM WEIGHTS, untrained" in capsys.readouterr().out
+    made = json.loads(str(stored["provenance"]))
+    assert (made["extractor"], made["stage"], made["weights"]["label"]) == (
+        "vggish",
+        EXTRACTORS["vggish"].stage,
+        "random:3",
+    )
+    assert made["settings"]["postprocess"] is False and made["libraries"]["torch"] and made["libraries"]["ffmpeg"]
+    sha256 = hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert made["source"] == {"file": clip.name, "sha256": sha256, "start_seconds": None, "end_seconds": None}
     features = extract(clip, "vggish", "random:3")
     np.testing.assert_array_equal(features.values, stored["values"])
     assert not np.array_equal(extract(clip, "vggish", "random:4").values, features.values)
@@ -165,6 +177,16 @@ def test_a_spectrogram_needs_no_weights(clip, tmp_path, capsys):
     assert "no weights" in capsys.readouterr().out
     with np.load(target) as arrays:
         assert arrays["values"].shape[1] == 40 and len(arrays["times"]) == len(arrays["values"])
+        made = json.loads(str(arrays["provenance"]))
+        assert made["weights"]["label"] == "none" and made["extractor"] == "spectrogram"
+    plain = target.read_bytes()
+    for seed in ("random:0", "random:7"):
+        assert main(["extract", str(clip), "spectrogram", str(target), "--weights", seed]) == 0
+        said = capsys.readouterr().out
+        assert "no weights: spectrogram has no network, so none were drawn" in said and "RANDOM WEIGHTS" not in said
+        assert target.read_bytes() == plain
+    assert main(["extract", str(clip), "spectrogram", str(target), "--weights", "random:x"]) == 1
+    assert "for example 'random:0'" in capsys.readouterr().err
     assert main(["extract", str(clip), "spectrogram", str(target), "--weights", "some.pth"]) == 1
     assert "has no network" in capsys.readouterr().err
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.options import check_output, read_settings
+from avpipe.cli.options import check_output, read_settings, say
 from avpipe.errors import AvpipeError
 from avpipe.registry import EXTRACTORS
 
@@ -18,7 +19,8 @@ extractors and what their rows are:
 
 the file written:
   values [T, d], pooled [d], times [T, 2] in seconds from the start of the segment;
-  for selavi video_values, audio_values and so on
+  for selavi video_values, audio_values and so on;
+  provenance, JSON: extractor, stage, settings, weights, source file and versions of libraries
 
 examples:
   avpipe extract clip.mp4 resnet152 clip.npz --weights resnet152-394f9c45.pth
@@ -60,14 +62,16 @@ def add(commands: Any) -> None:
 def _run(chosen: argparse.Namespace) -> int:
     import numpy as np
 
-    from avpipe.features import Features, extract
+    from avpipe.features.shard import library_versions
+    from avpipe.features.single import extract_file
+    from avpipe.formats.weights import file_sha256, random_seed
     from avpipe.io.atomic import atomic_path
 
     check_output(chosen.output, ".npz", chosen.path)
     start = chosen.start or 0.0
     if not 0 <= start < (math.inf if chosen.end is None else chosen.end):
         raise AvpipeError(f"--start {chosen.start} and --end {chosen.end} are no segment; expected 0 <= start < end.")
-    features = extract(
+    streams, provenance = extract_file(
         chosen.path,
         chosen.name,
         chosen.weights,
@@ -78,13 +82,21 @@ def _run(chosen: argparse.Namespace) -> int:
         fidelity=chosen.fidelity,
         settings=read_settings(chosen.set),
     )
-    streams = {"": features} if isinstance(features, Features) else {f"{k}_": v for k, v in features.items()}
-    arrays = {prefix + key: value for prefix, each in streams.items() for key, value in vars(each).items()}
+    arrays = {
+        (f"{stream}_" if len(streams) > 1 else "") + key: value
+        for stream, features in streams.items()
+        for key, value in vars(features).items()
+    }
+    segment = {"start_seconds": chosen.start, "end_seconds": chosen.end}
+    provenance["source"] = {"file": chosen.path.name, "sha256": file_sha256(chosen.path)} | segment
+    provenance["libraries"] = library_versions()
     with atomic_path(chosen.output) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **arrays, provenance=json.dumps(provenance, sort_keys=True))
     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
-    weights = "no weights" if chosen.weights is None else f"weights {chosen.weights}"
-    if weights.startswith("weights random:"):
-        weights += " (untrained: these are not the published features)"
-    print(f"{chosen.output}: {shapes}; {weights}")  # noqa: T201
+    weights = f"weights {chosen.weights}"
+    if provenance["weights"]["label"] == "none":
+        weights = f"no weights: {chosen.name} has no network" + (chosen.weights is not None) * ", so none were drawn"
+    elif random_seed(chosen.weights) is not None:
+        weights += " (RANDOM WEIGHTS, untrained: these are not the published features)"
+    say(f"{chosen.output}: {shapes}; {weights}")
     return 0

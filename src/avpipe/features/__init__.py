@@ -78,6 +78,7 @@ def extract(
     """
     from avpipe.features.single import extract_file
 
-    return extract_file(
+    outcome, _ = extract_file(
         path, name, weights, device=device, start=start, end=end, settings=settings, pca=pca, fidelity=fidelity
     )
+    return next(iter(outcome.values())) if len(outcome) == 1 else outcome

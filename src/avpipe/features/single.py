@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.features.build import build_extractor
 from avpipe.features.engine import extract_clips, prepare_network
+from avpipe.features.shard import make_provenance
 from avpipe.features.types import Features
-from avpipe.formats.weights import build_empty, load_weights
+from avpipe.formats.weights import WeightsRecord, build_empty, load_weights, random_seed
 from avpipe.media.clip import Clip
 from avpipe.settings import Fidelity
 
@@ -28,8 +30,8 @@ def extract_file(
     settings: dict[str, Any] | None,
     pca: str | os.PathLike[str] | None,
     fidelity: Fidelity,
-) -> Features | dict[str, Features]:
-    """See `avpipe.features.extract`."""
+) -> tuple[dict[str, Features], dict[str, Any]]:
+    """Features of each stream, see `avpipe.features.extract`; and what they rest on, as in a feature store."""
     where = str(resolve_device(device))
     known = registry.extractor(name)
     if known.uses_pca:
@@ -38,14 +40,15 @@ def extract_file(
         raise AvpipeError(f"{name} takes no PCA file; leave `pca` out.")
     extractor = build_extractor(name, settings, pca, fidelity=fidelity)
     network = build_empty(extractor.build_network)
+    record = WeightsRecord("none", None)
     if known.has_weights:
         if weights is None:
             raise AvpipeError(f"{name} needs weights: the path of the published file, or random:<seed> to try it.")
-        load_weights(network, str(weights))
-    elif weights is not None and not str(weights).startswith("random:"):
+        record = load_weights(network, str(weights))
+    elif weights is not None and random_seed(str(weights)) is None:
         raise AvpipeError(f"{name} has no network, so {weights} cannot be its weights; leave `weights` out.")
     clip = Clip(Path(path).stem, Path(path), start, end)
     ((_, outcome),) = extract_clips(extractor, prepare_network(network, where), [clip], device=where)
     if isinstance(outcome, ClipFailure):
         raise outcome
-    return next(iter(outcome.values())) if len(outcome) == 1 else outcome
+    return outcome, make_provenance(name, extractor.settings_record(), asdict(record), {"mode": "stream"})
