@@ -45,6 +45,7 @@ rule export_clip_pickle:
         "<results>/{dataset}/retrieval/packs/{subset}.h5",
     output:
         "<results>/{dataset}/retrieval/published/{subset}.pkl",
+        rests_on="<results>/{dataset}/retrieval/published/{subset}.pkl.json",
     log:
         "<logs>/export_clip_pickle/{dataset}/{subset}.log",
     benchmark:

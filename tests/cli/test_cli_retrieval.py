@@ -1,5 +1,7 @@
+import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from avpipe.cli import main
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.io.atomic import write_json
 from avpipe.retrieval.packs import read_pack, write_pack
+from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.text import write_word_table
 
 TINY = ["--embedding-dim", "16", "--audio-channels", "2", "--word-dim", "12", "--weights", "random:0"]
@@ -41,13 +44,17 @@ def test_index_and_search_with_a_video_of_ones_own(tmp_path, pack, run):
     video = tmp_path / "a 'clip' ü.avi"
     render_clip(next(spec for spec in plan_demo() if spec.oddity is None), video)
     status, out, _ = run("search", index, video, "--json", "--device", "cpu")
-    hits = json.loads(out)
+    found = json.loads(out)
+    hits, made = found["hits"], found["index"]
+    assert found["random_weights"] == ["avlnet (random:0)"]
+    assert (made["model"], made["weights_label"], made["embedding_dim"]) == ("avlnet", "random:0", 16)
+    assert made["provenance"]["libraries"]["torch"] and str(tmp_path) not in json.dumps(made)
     assert status == 0 and sorted(hit["clip_id"] for hit in hits) == ["c0", "c1", "c2"]
     assert [hit["rank"] for hit in hits] == [1, 2, 3]
     assert hits[0]["score"] >= hits[1]["score"] >= hits[2]["score"]
     status, out, _ = run("search", index, video, "--top", "1", "--start", "0.2", "--device", "cpu")
     number = int(hits[0]["clip_id"][1])
-    assert status == 0 and len(out.splitlines()) == 2 and f"stir bowl {number}" in out
+    assert status == 0 and len(out.splitlines()) == 4 and f"stir bowl {number}" in out
     assert f"film{number}.mp4 {2 * number}–" in out
 
 
@@ -57,7 +64,7 @@ def test_search_with_a_text(tmp_path, pack, run):
     assert run("index", pack, index, "--model", "avlnet_text_tri", *TINY)[0] == 0
     text = ["--text", "pour milk", "--words", tmp_path / "words.h5", "--device", "cpu"]
     status, out, _ = run("search", index, *text)
-    assert status == 0 and len(out.splitlines()) == 4
+    assert status == 0 and len(out.splitlines()) == 6 and "RANDOM WEIGHTS: avlnet_text_tri (random:0)" in out
     status, _, error = run("search", index, "--text", "Zucchini", *text[2:])
     assert status == 1 and "none of its 1 words" in error
 
@@ -89,6 +96,38 @@ def test_a_pack_becomes_a_pickle_and_again_the_same_pack(tmp_path, run):
     assert (again.ids, again.captions) == (made.ids, made.captions)
     np.testing.assert_array_equal(again.audio, made.audio)
     np.testing.assert_array_equal(again.video_3d, made.video_3d)
+
+
+UNTRAINED = {
+    part: {"extractor": name, "stage": f"{name}/1", "weights": {"label": label, "sha256": None}}
+    for part, name, label in (("video_2d", "resnet152", "random:5"), ("audio", "spectrogram", "none"))
+}
+
+
+def test_random_weights_of_features_follow_them_everywhere(tmp_path, run):
+    made = make_pack(captions=[("stir",), ("pour",), ("whisk",)])
+    write_pack(tmp_path / "pack.h5", replace(made, info=replace(made.info, provenance=UNTRAINED)))
+    said = "RANDOM WEIGHTS: resnet152 (random:5)"
+    target = tmp_path / "clips.pkl"
+    out = run("pack", "convert", tmp_path / "pack.h5", target, "--layout", "youcook")[1]
+    assert said in out
+    beside = json.loads((tmp_path / "clips.pkl.json").read_text())
+    assert beside["pack"]["provenance"] == UNTRAINED and beside["layout"] == "youcook" and beside["libraries"]["avpipe"]
+    assert beside["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
+    assert said in run("pack", "convert", target, tmp_path / "again.h5")[1]
+    again = read_pack(tmp_path / "again.h5").info.provenance
+    assert again == {"file": "clips.pkl", **UNTRAINED}
+    shown = run("pack", "show", tmp_path / "again.h5")[1]
+    assert said in shown and "resnet152, weights random:5" in shown
+    indexed = run("index", tmp_path / "again.h5", tmp_path / "i.h5", "--model", "avlnet", *TINY)[1]
+    assert said.replace("resnet", "avlnet (random:0), resnet") in indexed
+    # What was said of another file does not count.
+    write_clip_pickle(make_pack(captions=[("a",), ("b",), ("c",)]), tmp_path / "other.pkl")
+    (tmp_path / "clips.pkl").write_bytes((tmp_path / "other.pkl").read_bytes())
+    assert "RANDOM" not in run("pack", "convert", target, tmp_path / "third.h5")[1]
+    (tmp_path / "clips.pkl.json").write_text("[")
+    status, _, error = run("pack", "convert", target, tmp_path / "third.h5")
+    assert status == 1 and "clips.pkl.json" in error and "Delete it" in error
 
 
 def test_what_was_odd_in_a_pickle_is_said(tmp_path, run):

@@ -60,6 +60,5 @@ def _run(chosen: argparse.Namespace) -> int:
             window=chosen.window,
             device=device,
         )
-    untrained = " (untrained: hits mean nothing)" if info.weights_label.startswith("random:") else ""
-    say(f"{chosen.output}: {info.model}, {embedding_dim} numbers for each clip; weights {chosen.weights}{untrained}")
+    say(f"{chosen.output}: {embedding_dim} numbers for each clip; {info.describe()}")
     return 0

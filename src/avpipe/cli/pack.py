@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, add_window, check_output, print_table, say
 from avpipe.errors import AvpipeError
+
+if TYPE_CHECKING:
+    from avpipe.retrieval.packs import Pack
 
 _CONVERT_HELP = """\
 Published clip pickles are read without running anything that is in them.
@@ -58,10 +61,17 @@ def _run_convert(chosen: argparse.Namespace) -> int:
         check_output(chosen.output, ".h5", chosen.source)
         pack = read_clip_pickle(chosen.source)
         write_pack(chosen.output, pack)
-    say(f"{chosen.output}: {len(pack)} clips")
+    say(f"{chosen.output}: {len(pack)} clips{_untrained(pack)}")
     for warning in pack.info.warnings:
         print(f"avpipe: {warning}", file=sys.stderr)  # noqa: T201
     return 0
+
+
+def _untrained(pack: Pack) -> str:
+    from avpipe.retrieval.packs.pack import random_extractors
+
+    untrained = ", ".join(random_extractors(pack.info.provenance))
+    return f"\nRANDOM WEIGHTS: {untrained}: features are not the published ones" if untrained else ""
 
 
 def _run_show(chosen: argparse.Namespace) -> int:
@@ -81,5 +91,8 @@ def _run_show(chosen: argparse.Namespace) -> int:
         ("digest", known.digest),
         *(("warning", warning) for warning in known.warnings),
     ]
+    rows += [("features", f"{name}, weights {weights.label}") for name, weights in known.weights()]
     print_table((str(chosen.path), ""), rows)
+    if untrained := _untrained(pack):
+        say(untrained.strip())
     return 0

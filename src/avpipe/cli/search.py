@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--end", type=float, help="end of the segment in seconds")
     parser.add_argument("--top", type=positive, default=10, help="how many clips (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="where the index's weights are now, if they were moved")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON: index, what it rests on; random_weights; hits")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help=DEVICE_HELP)
     parser.set_defaults(run=_run)
 
@@ -56,6 +56,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from avpipe.devices import leased_device
 
     with leased_device(chosen.device) as device:
+        from avpipe.retrieval.index import open_index
         from avpipe.retrieval.search import search
 
         hits = search(
@@ -69,9 +70,15 @@ def _run(chosen: argparse.Namespace) -> int:
             weights=chosen.weights,
             device=device,
         )
+        with open_index(chosen.index) as opened:
+            info = opened.info
     if chosen.json:
-        say(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
+        left_out = {"weights", "pack"}  # places on this machine, which say nothing elsewhere
+        index = {name: value for name, value in asdict(info).items() if name not in left_out}
+        found = {"index": index, "random_weights": info.random_weights, "hits": [asdict(hit) for hit in hits]}
+        say(json.dumps(found, indent=2, ensure_ascii=False))
     else:
+        say(f"{chosen.index}: {info.describe()}")
         print_table(("rank", "score", "clip", "file", "caption"), [_hit_row(hit) for hit in hits], n_numbers=2)
     return 0
 

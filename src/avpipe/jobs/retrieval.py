@@ -77,7 +77,7 @@ def select_window_words(captions: StrPath, model: StrPath, target: StrPath) -> N
 
 
 def export_clip_pickle(pack: StrPath, target: StrPath) -> None:
-    """Write a pack as a clip pickle that the published code reads."""
+    """Write a pack as a clip pickle that the published code reads, and <target>.json about what it rests on."""
     write_clip_pickle(read_pack(pack), target, layout="youcook")
 
 

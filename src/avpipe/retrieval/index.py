@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from avpipe import versions
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.formats.weights import random_seed
+from avpipe.features.shard import library_versions
+from avpipe.formats.weights import RANDOM_PREFIX, random_seed
 from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, write_json_dataset
 from avpipe.io.reading import reading
@@ -32,6 +35,7 @@ from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import ClipSource, Pack, read_pack
 from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE
+from avpipe.retrieval.packs.pack import random_extractors
 from avpipe.retrieval.text import MAX_WORDS
 
 _FORMAT, _VERSION = "avpipe retrieval index", 2
@@ -54,6 +58,8 @@ class IndexInfo:
         pack: path of the pack.
         pack_digest: SHA-256 of the pack's ids, captions and features.
         quantise: whether the pack's sound was rounded to 16 bits, which queries then are as well.
+        provenance: `stage`, the index's version; `libraries`, their versions; `pack`, what its features rest on. Empty
+            in indexes of before.
     """
 
     model: str
@@ -67,6 +73,22 @@ class IndexInfo:
     pack: str
     pack_digest: str
     quantise: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def random_weights(self) -> list[str]:
+        """Networks that are untrained, as "avlnet (random:0)": the model and the extractors of the pack."""
+        model = [f"{self.model} ({self.weights_label})"] if self.weights_label.startswith(RANDOM_PREFIX) else []
+        return model + random_extractors(self.provenance.get("pack", {}))
+
+    def describe(self) -> str:
+        """Model, weights and versions in a line, and that weights are random."""
+        libraries = self.provenance.get("libraries", {}).items()
+        made_with = ", ".join(f"{name} {version}" for name, version in libraries) or "unknown versions"
+        text = f"{self.model}, weights {self.weights_label}; clips of pack {self.pack_digest}; made with {made_with}"
+        if not self.random_weights:
+            return text
+        return f"{text}\nRANDOM WEIGHTS: {', '.join(self.random_weights)}: untrained: hits mean nothing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +176,11 @@ def build_index(
         pack=str(Path(pack).resolve()),
         pack_digest=clips.digest,
         quantise=is_quantised(clips),
+        provenance={
+            "stage": versions.RETRIEVAL_INDEX,
+            "libraries": library_versions(),
+            "pack": clips.info.provenance,
+        },
     )
     _write(target, clips, info, network)
     return info
@@ -207,7 +234,7 @@ def open_index(source: str | os.PathLike[str]) -> Iterator[Index]:
 def _read_tables(file: h5py.File, source: str) -> Index:
     """All but the embeddings, which are looked at from outside."""
     info = IndexInfo(**read_json_dataset(file, "info"))
-    odd = [each.name for each in fields(info) if type(getattr(info, each.name)).__name__ != each.type]
+    odd = [each.name for each in fields(info) if type(getattr(info, each.name)).__name__ != each.type.split("[")[0]]
     if odd:
         raise ValueError(f"{', '.join(odd)} in its info are of another type than expected")
     sources = [ClipSource(*each) for each in read_json_dataset(file, "sources")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -48,6 +48,13 @@ class PackInfo:
     sha256: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+def random_extractors(provenance: Mapping[str, Any]) -> list[str]:
+    """Extractors with untrained networks among what a pack's features were made with, as "resnet152 (random:0)"."""
+    parts = [part for part in provenance.values() if isinstance(part, Mapping)]
+    labels = [(part.get("extractor", "?"), (part.get("weights") or {}).get("label", "")) for part in parts]
+    return [f"{name} ({label})" for name, label in labels if label.startswith("random:")]
 
 
 @dataclass(frozen=True, eq=False)

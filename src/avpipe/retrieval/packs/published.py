@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +15,8 @@ import numpy as np
 from avpipe.errors import AvpipeError
 from avpipe.formats.clip_pickles import MEL_BANDS, read_clips
 from avpipe.formats.pickle_writing import PlainArray, write_pickle
+from avpipe.io.atomic import write_json
+from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE, check_structure
 from avpipe.retrieval.packs.pack import ClipSource, Pack, PackInfo
@@ -21,6 +27,7 @@ Layout = Literal["youcook", "msrvtt"]
 def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Pack:
     """A pickle of clips as the published loaders take it, in either layout, in the order of the file.
 
+    What `write_clip_pickle` wrote beside it joins the provenance, if it is of this very file.
     `avpipe.formats.clip_pickles.read_clips` says what is read, and what is kept with a warning in `info.warnings`.
 
     Args:
@@ -42,7 +49,12 @@ def read_clip_pickle(path: str | os.PathLike[str], *, max_bytes: int | None = No
         eval_captions=clips.eval_captions,
         sources=[ClipSource()] * len(clips.ids),
         info=PackInfo(
-            PUBLISHED_PICKLE, clips.listed, clips.missing, clips.sha256, {"file": Path(path).name}, clips.warnings
+            PUBLISHED_PICKLE,
+            clips.listed,
+            clips.missing,
+            clips.sha256,
+            _provenance(Path(path), clips.sha256),
+            clips.warnings,
         ),
     )
     check_structure(pack, str(path), clips.audio.shape, clips.audio.dtype)
@@ -53,7 +65,8 @@ def write_clip_pickle(pack: Pack, path: str | os.PathLike[str], layout: Layout =
     """Write a pack as a pickle that the published loaders read; equal packs give equal bytes.
 
     Visual vectors become float32 numpy arrays [2048], spectrograms float32 tensors [40, frames]. A clip without
-    captions gets no 'caption', which only the text models ask for. Memory holds a few clips.
+    captions gets no 'caption', which only the text models ask for. Memory holds a few clips. A pickle has no place
+    for what its numbers rest on: that goes into <path>.json.
 
     Args:
         pack: the clips.
@@ -73,6 +86,21 @@ def write_clip_pickle(pack: Pack, path: str | os.PathLike[str], layout: Layout =
         )
     require_space(Path(path).parent, 4 * (int(pack.n_frames.sum()) * MEL_BANDS + 2 * pack.video_2d.size), "clips")
     write_pickle(path, (_published(pack, index, layout) for index in range(len(pack))))
+    with Path(path).open("rb") as file:
+        made = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "layout": layout}
+    made |= {"pack_digest": pack.digest, "pack": asdict(pack.info), "libraries": {"avpipe": version("avpipe")}}
+    write_json(f"{os.fspath(path)}.json", made)
+
+
+def _provenance(path: Path, sha256: str) -> dict[str, Any]:
+    """The file's name, and what the JSON file beside it says of its features; a file changed since has none."""
+    beside = Path(f"{path}.json")
+    if beside.is_file():
+        with reading(beside, "what a clip pickle rests on (JSON)", "Delete it, or write the pickle again."):
+            made = json.loads(beside.read_text("utf-8"))
+            parts = made["pack"]["provenance"] if made["sha256"] == sha256 else {}
+            return {"file": path.name} | {name: part for name, part in parts.items() if isinstance(part, dict)}
+    return {"file": path.name}
 
 
 def _published(pack: Pack, index: int, layout: Layout) -> dict[str, Any]:
