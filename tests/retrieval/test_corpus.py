@@ -214,9 +214,8 @@ def test_stores_say_why_a_video_has_no_features(tmp_path: Path, arrays: Arrays) 
     feature_stores(tmp_path, arrays)
     stores = {kind: [tmp_path / f"{kind}_{i}.h5" for i in (0, 1)] for kind in ("audio", "video_2d", "video_3d")}
     stores["audio"].pop()  # medium has no sound
-    statuses = {"video_3d": [ClipStatus("absent", "timeout", "no"), ClipStatus("long", "ok")]}
-    statuses["video_2d"] = [ClipStatus("absent", "decode_error", "damaged at 3 s")]
-    found = scan(StoreCorpus(stores, videos=["long", "absent", "medium"], statuses=statuses))
+    failed = [ClipStatus("absent", "decode_error", "damaged at 3 s")]
+    found = scan(StoreCorpus(stores, videos=["long", "absent", "medium"], failed=failed))
     assert found.usable == ["long"]
     assert found.excluded[0] == ClipStatus("absent", "decode_error", "damaged at 3 s")
     assert (found.excluded[1].clip_id, found.excluded[1].status) == ("medium", "no_audio")

@@ -195,12 +195,8 @@ def _summarise_subset(evaluation: RetrievalEvaluation, subset: str) -> Retrieval
         protocol=_protocol(tests),
         seeds=[
             SeedRankings(
-                seed=seed.seed,
-                start=seed.start,
-                training=seed.training,
-                device=seed.device,
-                language_to_video=test.language_to_video,
-                video_to_language=test.video_to_language,
+                **{name: value for name, value in seed if name != "tests"},
+                **{way: getattr(test, way) for way in DIRECTIONS},
             )
             for seed, test in zip(evaluation.seeds, tests, strict=True)
         ],

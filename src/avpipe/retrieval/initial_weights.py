@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -71,7 +71,7 @@ def make_model(architecture: Architecture, spec: str, seed: int) -> tuple[Retrie
         torch.manual_seed(seed)
         return architecture.build(), WeightsRecord(f"{RANDOM_PREFIX}{seed}", None)
     if random_seed(spec) is not None:
-        network = _empty(architecture)
+        network = cast(RetrievalModel, build_empty(architecture.build))
         return network, load_weights(network, spec)
     path = _of_training(Path(spec), seed) if spec.endswith(_OF_TRAINING) else Path(spec)
     return _from_file(architecture, path)
@@ -95,19 +95,13 @@ def _from_file(architecture: Architecture, path: Path) -> tuple[RetrievalModel, 
     if isinstance(found, Mapping) and all(isinstance(name, str) for name in found):
         found = renamed_prefix(found, _PARALLEL_PREFIX)
         _check_fit(architecture, found, path)
-    network = _empty(architecture)
+    network = cast(RetrievalModel, build_empty(architecture.build))
     try:
         load_published(network, found)
     except AvpipeError as error:
         raise AvpipeError(f"{path}: {error}") from None
     sha256 = file_sha256(path)
     return network, WeightsRecord(sha256, sha256)
-
-
-def _empty(architecture: Architecture) -> RetrievalModel:
-    network = build_empty(architecture.build)
-    assert isinstance(network, RetrievalModel)
-    return network
 
 
 def _check_fit(architecture: Architecture, state: Mapping[str, Any], path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.store import read_provenance, read_source_keys
 from avpipe.formats.file_rows import FileRows
-from avpipe.inventory.status import OK, ClipStatus
+from avpipe.inventory.status import ClipStatus
 from avpipe.io.hdf5 import open_hdf5
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.retrieval.corpus import LongVideo
@@ -63,8 +63,8 @@ class StoreCorpus:
     Args:
         stores: "video_2d", "video_3d" and "audio" -> stores of resnet152, resnext101 and spectrogram, in any order.
         videos: the videos that are wanted; None: all that occur in a store. Others in the stores are ignored.
-        statuses: the kinds of `stores` -> what the stage said of its videos; a video without features is left out
-            for that reason, or else as no_audio or no_video.
+        failed: what the stages said of videos that failed; one without features is left out for that reason, or else
+            as no_audio or no_video.
 
     Raises:
         AvpipeError: a file is not such a store, or a video is in two stores of a kind.
@@ -75,7 +75,7 @@ class StoreCorpus:
         stores: Mapping[str, Sequence[str | os.PathLike[str]]],
         *,
         videos: Iterable[str] | None = None,
-        statuses: Mapping[str, Iterable[ClipStatus]] | None = None,
+        failed: Iterable[ClipStatus] = (),
     ) -> None:
         self._places: dict[str, dict[str, tuple[_Stream, int]]] = {}
         self._keys: dict[str, dict[str, str]] = {}
@@ -86,12 +86,7 @@ class StoreCorpus:
                 self._add(kind, Path(path), stream)
         found = {video_id for places in self._places.values() for video_id in places}
         self._ids = sorted(found) if videos is None else list(videos)
-        self._failures = {
-            (kind, each.clip_id): (Reason(each.status), each.detail)
-            for kind, rows in (statuses or {}).items()
-            for each in rows
-            if each.status != OK
-        }
+        self._failures = {each.clip_id: (Reason(each.status), each.detail) for each in failed}
 
     def video_ids(self) -> Sequence[str]:
         """The videos wanted, or those of all stores in order of id."""
@@ -106,7 +101,7 @@ class StoreCorpus:
         for kind in STREAMS:
             if video_id not in self._places[kind] or (kind, video_id) in self._failures:
                 unknown = _LACKING[kind], f"not among the {len(self._places[kind]):,} videos of {kind}"
-                raise ClipFailure(*self._failures.get((kind, video_id), unknown))
+                raise ClipFailure(*self._failures.get(video_id, unknown))
         found = {kind: self._places[kind][video_id] for kind in STREAMS}
         rows = {kind: stream.rows(index) for kind, (stream, index) in found.items()}
         visual = tuple((rows[kind], found[kind][0].rate) for kind in ("video_2d", "video_3d"))

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.retrieval.embedding import Caption, Reading, embed_pack, query_captions
-from avpipe.retrieval.initial_weights import is_drawn_per_seed, make_model, seed_model
+from avpipe.retrieval.initial_weights import Architecture, is_drawn_per_seed, make_model, seed_model
 from avpipe.retrieval.metrics import Ranks, metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
 
-_AT = (1, 5, 10)
 _CAPTIONS = {
     "only": "",
     "fixed": " Of the captions of each clip the one that the set fixes for tests is read ({used:,} of {total:,}).",
@@ -101,7 +100,6 @@ def evaluate_galleries(
             more clips than are expected.
     """
     run, where = job.settings(), resolve_device(device)
-    training = None if training is None else Path(training)
     galleries = {
         test: open_gallery(
             read_pack(packs[test]),
@@ -115,11 +113,11 @@ def evaluate_galleries(
     }
     tested = []
     with deterministic(where, threads), arithmetic(where, "float32"):
-        # Weights that are the same for all seeds are tested once.
-        seeds = list(job.seeds) if training is not None or is_drawn_per_seed(start) else [None]
-        trained = _listed(training, job) if training is not None else {}
-        for seed in seeds:
-            tested.append(_test_seed(run, galleries, start, training, trained, seed, where))
+        table = next((gallery.words for gallery in galleries.values() if gallery.words is not None), None)
+        for seed, model, drawn, trained in _models(job, architecture_of(run, table), start, training):
+            model = model.to(where).eval()
+            tests_of_seed = {test: score_gallery(model, gallery) for test, gallery in galleries.items()}
+            tested.append(SeedTests(seed=seed, start=drawn, training=trained, device=where.type, tests=tests_of_seed))
             log.info("%s", _summary(job.name, tested[-1]))
     return RetrievalEvaluation(
         run=job.name,
@@ -173,7 +171,7 @@ def regime(run: Run) -> str:
 
 def chance(gallery: Gallery) -> Recalls:
     """R@k of candidates in random order, in %; clips that are missing are missed here too."""
-    return Recalls.of({f"r{k}": min(k, len(gallery.pack)) / gallery.expected for k in _AT})
+    return Recalls.of({f"r{k}": min(k, len(gallery.pack)) / gallery.expected for k in (1, 5, 10)})
 
 
 def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
@@ -242,47 +240,28 @@ def _protocol(gallery: Gallery, use: CaptionUse | None, n_queries: int) -> str:
     return text + ("" if use is None else _CAPTIONS[use.rule].format(used=use.used, total=use.total))
 
 
-def _listed(training: Path, job: RunJob) -> dict[str, Any]:
-    """What training.json says of each seed."""
+def _models(
+    job: RunJob, architecture: Architecture, start: str, training: StrPath | None
+) -> Iterator[tuple[int | None, RetrievalModel, Drawn, Training | None]]:
+    """Seed and model, what it started from and how it was trained; weights that are the same for all seeds once."""
+    if training is None:
+        for seed in job.seeds if is_drawn_per_seed(start) else [None]:
+            model, record = make_model(architecture, start, seed or 0)
+            yield seed, model, Drawn(**asdict(record)), None
+        return
     try:
-        seeds: dict[str, Any] = json.loads(training.read_text("utf-8"))["seeds"]
-        lacking = [seed for seed in job.seeds if "sha256" not in seeds[str(seed)]]
+        listed = json.loads(Path(training).read_text("utf-8"))["seeds"]
+        results = {seed: dict(listed[str(seed)]) for seed in job.seeds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AvpipeError(
             f"{training} does not list the seeds {list(job.seeds)} ({error!r}); train them first."
         ) from error
-    if lacking:
+    if lacking := [seed for seed, result in results.items() if "sha256" not in result]:
         raise AvpipeError(f"{training} has no checksum of the seeds {lacking}; remove it and run again.")
-    return seeds
-
-
-def _test_seed(
-    run: Run,
-    galleries: Mapping[str, Gallery],
-    start: str,
-    training: Path | None,
-    trained: Mapping[str, Any],
-    seed: int | None,
-    where: Any,
-) -> SeedTests:
-    """A seed's tests, from its trained model or from the start."""
-    table = next((gallery.words for gallery in galleries.values() if gallery.words is not None), None)
-    architecture = architecture_of(run, table)
-    if training is None:
-        model, record = make_model(architecture, start, 0 if seed is None else seed)
-        results, came_from = None, asdict(record)
-    else:
-        results = dict(trained[str(seed)])
-        came_from = results.pop("start")
-        model, _ = make_model(architecture, str(seed_model(training, int(seed or 0), results["sha256"])), 0)
-    model = model.to(where).eval()
-    return SeedTests(
-        seed=seed,
-        start=Drawn(**came_from),
-        training=None if results is None else Training(**results),
-        device=where.type,
-        tests={test: score_gallery(model, gallery) for test, gallery in galleries.items()},
-    )
+    for seed, result in results.items():
+        model, _ = make_model(architecture, str(seed_model(Path(training), seed, result["sha256"])), 0)
+        came_from = result.pop("start")
+        yield seed, model, Drawn(**came_from), Training(**result)
 
 
 def _common_start(spec: str, starts: list[Drawn]) -> Start:

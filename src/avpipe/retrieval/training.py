@@ -148,7 +148,7 @@ def _stored_videos(source: Mapping[str, Any]) -> StoreCorpus:
     failed = [
         ClipStatus(row["clip_id"], row["reason"], row["detail"]) for row in make_account(probes, statuses)["failed"]
     ]
-    return StoreCorpus(source["stores"], videos=videos, statuses=dict.fromkeys(source["stores"], failed))
+    return StoreCorpus(source["stores"], videos=videos, failed=failed)
 
 
 def _fingerprint(

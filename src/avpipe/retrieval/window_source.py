@@ -22,7 +22,7 @@ from avpipe.formats.file_rows import Rows
 from avpipe.inventory.status import ClipStatus
 from avpipe.retrieval.batches import PICTURES, Batch
 from avpipe.retrieval.captions import Captions
-from avpipe.retrieval.corpus import THREADS, Corpus, Scan, located, mapped, require_some, scan
+from avpipe.retrieval.corpus import THREADS, Corpus, located, mapped, require_some, scan
 from avpipe.retrieval.settings import Windows
 from avpipe.retrieval.text import MAX_WORDS, WordTable
 from avpipe.retrieval.windows import Window, draw_windows, generator, visual_rows
@@ -52,7 +52,6 @@ class WindowSource:
         captions: needed where windows are drawn around captions.
         words: vectors of words, for models that read text.
         max_words: known words of a window that are read.
-        scanned: what `scan` found; None: it is called.
         threads: videos that are read at once.
 
     Attributes:
@@ -73,7 +72,6 @@ class WindowSource:
         words: WordTable | None = None,
         max_words: int = MAX_WORDS,
         *,
-        scanned: Scan | None = None,
         threads: int = THREADS,
     ) -> None:
         self._corpus = corpus
@@ -84,7 +82,7 @@ class WindowSource:
                 "Windows are drawn around captions, but there are none: set datasets.<name>.retrieval.captions."
             )
         self._words, self._max_words, self._threads = words, max_words, threads
-        scanned = scanned or scan(corpus, threads=threads)
+        scanned = scan(corpus, threads=threads)
         self.bytes_read, self.window, self._is_permuted = 0, windows.audio_frames, False
         self.excluded = list(scanned.excluded)
         self.video_ids: list[str] = []

@@ -87,9 +87,9 @@ def write_clip_pickle(pack: Pack, path: str | os.PathLike[str], layout: Layout =
     require_space(Path(path).parent, 4 * (int(pack.n_frames.sum()) * MEL_BANDS + 2 * pack.video_2d.size), "clips")
     write_pickle(path, (_published(pack, index, layout) for index in range(len(pack))))
     with Path(path).open("rb") as file:
-        made = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "layout": layout}
-    made |= {"pack_digest": pack.digest, "pack": asdict(pack.info), "libraries": {"avpipe": version("avpipe")}}
-    write_json(f"{os.fspath(path)}.json", made)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    rests_on = {"pack_digest": pack.digest, "pack": asdict(pack.info), "libraries": {"avpipe": version("avpipe")}}
+    write_json(f"{os.fspath(path)}.json", {"sha256": sha256, "layout": layout, **rests_on})
 
 
 def _provenance(path: Path, sha256: str) -> dict[str, Any]:
