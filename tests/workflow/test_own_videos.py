@@ -352,6 +352,8 @@ class TestChain:
             assert again[direction] == first[direction]
         assert again["protocol"]["gallery"] == first["protocol"]["gallery"]
         assert any(each.startswith("GIVEN FEATURES: test") for each in own.read(AGAIN)["notices"])
+        # The pickle cannot say that its features are of random weights; the file beside it does.
+        assert any(each.startswith("RANDOM WEIGHTS: resnet152") for each in own.read(AGAIN)["notices"])
 
     def test_search(self, own: Own) -> None:
         """A clip's own sound finds all clips; its own one stands where the rank says."""
@@ -360,7 +362,10 @@ class TestChain:
         command += ["--top", "100", "--json"]
         done = subprocess.run(command, cwd=own.project.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        hits = json.loads(done.stdout)
+        found = json.loads(done.stdout)
+        hits = found["hits"]
+        assert found["index"]["provenance"]["libraries"]["torch"]
+        assert [each.split()[0] for each in found["random_weights"]] == ["resnet152", "resnext101"]
         assert {hit["clip_id"] for hit in hits} == set(own.pack("test").ids)
         assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
         (mine,) = (hit for hit in hits if hit["clip_id"] == "stereo")
