@@ -132,6 +132,18 @@ def test_settings_that_cannot_be_are_refused(table, run, message):
         project_of(mine=own(table, runs={"x": run}))
 
 
+def test_the_captions_that_ask_are_a_setting_of_the_tested_dataset(table):
+    asked = {}
+    for given in ({}, {"test_captions": "all"}):
+        project = project_of(mine=own(table, **given), other=own(table, tests=["mine/test"]))
+        for dataset, test in (("mine", "test"), ("other", "mine/test")):
+            settings = retrieval.test_settings(project, dataset, "zero_shot")[test]
+            asked[dataset, len(given)] = settings["captions"]
+    assert asked == {("mine", 0): "first", ("other", 0): "first", ("mine", 1): "all", ("other", 1): "all"}
+    with pytest.raises(AvpipeError, match="test_captions"):
+        project_of(mine=own(table, test_captions="twenty"))
+
+
 def test_zero_shot_learning_and_retrieval_are_two_datasets(table):
     settings = own(table) | {"gzsl": {"benchmarks": [{"split": "s", "features": "main_features"}]}}
     with pytest.raises(AvpipeError, match="two datasets"):

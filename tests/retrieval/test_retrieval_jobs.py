@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from avpipe.errors import AvpipeError
 from avpipe.jobs.retrieval import evaluate_run, train_run
 from avpipe.retrieval import models, training
 from avpipe.retrieval.initial_weights import Architecture, make_model
-from avpipe.retrieval.packs import write_pack
+from avpipe.retrieval.packs import read_pack, write_pack
 from avpipe.retrieval.settings import RunJob
 from avpipe.retrieval.text import write_word_table
 from avpipe.schema.reading import read_evaluation
@@ -55,12 +56,12 @@ def train(data: Path, target: Path, given: RunJob, *, start: str = "random", pac
 
 
 def evaluate(
-    data: Path, target: Path, given: RunJob, *, start: str = "random", training: Path | None
+    data: Path, target: Path, given: RunJob, *, start: str = "random", training: Path | None, **test: Any
 ) -> dict[str, Any]:
     evaluate_run(
         given,
         packs={"test": data / "test.h5"},
-        tests={"test": {"audio_frames": 96, "expected": None, "diagnostic": False}},
+        tests={"test": {"audio_frames": 96, "expected": None, "diagnostic": False, **test}},
         words={"test": data / "words.h5"} if given.settings().uses_text else {},
         start=start,
         training=training,
@@ -330,6 +331,25 @@ def test_a_retrained_seed_is_not_taken_for_the_listed_one(tmp_path, data):
         evaluate(data, tmp_path / "evaluation.json", given, training=tmp_path / "training.json")
     with pytest.raises(AvpipeError, match=r"does not list the seeds \[7\]"):
         evaluate(data, tmp_path / "evaluation.json", replace(given, seeds=(7,)), training=tmp_path / "training.json")
+
+
+@pytest.mark.parametrize("model", ["avlnet", "avlnet_text_tri", "avlnet_text_fused"])
+def test_every_caption_asks_where_the_settings_say_so(tmp_path, data, model):
+    given, captions = job(model=model, epochs=0, weights="random:0"), read_pack(data / "test.h5").captions
+    total = sum(map(len, captions))
+    found = {
+        which: evaluate(data, tmp_path / f"{which}.json", given, start="random:0", training=None, captions=which)
+        for which in ("first", "all")
+    }
+    first, every = (found[which]["seeds"][0]["tests"]["test"] for which in ("first", "all"))
+    if model == "avlnet":
+        assert first == every and first["captions"] is None
+        return
+    assert first["captions"] == {"rule": "fixed", "used": 40, "total": total}
+    assert every["captions"] == {"rule": "all", "used": total, "total": total}
+    asked = every["language_to_video"]
+    assert (asked["n_ranked"], asked["n_queries"], asked["gallery"]) == (total, total + math.ceil(3 * total / 40), 40)
+    assert (first["language_to_video"]["n_queries"], every["video_to_language"]["n_queries"]) == (43, 43)
 
 
 @pytest.mark.slow
