@@ -8,12 +8,11 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 from avpipe.features.frame_size import unit_length
@@ -28,16 +27,6 @@ from avpipe.retrieval.text import MAX_WORDS, WordTable
 from avpipe.retrieval.windows import Window, draw_windows, generator, visual_rows
 
 log = logging.getLogger(__name__)
-
-
-class _VideoPart(NamedTuple):
-    """What one video gives to a batch of k windows a video."""
-
-    audio: npt.NDArray[np.floating]  # [k, A, 40]
-    n_frames: list[int]
-    video: npt.NDArray[np.float32]  # [k, 4096]
-    texts: list[str]
-    bytes_read: int
 
 
 class WindowSource:
@@ -139,25 +128,22 @@ class WindowSource:
             AvpipeError: a file was removed or damaged since the scan, or holds NaN.
         """
 
-        def read(item: int) -> _VideoPart:
+        def read(item: int) -> tuple[Batch, int]:
             return self._read(self.video_ids[item], seed, epoch)
 
-        parts = list(mapped(read, items, self._threads))
-        self.bytes_read += sum(part.bytes_read for part in parts)
-        video = np.concatenate([part.video for part in parts])
+        parts, bytes_read = zip(*mapped(read, items, self._threads), strict=True)
+        self.bytes_read += sum(bytes_read)
+        texts = [part.text for part in parts if part.text is not None]
+        video = torch.cat([part.video for part in parts])
         if self._is_permuted:
-            video = video[np.random.default_rng([seed, epoch, items[0], PICTURES]).permutation(len(video))]
+            rows = np.random.default_rng([seed, epoch, items[0], PICTURES]).permutation(len(video))
+            video = video[torch.from_numpy(rows)]
         return Batch(
-            audio=[window for part in parts for window in torch.from_numpy(part.audio).unbind()],
+            audio=[window for part in parts for window in part.audio],
             n_frames=[n for part in parts for n in part.n_frames],
-            video=torch.from_numpy(video),
-            text=self._text([text for part in parts for text in part.texts]),
+            video=video,
+            text=torch.cat(texts) if texts else None,
         )
-
-    def _text(self, texts: list[str]) -> Tensor | None:
-        if self._words is None:
-            return None
-        return torch.from_numpy(np.stack([self._words.matrix(text, self._max_words) for text in texts]))
 
     def _lacks_captions(self, video_id: str, end: float) -> ClipStatus | None:
         """Why no window can be drawn around captions, None if one can.
@@ -175,7 +161,8 @@ class WindowSource:
             return ClipStatus(video_id, Reason.TOO_SHORT.value, found)
         return None
 
-    def _read(self, video_id: str, seed: int, epoch: int) -> _VideoPart:
+    def _read(self, video_id: str, seed: int, epoch: int) -> tuple[Batch, int]:
+        """The windows of one video, and the bytes that were read."""
         try:
             video = located(self._corpus, video_id)
         except ClipFailure as failure:
@@ -195,8 +182,12 @@ class WindowSource:
             half, more = _pooled(rows, rate, windows)
             halves.append(half)
             bytes_read += more
-        texts = [window.text for window in windows]
-        return _VideoPart(audio, [len(each) for each in segments], np.hstack(halves), texts, bytes_read)
+        text = None
+        if self._words is not None:
+            matrices = [self._words.matrix(window.text, self._max_words) for window in windows]
+            text = torch.from_numpy(np.stack(matrices))
+        spectrograms, video_rows = torch.from_numpy(audio).unbind(), torch.from_numpy(np.hstack(halves))
+        return Batch(list(spectrograms), [len(each) for each in segments], video_rows, text), bytes_read
 
 
 def _padded(segments: list[npt.NDArray[np.floating]], length: int) -> npt.NDArray[np.floating]:
