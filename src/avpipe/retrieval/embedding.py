@@ -19,7 +19,8 @@ from avpipe.retrieval.packs import Pack
 from avpipe.retrieval.text import WordTable
 
 FRAMES_AT_ONCE = 1 << 17  # of spectrograms, 20 MB in float32
-_CLIPS_AT_ONCE = 1024
+_SEGMENTS_AT_ONCE = 128
+_CAPTIONS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Caption(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """Part of a clip that is embedded on its own: rows of the pack's audio, the frames that count, and its share."""
 
     clip: int
@@ -68,7 +69,7 @@ def embed_pack(
         pack: the clips.
         words: vectors of the captions' words; None for models without text.
         reading: how clips are read; the Q captions are `query_captions`.
-        at_once: spectrogram frames held at once; the result depends on it by rounding alone.
+        at_once: spectrogram frames in one pass of the network; the result depends on it by rounding alone.
 
     Raises:
         AvpipeError: the model reads text and there is no word table, or clips lack captions.
@@ -84,8 +85,11 @@ def embed_pack(
     of_clips: Embeddings = {}
     of_captions: Embeddings = {}
     with torch.inference_mode():
-        for segments in _chunks(_segments(pack, reading), at_once):
-            pooled = _pooled(model, pack, segments, reading.window)
+        # The longest first, so that like lengths go together.
+        ordered = sorted(segments_of(pack, reading, range(len(pack))), key=lambda each: each.begin - each.end)
+        for start in range(0, len(ordered), _SEGMENTS_AT_ONCE):
+            segments = ordered[start : start + _SEGMENTS_AT_ONCE]
+            pooled = pool_segments(model, pack, segments, reading.window, at_once)
             clips = [segment.clip for segment in segments]
             weights = np.array([segment.weight for segment in segments])
             _add(of_clips, model.embed_pooled(pooled, visual[clips].to(device)), clips, weights, len(pack))
@@ -131,8 +135,8 @@ class _Texts:
 
     def blocks(self) -> Iterator[Tensor]:
         """Of all captions, a thousand at a time."""
-        for begin in range(0, len(self.captions), _CLIPS_AT_ONCE):
-            yield self.vectors(range(begin, min(begin + _CLIPS_AT_ONCE, len(self.captions))))
+        for begin in range(0, len(self.captions), _CAPTIONS_AT_ONCE):
+            yield self.vectors(range(begin, min(begin + _CAPTIONS_AT_ONCE, len(self.captions))))
 
     def of_clips(self, clips: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         """Rows of some clips and captions that go together, all captions of each clip, a thousand at a time."""
@@ -140,8 +144,8 @@ class _Texts:
         for caption, (clip, _) in enumerate(self.captions):
             of_clip.setdefault(clip, []).append(caption)
         pairs = [(row, caption) for row, clip in enumerate(clips) for caption in of_clip[clip]]
-        for begin in range(0, len(pairs), _CLIPS_AT_ONCE):
-            rows, captions = zip(*pairs[begin : begin + _CLIPS_AT_ONCE], strict=True)
+        for begin in range(0, len(pairs), _CAPTIONS_AT_ONCE):
+            rows, captions = zip(*pairs[begin : begin + _CAPTIONS_AT_ONCE], strict=True)
             yield list(rows), list(captions)
 
     def first_alike(self) -> list[int]:
@@ -151,41 +155,27 @@ class _Texts:
         return [first.setdefault(hashlib.sha256(each).digest(), caption) for caption, each in enumerate(matrices)]
 
 
-def _segments(pack: Pack, reading: Reading) -> list[_Segment]:
-    """What is embedded, the longest first, so that like lengths go together."""
+def segments_of(pack: Pack, reading: Reading, clips: Iterable[int]) -> list[Segment]:
+    """What is embedded of some clips."""
     segments = []
-    for clip in range(len(pack)):
+    for clip in clips:
         begin, end = (int(each) for each in pack.offsets[clip : clip + 2])
         if reading.long_clips == "cut" or end - begin <= reading.window:
-            last = min(end, begin + reading.window)
-            segments.append(_Segment(clip, begin, last, int(pack.n_frames[clip])))
+            segments.append(Segment(clip, begin, min(end, begin + reading.window), int(pack.n_frames[clip])))
             continue
         for first in range(begin, end, reading.window):
             last = min(end, first + reading.window)
-            segments.append(_Segment(clip, first, last, last - first, (last - first) / (end - begin)))
-    return sorted(segments, key=lambda each: each.begin - each.end)
+            segments.append(Segment(clip, first, last, last - first, (last - first) / (end - begin)))
+    return segments
 
 
-def _chunks(segments: Sequence[_Segment], at_once: int) -> Iterator[list[_Segment]]:
-    """Consecutive segments with at most `at_once` frames together, or one."""
-    chunk: list[_Segment] = []
-    frames = 0
-    for segment in segments:
-        length = segment.end - segment.begin
-        if chunk and (frames + length > at_once or len(chunk) == _CLIPS_AT_ONCE):
-            yield chunk
-            chunk, frames = [], 0
-        chunk.append(segment)
-        frames += length
-    if chunk:
-        yield chunk
-
-
-def _pooled(model: RetrievalModel, pack: Pack, segments: Sequence[_Segment], window: int) -> Tensor:
-    device = next(model.parameters()).device
-    audio = torch.from_numpy(np.concatenate([pack.audio[each.begin : each.end] for each in segments])).to(device)
-    spectrograms = audio.split([each.end - each.begin for each in segments])
-    return pool_ragged(model.DAVEnet, spectrograms, window=window, n_frames=[each.n_frames for each in segments])
+def pool_segments(
+    model: RetrievalModel, pack: Pack, segments: Sequence[Segment], window: int, max_frames: int = FRAMES_AT_ONCE
+) -> Tensor:
+    """The pooled sound of some segments, [segments, 8 C]; `max_frames` as in `pool_ragged`."""
+    sounds = [torch.from_numpy(np.array(pack.audio[each.begin : each.end])) for each in segments]
+    counts = [each.n_frames for each in segments]
+    return pool_ragged(model.DAVEnet, sounds, window=window, n_frames=counts, max_frames=max_frames)
 
 
 def _add(sums: Embeddings, found: Embeddings, clips: Sequence[int], weights: np.ndarray, n: int) -> None:

@@ -28,11 +28,10 @@ from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, write_json_dataset
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
-from avpipe.retrieval.embedding import evaluation_caption
+from avpipe.retrieval.embedding import Reading, evaluation_caption, pool_segments, segments_of
 from avpipe.retrieval.initial_weights import Architecture, make_model
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
-from avpipe.retrieval.models.ragged import pool_ragged
 from avpipe.retrieval.packs import ClipSource, Pack, read_pack
 from avpipe.retrieval.packs.checks import PUBLISHED_PICKLE
 from avpipe.retrieval.packs.pack import random_extractors
@@ -273,21 +272,14 @@ def _candidates(network: RetrievalModel, pack: Pack, window: int) -> Iterator[tu
     """Row of the first clip and the embeddings of some clips, until all are done."""
     device = next(network.parameters()).device
     reads_audio = "audio" in implementation(network.name).candidates
-    visual = torch.from_numpy(pack.visual())
+    visual, reading = torch.from_numpy(pack.visual()), Reading(window, max_words=0, long_clips="cut")
     with torch.inference_mode():
         for begin in range(0, len(pack), _CLIPS_AT_ONCE):
             chunk = range(begin, min(begin + _CLIPS_AT_ONCE, len(pack)))
-            audio = _pool_clips(network, pack, chunk, window) if reads_audio else None
+            audio = pool_segments(network, pack, segments_of(pack, reading, chunk), window) if reads_audio else None
             video = visual[chunk.start : chunk.stop].to(device)
             embeddings = network.candidates_of(network.embed_pooled(audio, video))
             yield begin, embeddings.float().cpu().numpy()
-
-
-def _pool_clips(network: RetrievalModel, pack: Pack, chunk: range, window: int) -> torch.Tensor:
-    """The pooled sound of some clips of a pack, [clips, 8 C]."""
-    sounds = [torch.from_numpy(np.array(pack.spectrogram(index)[:window])) for index in chunk]
-    counts = [int(pack.n_frames[index]) for index in chunk]
-    return pool_ragged(network.DAVEnet, sounds, window=window, n_frames=counts)
 
 
 def _write_tables(file: h5py.File, pack: Pack, info: IndexInfo) -> None:
