@@ -334,13 +334,15 @@ def test_a_retrained_seed_is_not_taken_for_the_listed_one(tmp_path, data):
 
 
 @pytest.mark.parametrize("model", ["avlnet", "avlnet_text_tri", "avlnet_text_fused"])
-def test_every_caption_asks_where_the_settings_say_so(tmp_path, data, model):
+def test_every_caption_asks_where_the_settings_say_so(tmp_path, data, model, caplog):
+    caplog.set_level("INFO")
     given, captions = job(model=model, epochs=0, weights="random:0"), read_pack(data / "test.h5").captions
     total = sum(map(len, captions))
     found = {
         which: evaluate(data, tmp_path / f"{which}.json", given, start="random:0", training=None, captions=which)
         for which in ("first", "all")
     }
+    assert caplog.text.count("%; RANDOM WEIGHTS: tried (random:0)") == 2
     first, every = (found[which]["seeds"][0]["tests"]["test"] for which in ("first", "all"))
     if model == "avlnet":
         assert first == every and first["captions"] is None

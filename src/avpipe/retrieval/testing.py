@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
+from avpipe.formats.weights import RANDOM_PREFIX
 from avpipe.retrieval.embedding import Caption, Reading, embed_pack, query_captions
 from avpipe.retrieval.initial_weights import Architecture, is_drawn_per_seed, make_model, seed_model
 from avpipe.retrieval.metrics import Ranks, metrics_of_ranks, ranks_of
 from avpipe.retrieval.models import implementation
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.packs import Pack, read_pack
+from avpipe.retrieval.packs.pack import random_extractors
 from avpipe.retrieval.settings import Run, RunJob
 from avpipe.retrieval.text import WordTable, known_words, read_word_table
 from avpipe.retrieval.training import architecture_of
@@ -118,7 +120,8 @@ def evaluate_galleries(
             model = model.to(where).eval()
             tests_of_seed = {test: score_gallery(model, gallery) for test, gallery in galleries.items()}
             tested.append(SeedTests(seed=seed, start=drawn, training=trained, device=where.type, tests=tests_of_seed))
-            log.info("%s", _summary(job.name, tested[-1]))
+            packs_tested = [gallery.pack for gallery in galleries.values()]
+            log.info("%s", _summary(job.name, tested[-1], packs_tested))
     return RetrievalEvaluation(
         run=job.name,
         model=run.model,
@@ -271,10 +274,14 @@ def _common_start(spec: str, starts: list[Drawn]) -> Start:
     return Start(spec=spec, label="random" if starts[0].sha256 is None else "one for each seed", sha256=None)
 
 
-def _summary(name: str, tested: SeedTests) -> str:
+def _summary(name: str, tested: SeedTests, packs: Sequence[Pack]) -> str:
     seed = "" if tested.seed is None else f", seed {tested.seed}"
     parts = []
     for test, result in tested.tests.items():
         recalls = result.language_to_video
         parts.append(f"{test} R@1 {recalls.r1:.1f}, R@5 {recalls.r5:.1f}, R@10 {recalls.r10:.1f}")
-    return f"{name}{seed}: {'; '.join(parts)} %"
+    untrained = [each for pack in packs for each in random_extractors(pack.info.provenance)]
+    if tested.training is None and tested.start.label.startswith(RANDOM_PREFIX):
+        untrained.insert(0, f"{name} ({tested.start.label})")
+    warning = f"; RANDOM WEIGHTS: {', '.join(dict.fromkeys(untrained))}" if untrained else ""
+    return f"{name}{seed}: {'; '.join(parts)} %{warning}"
