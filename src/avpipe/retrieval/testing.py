@@ -120,8 +120,7 @@ def evaluate_galleries(
             model = model.to(where).eval()
             tests_of_seed = {test: score_gallery(model, gallery) for test, gallery in galleries.items()}
             tested.append(SeedTests(seed=seed, start=drawn, training=trained, device=where.type, tests=tests_of_seed))
-            packs_tested = [gallery.pack for gallery in galleries.values()]
-            log.info("%s", _summary(job.name, tested[-1], packs_tested))
+            log.info("%s", _summary(job.name, tested[-1], galleries))
     return RetrievalEvaluation(
         run=job.name,
         model=run.model,
@@ -208,7 +207,7 @@ def score_gallery(model: RetrievalModel, gallery: Gallery) -> GalleryTest:
         averaged_clips=longer if reading.long_clips == "average" else 0,
         window=reading.window,
         captions=use,
-        known_words=known_words(gallery.words, [caption.text for caption in captions]) if gallery.words else None,
+        known_words=known_words(gallery.words, [each.text for each in captions]) if gallery.words is not None else None,
         diagnostic=gallery.diagnostic,
         protocol=_protocol(gallery, use, n_queries),
     )
@@ -274,13 +273,13 @@ def _common_start(spec: str, starts: list[Drawn]) -> Start:
     return Start(spec=spec, label="random" if starts[0].sha256 is None else "one for each seed", sha256=None)
 
 
-def _summary(name: str, tested: SeedTests, packs: Sequence[Pack]) -> str:
+def _summary(name: str, tested: SeedTests, galleries: Mapping[str, Gallery]) -> str:
     seed = "" if tested.seed is None else f", seed {tested.seed}"
     parts = []
     for test, result in tested.tests.items():
         recalls = result.language_to_video
         parts.append(f"{test} R@1 {recalls.r1:.1f}, R@5 {recalls.r5:.1f}, R@10 {recalls.r10:.1f}")
-    untrained = [each for pack in packs for each in random_extractors(pack.info.provenance)]
+    untrained = [each for gallery in galleries.values() for each in random_extractors(gallery.pack.info.provenance)]
     if tested.training is None and tested.start.label.startswith(RANDOM_PREFIX):
         untrained.insert(0, f"{name} ({tested.start.label})")
     warning = f"; RANDOM WEIGHTS: {', '.join(dict.fromkeys(untrained))}" if untrained else ""
