@@ -193,12 +193,10 @@ def runs(project: Project, dataset: str) -> list[str]:
     """<run>/<variant> of everything to run, controls included."""
     configured = project.dataset(dataset).retrieval.runs
     return [
-        f"{run}/{variant}" for run, chosen in configured.items() for variant in VARIANTS[: 1 + _has_control(chosen)]
+        f"{run}/{variant}"
+        for run, chosen in configured.items()
+        for variant in VARIANTS[: 1 + (chosen.permuted_control and chosen.epochs > 0)]
     ]
-
-
-def _has_control(run: Run) -> bool:
-    return run.permuted_control and run.epochs > 0
 
 
 def used_subsets(project: Project, dataset: str) -> list[SubsetName]:

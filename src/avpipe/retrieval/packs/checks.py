@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.clip_pickles import MEL_BANDS, VISUAL_DIMENSION
@@ -117,31 +116,17 @@ def check_visual(pack: Pack, name: str) -> None:
         AvpipeError: a value is no number, or a vector of an extracted pack is zero; published ones may be.
     """
     for part, vectors in (("2d", pack.video_2d), ("3d", pack.video_3d)):
-        check_numbers(vectors, part, name, pack.ids)
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            row = vectors[wrong[0]]
+            at = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise AvpipeError(
+                f"{name}: {part} of clip {pack.ids[wrong[0]]!r} (number {wrong[0]}) has {row[at]} at {at}, and "
+                f"{len(wrong)} clips are like it; expected finite numbers. Compute these features again."
+            )
         zero = np.flatnonzero(~vectors.any(axis=1))
         if len(zero) and pack.info.origin == EXTRACTED:
             raise AvpipeError(
                 f"{name}: {len(zero)} clips have {part} features that are all zero, such as {pack.ids[zero[0]]!r}, "
                 "which the networks do not give; compute the features again."
             )
-
-
-def check_numbers(rows: npt.NDArray[np.floating], part: str, name: str, ids: list[str]) -> None:
-    """Check that no value is NaN or infinite.
-
-    Args:
-        rows: [n, d], one row per clip.
-        part: what they are, for the message.
-        name: the file, for the message.
-        ids: of the clips.
-
-    Raises:
-        AvpipeError: with the id and position of the first clip that has one.
-    """
-    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(wrong):
-        at = int(np.flatnonzero(~np.isfinite(rows[wrong[0]]))[0])
-        raise AvpipeError(
-            f"{name}: {part} of clip {ids[wrong[0]]!r} (number {wrong[0]}) has {rows[wrong[0], at]} at {at}, and "
-            f"{len(wrong)} clips are like it; expected finite numbers. Compute these features again."
-        )
