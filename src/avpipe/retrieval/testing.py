@@ -102,17 +102,7 @@ def evaluate_galleries(
             more clips than are expected.
     """
     run, where = job.settings(), resolve_device(device)
-    galleries = {
-        test: open_gallery(
-            read_pack(packs[test]),
-            read_word_table(words[test]) if run.uses_text else None,
-            Reading(int(settings["audio_frames"]), job.max_words, job.long_clips, settings.get("captions", "first")),
-            expected=settings["expected"],
-            diagnostic=bool(settings["diagnostic"]),
-            name=test,
-        )
-        for test, settings in tests.items()
-    }
+    galleries = _open_galleries(job, packs, tests, words)
     tested = []
     with deterministic(where, threads), arithmetic(where, "float32"):
         table = next((gallery.words for gallery in galleries.values() if gallery.words is not None), None)
@@ -136,6 +126,22 @@ def evaluate_galleries(
         chance={test: chance(gallery) for test, gallery in galleries.items()},
         seeds=tested,
     )
+
+
+def _open_galleries(
+    job: RunJob, packs: Mapping[str, StrPath], tests: Mapping[str, Mapping[str, Any]], words: Mapping[str, StrPath]
+) -> dict[str, Gallery]:
+    return {
+        test: open_gallery(
+            read_pack(packs[test]),
+            read_word_table(words[test]) if job.settings().uses_text else None,
+            Reading(int(settings["audio_frames"]), job.max_words, job.long_clips, settings.get("captions", "first")),
+            expected=settings["expected"],
+            diagnostic=bool(settings["diagnostic"]),
+            name=test,
+        )
+        for test, settings in tests.items()
+    }
 
 
 def open_gallery(

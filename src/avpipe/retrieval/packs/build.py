@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,9 @@ def build_pack(
             other, features of different settings, zero or not finite, or no clip that has all.
         OSError: the disk is full.
     """
-    wanted = set(captions)
+    wanted = captions.keys()
     probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
-    unknown = sorted(wanted - set(probed))
-    if unknown:
-        raise AvpipeError(
-            f"{len(unknown)} of {len(wanted)} wanted clips are not in the source, such as {unknown[:_SHOWN]}. Correct "
-            "the table of clips, or run the command again if it has changed."
-        )
+    _require_known(wanted, probed)
     failed = {row["clip_id"]: row for row in make_account(probes, statuses)["failed"] if row["clip_id"] in wanted}
     found = _look_through(stores, wanted - failed.keys())
     missing = {clip_id: _missing_clip(clip_id, row["reason"], row["detail"]) for clip_id, row in failed.items()}
@@ -88,11 +83,11 @@ def build_pack(
         )
     keys = json.dumps([(clip_id, found.source_keys[clip_id]) for clip_id in ids])
     info = PackInfo(
-        EXTRACTED,
-        len(wanted),
-        [missing[clip_id] for clip_id in sorted(missing)],
-        hashlib.sha256(keys.encode()).hexdigest(),
-        {part: _provenance(part, stores[part]) for part in STREAMS},
+        origin=EXTRACTED,
+        expected=len(wanted),
+        missing=[missing[clip_id] for clip_id in sorted(missing)],
+        sha256=hashlib.sha256(keys.encode()).hexdigest(),
+        provenance={part: _provenance(part, stores[part]) for part in STREAMS},
     )
     _write(target, {clip_id: captions[clip_id] for clip_id in ids}, probed, stores, found, info)
     write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
@@ -165,6 +160,15 @@ def _is_silent(pack: Pack, index: int) -> bool:
     """Whether a spectrogram is all zeros; most are told by their first frame, so little of the file is read."""
     spectrogram = pack.spectrogram(index)
     return not spectrogram[0].any() and not spectrogram.any()
+
+
+def _require_known(wanted: Set[str], probed: Mapping[str, ProbedClip]) -> None:
+    unknown = sorted(wanted - set(probed))
+    if unknown:
+        raise AvpipeError(
+            f"{len(unknown)} of {len(wanted)} wanted clips are not in the source, such as {unknown[:_SHOWN]}. Correct "
+            "the table of clips, or run the command again if it has changed."
+        )
 
 
 @dataclass
