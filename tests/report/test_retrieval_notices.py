@@ -93,12 +93,14 @@ def test_clips_that_are_read_window_by_window():
 @pytest.mark.parametrize(("rule", "used"), [("first", 3), ("all", 60), ("fixed", None), ("only", None)])
 def test_captions_that_ask_otherwise_than_in_benchmarks(rule, used):
     test = ALL_THERE | {"captions": {"rule": rule, "used": used or 3, "total": 60}}
-    found = notices(make_evaluation([10.0], model="avlnet_text_tri", test=test), packs={"test": make_pack()})
+    found = notices(
+        make_evaluation([10.0], model="avlnet_text_tri", test=test), packs={"test": make_pack(expected=968)}
+    )
     if used is None:
         assert found == []
     else:
         assert len(found) == 1 and found[0].startswith("CAPTIONS: test: ")
-        assert f"({used} of 60; retrieval.test_captions: {rule}); not to be compared" in found[0]
+        assert f"({used} of 60; datasets.<name>.retrieval.test_captions: {rule}); not to be compared" in found[0]
 
 
 def test_unknown_words():

@@ -49,6 +49,20 @@ def test_other_protocols_have_none():
     assert published("youcook2", test={"averaged_clips": 1}) == {}
 
 
+@pytest.mark.parametrize("gallery", [32, 600, 900])
+def test_a_test_that_lacks_many_clips_has_none(gallery):
+    assert published("youcook2", test={"gallery": gallery}) == {}
+    assert published("youcook2", test={"gallery": 901})["r1"] == 30.7
+
+
+@pytest.mark.parametrize("left_out", [{"missing": 1}, {"no_audio": 10, "duplicate": 10}, {"timeout": 7}])
+def test_a_training_that_lacks_many_clips_has_none(left_out):
+    seeds = [make_seed(1, 10.0, training=make_training(items=9, left_out=left_out))]
+    assert published("youcook2", seeds=seeds) == {}
+    seeds = [make_seed(1, 10.0, training=make_training(items=1000, left_out=left_out))]
+    assert published("youcook2", seeds=seeds)["r1"] == 30.7
+
+
 HEAD = ",".join((*KEYS, *COLUMNS))
 GOOD = "d,avlnet,fine-tuned,audio,video,r1,1,somewhere,yes"
 

@@ -225,7 +225,7 @@ def test_a_duplicate_is_left_out_though_its_features_are_there(tmp_path: Path, a
     feature_stores(tmp_path, arrays)
     stores = {kind: [tmp_path / f"{kind}_{i}.h5" for i in (0, 1)] for kind in ("audio", "video_2d", "video_3d")}
     again = ClipStatus("medium", "duplicate", "the same content as long")
-    found = scan(StoreCorpus(stores, videos=["long", "medium"], statuses={kind: [again] for kind in stores}))
+    found = scan(StoreCorpus(stores, videos=["long", "medium"], failed=[again]))
     assert (found.usable, found.excluded) == (["long"], [again])
 
 

@@ -62,7 +62,8 @@ def pack_subset(*, source: Mapping[str, Any], made_folder: str, subset: str, dig
             f"The table of clips changed while the run was starting: {subset} has other clips or captions than "
             "planned. Run the same command again."
         )
-    build_pack(captions={clip.clip_id: clip.captions for clip in clips}, **given)
+    folder = str(source_folder(origin, made_folder))
+    build_pack(captions={clip.clip_id: clip.captions for clip in clips}, folder=folder, **given)
 
 
 def select_pack_words(pack: StrPath, model: StrPath, target: StrPath) -> None:

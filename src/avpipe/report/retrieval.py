@@ -123,9 +123,9 @@ def published_of(
 ) -> dict[str, PublishedFigure]:
     """The published figures of a result's direction from language to video; empty for none.
 
-    Controls and diagnostic subsets have none, and tests by another protocol: with other captions than the only one of
-    each clip or the one that the set fixes, or with means over windows. A subset of another dataset goes by that
-    dataset's name.
+    Controls and diagnostic subsets have none, nor results for which many clips were missing, nor tests by another
+    protocol: with other captions than the only one of each clip or the one that the set fixes, or with means over
+    windows. A subset of another dataset goes by that dataset's name.
 
     Args:
         table: the published figures.
@@ -134,7 +134,7 @@ def published_of(
     """
     protocol = result.protocol
     is_other = protocol.averaged_clips or (protocol.captions and protocol.captions.rule in ("first", "all"))
-    if result.control or result.diagnostic or is_other:
+    if result.control or result.diagnostic or is_other or not is_comparable(result):
         return {}
     other, slash, _ = result.subset.rpartition("/")
     known = find_dataset(table, *((other,) if slash else (dataset, title)))

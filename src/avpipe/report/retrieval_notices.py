@@ -178,8 +178,8 @@ def _captions(result: RetrievalResult) -> str | None:
         return None
     which = "the first of each clip's captions is" if use.rule == "first" else "each of the clips' captions is"
     return (
-        f"{which} a query ({use.used} of {use.total}; retrieval.test_captions: {use.rule}); not to be compared with "
-        "figures of one caption that the benchmark fixes for each clip."
+        f"{which} a query ({use.used} of {use.total}; datasets.<name>.retrieval.test_captions: {use.rule}); not to be "
+        "compared with figures of one caption that the benchmark fixes for each clip."
     )
 
 

@@ -198,7 +198,7 @@ class Retrieval(Settings):
         description="Captions that tests of models with text ask with: of each clip the one that the set fixes for "
         "tests, or else its first; or all, each a query of its own (docs/retrieval.md).",
     )
-    captions: str | None = Field(
+    captions: InputPath | None = Field(
         None,
         description="Captions with times, for windows drawn around them: HowTo100M's caption.json or caption.pickle.",
     )

@@ -99,7 +99,7 @@ class StoreCorpus:
             ClipFailure: a kind of features is missing, for the reason that its stage gave, or it is a duplicate.
         """
         for kind in STREAMS:
-            if video_id not in self._places[kind] or (kind, video_id) in self._failures:
+            if video_id not in self._places[kind] or video_id in self._failures:
                 unknown = _LACKING[kind], f"not among the {len(self._places[kind]):,} videos of {kind}"
                 raise ClipFailure(*self._failures.get(video_id, unknown))
         found = {kind: self._places[kind][video_id] for kind in STREAMS}

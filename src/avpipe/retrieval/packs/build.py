@@ -70,7 +70,8 @@ def build_pack(
     wanted = captions.keys()
     probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
     _require_known(wanted, probed)
-    failed = {row["clip_id"]: row for row in make_account(probes, statuses)["failed"] if row["clip_id"] in wanted}
+    account = make_account(probes, statuses, folder=folder)
+    failed = {row["clip_id"]: row for row in account["failed"] if row["clip_id"] in wanted}
     found = _look_through(stores, wanted - failed.keys())
     missing = {clip_id: _missing_clip(clip_id, row["reason"], row["detail"]) for clip_id, row in failed.items()}
     missing |= _set_aside(found, min_audio_frames)
