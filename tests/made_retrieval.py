@@ -5,7 +5,7 @@ from pathlib import Path
 from made_results import make_account, make_weights
 
 from avpipe.config.models import Dataset
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.report.retrieval import collect_record
 from avpipe.schema.retrieval import GalleryTest, PackSummary, Ranking, RetrievalEvaluation, SeedTests, Training
 
@@ -129,7 +129,7 @@ def write_inputs(folder, evaluations, *, dataset="mine", extracted=True, packs=N
         "evaluations": paths,
         "packs": summaries,
         "accounting": str(folder / "accounting.json") if extracted else None,
-        "weights": sorted(map(str, (folder / "weights").iterdir())) if extracted else [],
+        "weights": sorted(map(str, (folder / "weights").glob("*.json"))) if extracted else [],
         "published": str(PUBLISHED),
     }
 

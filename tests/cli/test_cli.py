@@ -14,7 +14,7 @@ from avpipe.cli import demo, main, version
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.registry import EXTRACTORS
 
 

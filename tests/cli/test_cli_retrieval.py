@@ -11,7 +11,7 @@ from made_retrieval import collect, make_evaluation, make_seed
 
 from avpipe.cli import main
 from avpipe.demo.zero_shot import plan_demo, render_clip
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.retrieval.packs import read_pack, write_pack
 from avpipe.retrieval.packs.published import write_clip_pickle
 from avpipe.retrieval.text import write_word_table
@@ -166,7 +166,7 @@ def test_show_says_what_a_pack_holds(pack, run):
 def test_mistakes_are_one_line_and_a_status(tmp_path, pack, run, arguments, found):
     status, _, error = run(*(each.format(pack=pack, tmp=tmp_path) for each in arguments))
     assert status == 1 and found in error and error.startswith("avpipe: ") and "Traceback" not in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.h5", "pack.h5.manifest"]
 
 
 def test_a_layout_is_for_writing_pickles(tmp_path, run):

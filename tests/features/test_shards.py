@@ -15,6 +15,7 @@ from avpipe.features.shard import ShardRequest, clips_to_convert, extract_shard,
 from avpipe.features.store import read_clips, read_source_keys
 from avpipe.inventory.probing import ProbedClip
 from avpipe.inventory.status import ClipStatus, read_statuses
+from avpipe.io.manifest import write_json
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -152,7 +153,7 @@ def test_only_clips_that_some_extractor_lacks_are_converted(clips, tmp_path, mon
     made = request(clips[:2])
     run(made, tmp_path)
     monkeypatch.setattr(shard, "read_probed", lambda path: clips[:3])
-    (tmp_path / "vggish.json").write_text('{"label": "random:0"}')
+    write_json(tmp_path / "vggish.json", {"label": "random:0"})
 
     def wanted(media):
         consumers = {"vggish": {"store": str(tmp_path / "s.h5"), "settings": made.settings, "media": media}}

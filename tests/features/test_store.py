@@ -57,7 +57,7 @@ def test_a_damaged_store_is_named(tmp_path, damage):
     write(path, [clip("a", 50)])
     whole = path.read_bytes()
     path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(AvpipeError, match=r"s\.h5 was not read: .*Delete it"):
+    with pytest.raises(AvpipeError, match=r"s\.h5 is not as it was written: .*Delete it"):
         read_source_keys(path)
 
 

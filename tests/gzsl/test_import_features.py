@@ -21,7 +21,7 @@ from test_caches import (
     without_clip,
     write_as_published,
 )
-from test_tree import CLASSES, SHARED, bytes_of, read_class_file, rewrite, small_split, write_small
+from test_tree import CLASSES, SHARED, as_of_others, bytes_of, read_class_file, rewrite, small_split
 
 from avpipe.config.models import Config
 from avpipe.errors import AvpipeError
@@ -67,7 +67,7 @@ class Bench:
             (self.lists / f"{subset}.csv").unlink()
 
     def tree_of_elsewhere(self) -> Path:
-        root, *_ = write_small(self.folder / "elsewhere")
+        root = as_of_others(self.folder / "elsewhere")
         shutil.copyfile(self.words, next((root / "features/main_features/text").iterdir()))
         return root / "features/main_features"
 

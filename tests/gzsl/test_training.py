@@ -123,7 +123,8 @@ def test_files_of_a_stage(uninterrupted: Path) -> None:
     assert float(rows[0]["loss"]) == pytest.approx(total, rel=1e-5)  # the sum is made in float32
     content = torch.load(uninterrupted / "checkpoint.pt", weights_only=True)
     assert content["epoch"] == result.best_epoch
-    assert {p.name for p in uninterrupted.iterdir()} == {"checkpoint.pt", "epochs.csv", "stage.json"}
+    left = {"checkpoint.pt", "epochs.csv", "stage.json", "stage.json.manifest"}
+    assert {p.name for p in uninterrupted.iterdir()} == left
 
 
 @pytest.mark.slow

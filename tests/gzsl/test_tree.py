@@ -68,6 +68,14 @@ def write_small(tmp_path: Path, split=None, root="tree", audio=None, video=None,
     return tmp_path / root, audio, video, summary
 
 
+def as_of_others(tmp_path: Path, *arguments) -> Path:
+    """A small tree without its manifests, as trees of others are."""
+    root, *_ = write_small(tmp_path, *arguments)
+    for path in root.rglob("*.manifest"):
+        path.unlink()
+    return root
+
+
 def bytes_of(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -235,7 +243,7 @@ def rewrite(path: Path, *, data=None, urls=None, dtype=None) -> None:
 
 def test_published_variants_are_read(tmp_path):
     """S80 names, float64 data, other order of rows, capitals of file names, surplus files, no stage_2_train."""
-    root, *_ = write_small(tmp_path)
+    root = as_of_others(tmp_path)
     ours = read_tree(root, "main_features", "main_split")
     for modality in ("audio", "video"):
         folder = root / "features/main_features" / modality
@@ -257,7 +265,7 @@ def test_published_variants_are_read(tmp_path):
 
 def test_two_classes_that_differ_in_case_only_are_not_confused(tmp_path):
     split = small_split(("Bow", "bow", "cat", "dog"))
-    root, *_ = write_small(tmp_path, split)
+    root = as_of_others(tmp_path, split)
     got = read_tree(root, "main_features", "main_split").subsets["stage_1_train"]
     assert got.clip_ids == ("t2", "ü t1", "t3", "日本_1")
     (root / "features/main_features/audio/stage_1_train/bow.h5").unlink()
@@ -282,7 +290,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_damaged_trees_are_refused(tmp_path, damage, message):
-    root, *_ = write_small(tmp_path)
+    root = as_of_others(tmp_path)
     damage(root / "features/main_features/audio/stage_1_train/Bow, long.h5")
     with pytest.raises(AvpipeError, match=message):
         read_tree(root, "main_features", "main_split")

@@ -13,7 +13,7 @@ from made_results import (
 
 from avpipe.config.models import Dataset
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.report.gzsl import KEYS, collect_record, to_document
 from avpipe.report.markdown import to_markdown
 from avpipe.report.published import COLUMNS

@@ -4,7 +4,7 @@ import pytest
 from made_results import make_class, make_evaluation, make_record, make_subset, make_tree, make_weights
 
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.report.gzsl import KEYS
 from avpipe.report.gzsl_table import write_gzsl_table
 from avpipe.report.published import COLUMNS

@@ -2,7 +2,7 @@ import pytest
 from made_retrieval import make_evaluation, make_ranking, make_seed, make_test, make_training
 
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.report.retrieval import summarise
 from avpipe.report.retrieval_notices import direction_label, run_label
 from avpipe.schema.reading import read_evaluation

@@ -111,7 +111,8 @@ def test_what_a_run_leaves(tmp_path, data):
     state = torch.load(tmp_path / "seed4" / "model.pt", weights_only=True)
     torch.manual_seed(0)
     models.build("avlnet", **SIZES).load_state_dict(state, strict=True)
-    assert sorted(path.name for path in (tmp_path / "seed4").iterdir()) == ["epochs.csv", "model.pt", "seed.json"]
+    left = ["epochs.csv", "model.pt", "seed.json", "seed.json.manifest"]
+    assert sorted(path.name for path in (tmp_path / "seed4").iterdir()) == left
     _, _, rows = seed_files(tmp_path, 4)
     assert float(rows[-1]["loss"]) == four["loss"] and [row["epoch"] for row in rows] == ["0", "1", "2"]
     record = evaluate(data, tmp_path / "evaluation.json", given, training=tmp_path / "training.json")

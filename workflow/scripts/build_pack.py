@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.job import run_job
 from avpipe.jobs.retrieval import import_pack, pack_subset
-from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     made, window = snakemake.output, snakemake.params.audio_frames
     if snakemake.input.given:
         expected = snakemake.params.expected

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from avpipe.jobs.gzsl import check_failure_rate
-from avpipe.logs import job_logging, job_name
+from avpipe.jobs.job import run_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     check_failure_rate(snakemake.input[0], snakemake.params.max_failure_rate, snakemake.output[0])

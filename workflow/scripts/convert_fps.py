@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.job import run_job
 from avpipe.jobs.media import convert_fps
-from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     params = snakemake.params
     convert_fps(
         snakemake.input.probe,

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from avpipe.jobs.job import run_job
 from avpipe.jobs.retrieval import RunJob, index_run
-from avpipe.logs import job_logging, job_name
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     index_run(
         RunJob(**snakemake.params.job),
         pack=snakemake.input.pack,

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from avpipe.demo.datasets import ZERO_SHOT
 from avpipe.jobs.inventory import make_demo
-from avpipe.logs import job_logging, job_name
+from avpipe.jobs.job import run_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     dataset = ZERO_SHOT[snakemake.wildcards.demo]
     make_demo(Path(snakemake.output.videos).parent, dataset, workers=snakemake.threads)

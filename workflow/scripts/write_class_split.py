@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from avpipe.jobs.gzsl import write_split
-from avpipe.logs import job_logging, job_name
+from avpipe.jobs.job import run_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 # Snakemake hands over an input that a dataset lacks as an empty list.
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     write_split(
         class_split=snakemake.params.class_split,
         own_split=snakemake.params.own_split,

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from avpipe.jobs.gzsl import write_gzsl_table
-from avpipe.logs import job_logging, job_name
+from avpipe.jobs.job import run_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)):
+with run_job(snakemake):
     write_gzsl_table(
         snakemake.input.evals,
         snakemake.input.published,

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json, write_text
+from avpipe.io.atomic import write_text
+from avpipe.io.manifest import write_json
 
 _log = logging.getLogger(__name__)
 

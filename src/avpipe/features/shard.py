@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -28,6 +27,7 @@ from avpipe.features.store import (
 )
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard
+from avpipe.io.manifest import read_json, remove
 from avpipe.logs import Progress
 from avpipe.media.clip import Clip
 from avpipe.media.decoded import DecodedShares
@@ -250,7 +250,7 @@ class Parts:
         Such as one whose Snakemake was killed.
         """
         for path in [*found, *self._saved]:
-            path.unlink(missing_ok=True)
+            remove(path)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
@@ -295,7 +295,7 @@ def clips_to_convert(
         weights_checks: the checked weights of each consumer, named <extractor>.json.
     """
     clips = read_probed(probe)
-    records = {Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in weights_checks}
+    records = {Path(path).stem: read_json(path) for path in weights_checks}
     wanted: set[str] = set()
     for extractor, consumer in consumers.items():
         provenance = make_provenance(extractor, consumer["settings"], records[extractor], consumer["media"])

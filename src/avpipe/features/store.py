@@ -5,7 +5,7 @@ Layout: `clip_ids` [n] and `source_keys` [n] (which content of which file), and 
 so that clip i owns the rows offsets[i]:offsets[i + 1]. `decoded` [n, 3] holds the shares of pictures and of sound that
 were decoded and whether the sound is silent (NaN: not known). Attributes: `provenance`, JSON of all that the values
 depend on, and `written_by`, the library versions. Clips are sorted by id, so that the same features give the same
-bytes.
+bytes. Readers raise AvpipeError where a store is not what was written (`avpipe.io.manifest`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.errors import AvpipeError
 from avpipe.features.types import Features
-from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5 import open_hdf5, read_texts
+from avpipe.io.manifest import result_file, verified
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
 from avpipe.media.decoded import DecodedShares
@@ -70,7 +69,7 @@ def write_store(
     ordered = sorted(clips, key=lambda clip: clip.clip_id)
     arrays = (array for clip in clips for each in clip.streams.values() for array in vars(each).values())
     require_space(Path(target).parent, sum(array.nbytes for array in arrays), "features")
-    with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    with result_file(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         file.attrs["provenance"] = _json(provenance)
         file.attrs["written_by"] = _json(written_by)
         text = h5py.string_dtype("utf-8")
@@ -142,14 +141,8 @@ def _features(group: h5py.Group, index: int) -> Features:
 
 
 def _open(source: str | os.PathLike[str]) -> h5py.File:
-    if not Path(source).exists():
-        raise FileNotFoundError(source)
-    with reading(source, "a feature store of avpipe (HDF5)", MAKE_AGAIN):
-        file = open_hdf5(source)
-    if "provenance" not in file.attrs or "clip_ids" not in file:
-        file.close()
-        raise AvpipeError(f"{source} is an HDF5 file, but not a feature store of avpipe. Delete or move it.")
-    return file
+    with reading(verified(source), "a feature store of avpipe (HDF5)", MAKE_AGAIN):
+        return open_hdf5(source)
 
 
 def _json(value: Mapping[str, Any]) -> str:

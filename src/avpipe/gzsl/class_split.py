@@ -11,6 +11,7 @@ from pathlib import Path
 from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.io.atomic import write_text
 from avpipe.io.csv_tables import dict_reader
+from avpipe.io.manifest import verified
 from avpipe.io.reading import reading
 
 FOLDER_NAMES = ("class-split", "class_split", "class_splits")
@@ -52,7 +53,7 @@ def find_folder(root: str | os.PathLike[str]) -> Path:
     root = Path(root)
     for folder in (root, *(root / name for name in FOLDER_NAMES)):
         if (folder / "all_class.txt").is_file():
-            return folder
+            return verified(folder, may_be_given=True)
     raise AvpipeError(
         f"{root} has no class-split/all_class.txt. Expected the published layout: class-split/all_class.txt "
         "and class-split/<split>/<subset>.txt and .csv; check the path of the split in the dataset's config."

@@ -36,7 +36,7 @@ from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, write_features
 from avpipe.gzsl.tree_files import MODALITIES, only_file, refuse_features_over_time
 from avpipe.gzsl.tree_reading import list_subset, read_modality
 from avpipe.gzsl.words import read_names, read_words, write_words
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.schema.gzsl import BenchmarkSummary, FeatureSource
 
 StrPath = str | os.PathLike[str]

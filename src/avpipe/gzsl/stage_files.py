@@ -5,7 +5,6 @@ A stage's folder has `checkpoint.pt`, `epochs.csv` and `stage.json`; an interrup
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from torch import nn
 from avpipe.errors import AvpipeError
 from avpipe.formats.weights import file_sha256
 from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
+from avpipe.io.manifest import read_json, verified
 from avpipe.training import checkpoint
 from avpipe.training.loop import Row
 from avpipe.training.seed_files import check_listed, seed_folder, write_results
@@ -73,7 +73,7 @@ class StageResult:
             AvpipeError: missing file, or not one of this version.
         """
         try:
-            result = TypeAdapter(cls).validate_json(Path(path).read_bytes(), strict=True)
+            result = TypeAdapter(cls).validate_json(verified(path).read_bytes(), strict=True)
         except (OSError, ValueError) as error:
             raise AvpipeError(f"Cannot read {path} ({error}); remove it and train that stage again.") from error
         if not 0 <= result.best_epoch < len(result.learning_rates):
@@ -90,11 +90,10 @@ def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult |
         return None
     try:
         result = StageResult.read(folder / SUMMARY)
-        stored = checkpoint.load(folder / CHECKPOINT)
     except AvpipeError as error:
         log.warning("Training again: %s", error)
         return None
-    return result if result.fingerprint == fingerprint == stored.get("fingerprint") else None
+    return result if result.fingerprint == fingerprint else None
 
 
 def write_stage(
@@ -125,7 +124,7 @@ def write_stage(
             "fingerprint": result.fingerprint,
         },
     )
-    write_results(folder, history, (SUMMARY, asdict(result)))
+    write_results(folder, CHECKPOINT, history, (SUMMARY, asdict(result)))
 
 
 def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def check_seeds(training: Path, seeds: Sequence[int]) -> None:
     Raises:
         AvpipeError: one is not there, or another.
     """
-    listed = json.loads(training.read_text("utf-8"))["seeds"]
+    listed = read_json(training)["seeds"]
     for seed in seeds:
         sha256 = listed.get(str(seed), {}).get("checkpoint_sha256")
         check_listed(stage_folder(training.parent, seed, 2) / CHECKPOINT, sha256, training)

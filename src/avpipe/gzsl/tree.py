@@ -21,7 +21,8 @@ from avpipe.gzsl.class_split import FOLDER_NAMES, find_folder, read_all_classes,
 from avpipe.gzsl.splits import Availability, Split, match_clips, read_classes, read_split, write_class_split
 from avpipe.gzsl.tree_files import safe_name
 from avpipe.gzsl.words import class_vectors, odd_vectors, read_names, read_tables, read_words, write_names
-from avpipe.io.atomic import atomic_directory, write_bytes
+from avpipe.io.atomic import write_bytes
+from avpipe.io.manifest import result_directory
 from avpipe.schema.gzsl import ClassClips, SubsetClips, TreeClips
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def whole_class_split(target: StrPath) -> Iterator[Path]:
     target = Path(target)
     if target.name != FOLDER_NAMES[0]:
         raise ValueError(f"{target} must be called {FOLDER_NAMES[0]}")
-    with atomic_directory(target) as temporary:
+    with result_directory(target) as temporary:
         yield temporary
         written = temporary / FOLDER_NAMES[0]
         for path in written.iterdir():
@@ -160,7 +161,7 @@ def write_features(
     both = match_clips(split, rows["audio"].keys() & rows["video"].keys())
     counts = _count(split, both, rows, reasons or {})
     _check_no_empty_subset(counts)
-    with atomic_directory(folder) as temporary:
+    with result_directory(folder) as temporary:
         for subset in SUBSETS:
             _write_subset(temporary, subset, split, both, features, rows)
         (temporary / "text").mkdir()

@@ -17,6 +17,7 @@ from avpipe.gzsl.models.settings import TextAlignment
 from avpipe.gzsl.splits import STAGE_2_PARTS, read_classes
 from avpipe.gzsl.tree_files import MODALITIES, find_class_files, only_file, safe_name
 from avpipe.gzsl.words import class_vectors, read_names, read_words
+from avpipe.io.manifest import verified
 
 StrPath = str | os.PathLike[str]
 STORED = (*STAGE_2_PARTS, "stage_2_test_seen", "stage_2_test_unseen")
@@ -99,7 +100,7 @@ def read_class_vectors(
     """The class vectors alone, float32 [n_classes, d]; arguments and errors as for `read_features`."""
     names = read_all_classes(class_split)
     return class_vectors(
-        read_words(only_file(Path(folder) / "text", "word_embeddings_*_normed.npy")),
+        read_words(only_file(verified(folder, may_be_given=True) / "text", "word_embeddings_*_normed.npy")),
         read_names(only_file(find_folder(class_split), "*_w2v_class_names.csv")),
         names.names,
         alignment,

@@ -24,7 +24,7 @@ from avpipe.formats.word_vectors import (
     subword_vectors,
 )
 from avpipe.gzsl.words import read_names, write_words
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 
 _PUNCTUATION = ",;:.!?()[]\"'"
 _SEARCHED_FOR_MATCHES = 200_000  # files are sorted by frequency, so these are the common words

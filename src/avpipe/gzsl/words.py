@@ -16,8 +16,9 @@ from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.formats.npy import numbers, read_npy
 from avpipe.gzsl.class_split import ClassNames
 from avpipe.gzsl.models.settings import TextAlignment
-from avpipe.io.atomic import write_bytes, write_text
+from avpipe.io.atomic import write_text
 from avpipe.io.csv_tables import dict_reader
+from avpipe.io.manifest import verified, write_bytes
 from avpipe.io.reading import reading
 
 _ZERO = 1e-6  # a shorter vector has no direction left
@@ -33,7 +34,7 @@ def read_words(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.float32
     Raises:
         AvpipeError: the file is no such dict, or holds anything but plain data (nothing in it is run).
     """
-    contents = read_npy(path)
+    contents = read_npy(verified(path, may_be_given=True))
     if not isinstance(contents, dict) or not contents:
         raise AvpipeError(f"{path} holds a {type(contents).__name__}; expected a dict of class name to vector.")
     with reading(path, "a dict of class name to vector"):

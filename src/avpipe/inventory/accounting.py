@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from avpipe.errors import AvpipeError, Reason, one_line
 from avpipe.inventory.decoding import summarise_decoding
 from avpipe.inventory.repeats import find_repeats
 from avpipe.inventory.status import OK, ClipStatus, count, read_statuses
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import read_json, write_json
 from avpipe.io.names import relative_name, without_folders
 from avpipe.io.tables import read_rows
 
@@ -106,8 +105,7 @@ def check_failure_rate(accounting: str | os.PathLike[str], tolerated: float, tar
     Raises:
         AvpipeError: more clips are damaged than tolerated.
     """
-    record = json.loads(Path(accounting).read_text(encoding="utf-8"))
-    write_json(target, require_few_failures(record, tolerated) | {"tolerated": tolerated})
+    write_json(target, require_few_failures(read_json(accounting), tolerated) | {"tolerated": tolerated})
 
 
 def require_few_failures(record: Mapping[str, Any], tolerated: float) -> dict[str, Any]:

@@ -69,7 +69,12 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON to `target`; NaN and infinity are refused, since they are not JSON."""
-    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(target, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON; NaN and infinity are refused."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _temporary_name(target: Path) -> Path:

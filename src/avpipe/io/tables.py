@@ -1,16 +1,15 @@
-"""Small Parquet tables as lists of rows, written whole or not at all."""
+"""Small Parquet tables as lists of rows, written whole or not at all, each with its manifest."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avpipe.io.atomic import atomic_path
+from avpipe.io.manifest import result_file, verified
 from avpipe.io.reading import MAKE_AGAIN, reading
 
 
@@ -19,7 +18,7 @@ def write_rows(
 ) -> None:
     """Write rows with the columns of `schema`; `metadata` becomes the file's key-value metadata."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema.with_metadata(metadata or None))
-    with atomic_path(target) as temporary:
+    with result_file(target) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -28,6 +27,7 @@ def read_rows(source: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Raises:
         AvpipeError: the file is damaged.
+        FileNotFoundError: there is none.
     """
     return _read(source).to_pylist()
 
@@ -39,7 +39,5 @@ def read_metadata(source: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _read(source: str | os.PathLike[str]) -> pa.Table:
-    if not Path(source).exists():
-        raise FileNotFoundError(source)
-    with reading(source, "a table (Parquet)", MAKE_AGAIN):
+    with reading(verified(source), "a table (Parquet)", MAKE_AGAIN):
         return pq.read_table(source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from avpipe.features.checks import check_weights
 from avpipe.features.shard import ShardRequest, extract_shard
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import OK, read_statuses
+from avpipe.io.manifest import read_json
 
 __all__ = ["check_weights", "extract_features"]
 
@@ -32,7 +32,7 @@ def extract_features(extractor: str, inputs: Any, outputs: Any, params: Any, thr
         extractor=extractor,
         settings=dict(params.settings) | ({} if params.batch_size is None else {"batch_size": params.batch_size}),
         weights=params.weights,
-        weights_record=json.loads(Path(inputs.weights).read_text(encoding="utf-8")),
+        weights_record=read_json(inputs.weights),
         pca=params.pca,
         media=params.media,
         clips=read_probed(inputs.probe),

@@ -34,7 +34,7 @@ from avpipe.gzsl.words import read_names, read_tables, read_words, write_names
 from avpipe.inventory.accounting import account, check_failure_rate, make_account, require_few_failures
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.repeats import find_repeats
-from avpipe.io.atomic import atomic_directory, write_json
+from avpipe.io.manifest import result_directory, verified, write_json
 from avpipe.registry import METHODS
 from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
@@ -189,7 +189,7 @@ def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: S
             avgzsl_benchmark_datasets/<dataset>/_features_processed/<feature set>, and features.pkl, the input of its
             splitting scripts. It appears whole or not at all.
     """
-    benchmark = read_features(class_split, tree, split)
+    benchmark = read_features(class_split, verified(tree), split)
     names = read_names(_names_file(class_split))
     words = read_words(only_file(Path(tree) / "text", "word_embeddings_*_normed.npy"))
     stored = [benchmark.subsets[subset] for subset in SUBSETS if subset != "stage_2_train"]
@@ -199,7 +199,7 @@ def export_pickles(*, class_split: StrPath, split: str, tree: StrPath, target: S
         audio=join([subset.audio for subset in stored]),
         video=join([subset.video for subset in stored]),
     )
-    with atomic_directory(target) as folder:
+    with result_directory(target) as folder:
         write_caches(benchmark, names, words, folder, split)
         write_feature_pickle(folder / "features.pkl", features)
 
@@ -256,7 +256,7 @@ class Experiment:
     def read(self) -> Benchmark:
         """The benchmark, with the class vectors of the first seed where each seed has its own."""
         return read_features(
-            self.class_split, self.tree, self.split, alignment=self.text, permutation_seed=self.seeds[0]
+            self.class_split, verified(self.tree), self.split, alignment=self.text, permutation_seed=self.seeds[0]
         )
 
     def words(self, seed: int) -> Any:

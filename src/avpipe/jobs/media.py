@@ -12,7 +12,7 @@ from avpipe.errors import ClipFailure
 from avpipe.features.shard import clips_to_convert
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard, read_statuses
-from avpipe.io.atomic import atomic_directory
+from avpipe.io.manifest import result_directory
 from avpipe.logs import Progress
 from avpipe.media.clip import Clip
 from avpipe.media.file_mode.convert import convert_to_rate
@@ -40,7 +40,7 @@ def trim_shard(probe: StrPath, folder: StrPath, status: StrPath, *, workers: int
             source = Clip(clip.clip_id, clip.path, clip.start_seconds, clip.end_seconds)
             trim_clip(source, target / clip_file_name(clip.clip_id, TRIMMED_SUFFIX), timeout_seconds=timeout_seconds)
 
-    with atomic_directory(folder) as temporary:
+    with result_directory(folder) as temporary:
         statuses = _each(clips, lambda clip: cut(clip, temporary), workers, "clips cut")
     close_shard(status, (clip.clip_id for clip in clips), statuses)
 
@@ -105,7 +105,7 @@ def convert_shard(
 
     todo = [clip for clip in clips if clip.clip_id in wanted and clip.clip_id not in failed]
     rest = [ClipStatus(clip.clip_id, OK) for clip in clips if clip.clip_id not in wanted | failed.keys()]
-    with atomic_directory(folder) as temporary:
+    with result_directory(folder) as temporary:
         statuses = _each(todo, lambda clip: convert(clip, temporary), workers, "clips converted")
     close_shard(status, (clip.clip_id for clip in clips), [*statuses, *rest, *failed.values()])
 

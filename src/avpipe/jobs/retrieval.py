@@ -14,7 +14,7 @@ from typing import Any
 
 from avpipe.devices import leased_device, leased_devices, resolve_device
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.report.retrieval import collect_record
 from avpipe.report.tasks import write_report
 from avpipe.retrieval.captions import read_captions

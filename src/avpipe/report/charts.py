@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from avpipe.io.atomic import atomic_path
+from avpipe.io.manifest import result_file
 from avpipe.schema.stored import Record
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def new_figure(target: str | os.PathLike[str], width: float, height: float) -> I
     from matplotlib import pyplot
 
     # A fixed salt, or matplotlib names the parts of the picture anew each time.
-    with matplotlib.rc_context({"svg.hashsalt": "avpipe"}), atomic_path(target) as temporary:
+    with matplotlib.rc_context({"svg.hashsalt": "avpipe"}), result_file(target) as temporary:
         figure = pyplot.figure(figsize=(width, height), layout="constrained")
         try:
             yield figure

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from avpipe.io.atomic import write_text
+from avpipe.io.manifest import write_text
 from avpipe.report.document import (
     Block,
     Document,

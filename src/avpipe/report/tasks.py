@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from avpipe.io.atomic import write_json, write_text
+from avpipe.io.manifest import write_json, write_text
 from avpipe.report import gzsl, retrieval
 from avpipe.report.charts import BarChart, plot_bars
 from avpipe.report.document import Document

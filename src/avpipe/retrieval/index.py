@@ -24,8 +24,8 @@ from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.features.shard import library_versions
 from avpipe.formats.weights import RANDOM_PREFIX, random_seed
-from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import open_format, read_json_dataset, write_format, write_json_dataset
+from avpipe.io.manifest import result_file, verified
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.embedding import Reading, evaluation_caption, pool_segments, segments_of
@@ -224,6 +224,8 @@ def open_index(source: str | os.PathLike[str]) -> Iterator[Index]:
     Raises:
         AvpipeError: there is no such file, it is no index, or of another version, or damaged.
     """
+    if Path(source).is_file():
+        verified(source, may_be_given=True)
     with open_format(source, _FORMAT, _VERSION, _MAKE_AGAIN) as file:
         with reading(source, f"an {_FORMAT}", _MAKE_AGAIN):
             index = _read_tables(file, str(source))
@@ -255,7 +257,7 @@ def _read_tables(file: h5py.File, source: str) -> Index:
 
 def _write(target: str | os.PathLike[str], pack: Pack, info: IndexInfo, network: RetrievalModel) -> None:
     require_space(Path(target).parent, 4 * len(pack) * info.embedding_dim, "embeddings")
-    with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    with result_file(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         _write_tables(file, pack, info)
         rows = file.create_dataset(
             "embeddings",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from avpipe.formats.weights import (
     read_checkpoint,
     renamed_prefix,
 )
+from avpipe.io.manifest import read_json
 from avpipe.retrieval import models
 from avpipe.retrieval.models.base import RetrievalModel
 from avpipe.retrieval.settings import RANDOM
@@ -142,7 +142,7 @@ def _listed(sizes: Mapping[str, int]) -> str:
 def _of_training(training: Path, seed: int) -> Path:
     """The model of a seed beside a training.json, checked to be the one that it lists."""
     try:
-        seeds = json.loads(training.read_text("utf-8"))["seeds"]
+        seeds = read_json(training)["seeds"]
         chosen = str(seed) if str(seed) in seeds else next(iter(seeds))
         expected = seeds[chosen]["sha256"]
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from avpipe import registry
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.formats.weights import RANDOM_PREFIX
+from avpipe.io.manifest import read_json
 from avpipe.retrieval.embedding import Caption, Reading, embed_pack, query_captions
 from avpipe.retrieval.initial_weights import Architecture, is_drawn_per_seed, make_model, seed_model
 from avpipe.retrieval.metrics import Ranks, metrics_of_ranks, ranks_of
@@ -258,7 +258,7 @@ def _models(
             yield seed, model, Drawn(**asdict(record)), None
         return
     try:
-        listed = json.loads(Path(training).read_text("utf-8"))["seeds"]
+        listed = read_json(training)["seeds"]
         results = {seed: dict(listed[str(seed)]) for seed in job.seeds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AvpipeError(

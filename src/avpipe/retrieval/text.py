@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.word_vectors import model_kind, select_vectors, subword_vectors
-from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     check_digest,
     open_format,
@@ -31,6 +30,7 @@ from avpipe.io.hdf5_text import (
     write_json_dataset,
     write_text_attribute,
 )
+from avpipe.io.manifest import result_file
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.schema.retrieval import KnownWords
 
@@ -149,7 +149,7 @@ def write_word_table(target: str | os.PathLike[str], table: WordTable, *, source
         AvpipeError: words that occur twice or are no text, or vectors that do not fit them or are not finite.
     """
     _check(table, str(target))
-    with atomic_path(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    with result_file(target) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         write_format(file, _FORMAT, _VERSION)
         write_text_attribute(file, "digest", _digest(table))
         write_json_dataset(file, "source", table.source if source is None else source)

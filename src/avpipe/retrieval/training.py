@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from avpipe.formats.weights import WeightsRecord, file_sha256
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus
+from avpipe.io.manifest import read_json
 from avpipe.retrieval.batches import PackSource, Source
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.howto100m import HowTo100MCorpus
@@ -181,13 +181,10 @@ def _is_finished(loop: LoopSettings, processes: ProcessGroup) -> bool:
     processes.barrier()  # what is finished must be the same to all, before the first of them changes it
     folder = loop.resume_path.parent
     try:
-        stored = json.loads((folder / _SUMMARY).read_text("utf-8"))
-        is_same = stored["fingerprint"] == loop.fingerprint
-        is_whole = is_same and stored["result"]["sha256"] == file_sha256(folder / MODEL)
-    except (OSError, ValueError, KeyError, TypeError, AvpipeError):
+        if read_json(folder / _SUMMARY)["fingerprint"] != loop.fingerprint:
+            return False
+    except (FileNotFoundError, AvpipeError):
         return False  # nothing, or not whole: it is trained again and replaced
-    if not is_whole:
-        return False
     if processes.is_first:
         log.info("Seed %d is finished already.", loop.seed)
     return True
@@ -203,7 +200,8 @@ def _train_seed(trainer: RetrievalTrainer, start: WeightsRecord) -> None:
             folder = loop.resume_path.parent
             checkpoint.save(folder / MODEL, trainer.model.state_dict())
             result = {"sha256": file_sha256(folder / MODEL), **_result(trainer, start)}
-            write_results(folder, trainer.history, (_SUMMARY, {"fingerprint": loop.fingerprint, "result": result}))
+            summary = (_SUMMARY, {"fingerprint": loop.fingerprint, "result": result})
+            write_results(folder, MODEL, trainer.history, summary)
             log.info("Seed %d is trained, %.0f s.", loop.seed, time.monotonic() - began)
     if processes.any(interrupt.requested):
         raise SystemExit(TERMINATED)
@@ -232,6 +230,4 @@ def list_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     Raises:
         AvpipeError: a seed's files are not there.
     """
-    return {
-        str(seed): json.loads((seed_folder(folder, seed) / _SUMMARY).read_text("utf-8"))["result"] for seed in seeds
-    }
+    return {str(seed): read_json(seed_folder(folder, seed) / _SUMMARY)["result"] for seed in seeds}

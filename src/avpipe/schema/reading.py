@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
+from avpipe.io.manifest import verified
 from avpipe.schema.gzsl import GzslRecord
 from avpipe.schema.retrieval import RetrievalRecord
 from avpipe.schema.stored import SCHEMA_VERSION, Record, Stored, Versioned
@@ -40,7 +40,7 @@ def read_record(path: StrPath, model: type[R]) -> R:
     Raises:
         AvpipeError: it is not readable as one, or of another task.
     """
-    values = _versioned(path, _RECORD)
+    values = _versioned(path, _RECORD, may_be_given=True)
     found, expected = values.get("kind"), model.model_fields["kind"].default
     if found != expected:
         raise AvpipeError(f"{path} is a result of the kind {found!r}; expected {expected!r}. Give another eval.json.")
@@ -53,7 +53,7 @@ def read_any_record(path: StrPath) -> GzslRecord | RetrievalRecord:
     Raises:
         AvpipeError: it is not readable as one.
     """
-    values = _versioned(path, _RECORD)
+    values = _versioned(path, _RECORD, may_be_given=True)
     model = RECORDS.get(str(values.get("kind")))
     if model is None:
         raise AvpipeError(
@@ -72,8 +72,8 @@ def read_summary(path: StrPath, model: type[S]) -> S:
     return _validated(path, _object(path, ""), model, "Delete it and run the same command again.")
 
 
-def _versioned(path: StrPath, remedy: str) -> dict[str, Any]:
-    values = _object(path, remedy)
+def _versioned(path: StrPath, remedy: str, *, may_be_given: bool = False) -> dict[str, Any]:
+    values = _object(path, remedy, may_be_given=may_be_given)
     if values.get("schema_version") != SCHEMA_VERSION:
         raise AvpipeError(
             f"{path} is not a result of this version of avpipe: its schema_version is "
@@ -82,9 +82,9 @@ def _versioned(path: StrPath, remedy: str) -> dict[str, Any]:
     return values
 
 
-def _object(path: StrPath, remedy: str) -> dict[str, Any]:
+def _object(path: StrPath, remedy: str, *, may_be_given: bool = False) -> dict[str, Any]:
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(verified(path, may_be_given=may_be_given).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AvpipeError(f"{path} was not read as JSON: {error}. {remedy}") from None
     if not isinstance(values, dict):

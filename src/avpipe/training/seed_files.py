@@ -13,6 +13,7 @@ from typing import Any
 from avpipe.errors import AvpipeError
 from avpipe.formats.weights import file_sha256
 from avpipe.io import atomic
+from avpipe.io.manifest import write_json
 from avpipe.training.loop import Row
 
 EPOCHS, RESUME = "epochs.csv", "resume.pt"
@@ -23,11 +24,12 @@ def seed_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed{seed}"
 
 
-def write_results(folder: Path, history: list[Row], summary: tuple[str, Any]) -> None:
+def write_results(folder: Path, model: str, history: list[Row], summary: tuple[str, Any]) -> None:
     """Write epochs.csv and the summary, when the model is there already; then the resume file is not needed any more.
 
     Args:
         folder: of the seed.
+        model: name of the model's file, which joins the manifest of the summary.
         history: a row for each epoch, all with the same columns.
         summary: name and content of the JSON file that says what was trained: it comes last, so that there is none
             where a training was not written whole.
@@ -38,7 +40,7 @@ def write_results(folder: Path, history: list[Row], summary: tuple[str, Any]) ->
     writer.writerows(history)
     atomic.write_text(folder / EPOCHS, table.getvalue())
     name, content = summary
-    atomic.write_json(folder / name, content)
+    write_json(folder / name, content, beside=[folder / model, folder / EPOCHS])
     (folder / RESUME).unlink(missing_ok=True)
 
 

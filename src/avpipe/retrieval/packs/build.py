@@ -20,7 +20,7 @@ from avpipe.features.store import read_clips, read_pooled, read_provenance, read
 from avpipe.formats.clip_pickles import MEL_BANDS
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import ProbedClip, read_probed
-from avpipe.io.atomic import write_json
+from avpipe.io.manifest import write_json
 from avpipe.retrieval.packs.checks import EXTRACTED
 from avpipe.retrieval.packs.files import pack_writer, read_pack, write_pack
 from avpipe.retrieval.packs.pack import FRAMES_PER_SECOND, ClipSource, Pack, PackInfo

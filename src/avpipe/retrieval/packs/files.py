@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from avpipe.errors import AvpipeError
 from avpipe.formats.clip_pickles import MEL_BANDS, check_spectrogram
-from avpipe.io.atomic import atomic_path
 from avpipe.io.hdf5_text import (
     check_digest,
     open_format,
@@ -32,6 +31,7 @@ from avpipe.io.hdf5_text import (
     write_json_dataset,
     write_text_attribute,
 )
+from avpipe.io.manifest import result_file
 from avpipe.io.reading import MAKE_AGAIN, reading
 from avpipe.io.space import require_space
 from avpipe.retrieval.packs.checks import check_structure, check_visual
@@ -77,7 +77,7 @@ def pack_writer(
     needed = n_rows * MEL_BANDS * np.dtype(dtype).itemsize + pack.video_2d.nbytes + pack.video_3d.nbytes
     require_space(Path(target).parent, needed, "features")
     digests = [""] * len(pack)
-    with atomic_path(target) as temporary, _create(temporary) as file:
+    with result_file(target) as temporary, _create(temporary) as file:
         audio = file.create_dataset("audio", (n_rows, MEL_BANDS), np.dtype(dtype).newbyteorder("<"))
 
         def put(index: int, spectrogram: npt.NDArray[np.floating]) -> None:
