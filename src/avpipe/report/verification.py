@@ -21,7 +21,7 @@ from avpipe.schema.retrieval import DIRECTIONS, RECALLS, PackSummary, Ranking, R
 from avpipe.schema.stored import Account, Weights
 
 _DELETED_AFTER_USE = (versions.TRIM, versions.CONVERT_FPS)
-_OF_SEEDS = ("stage.json", "seed.json")
+_OF_SEEDS = ("stage.json", "seed.json")  # whose fingerprints say what of the inputs they rest on
 _TOLERANCE = 1e-6  # percentages that were summed in another order
 
 
@@ -69,7 +69,7 @@ def verify_results(folder: Path) -> Verification:
     findings += _chain_faults(manifests)
     damaged = {each.result for each in findings}
     for result, manifest in manifests.items():
-        if result not in damaged and result.name in _CHECKS:
+        if result.name in _CHECKS and not damaged & {result, *_inputs(result, manifest)}:
             with _noted(findings, result):
                 findings += [Finding(result, fault) for fault in _CHECKS[result.name](result, manifest)]
     if folder / "eval.json" not in results:
@@ -121,6 +121,8 @@ def _inputs(result: Path, manifest: Manifest) -> dict[Path, str]:
 def _chain_faults(manifests: Mapping[Path, Manifest]) -> Iterator[Finding]:
     """Results that were made from something else than what is there now."""
     for result, manifest in manifests.items():
+        if result.name in _OF_SEEDS:
+            continue
         for source, digest in _inputs(result, manifest).items():
             found = manifests.get(source)
             if found is None and not manifest_path(source).exists():
@@ -131,10 +133,11 @@ def _chain_faults(manifests: Mapping[Path, Manifest]) -> Iterator[Finding]:
 
 def _made_from(results: Collection[Path], manifests: Mapping[Path, Manifest]) -> set[Path]:
     """Results and all that were made from them; a training.json lists the seeds below its folder."""
-    sources = {result: set(_inputs(result, manifest)) for result, manifest in manifests.items()}
+    seeds = {result for result in manifests if result.name in _OF_SEEDS}
+    sources = {result: set(_inputs(result, manifest)) for result, manifest in manifests.items() if result not in seeds}
     for result in manifests:
         if result.name == "training.json":
-            sources[result] |= {each for each in manifests if each.name in _OF_SEEDS and result.parent in each.parents}
+            sources[result] |= {each for each in seeds if result.parent in each.parents}
     found, new = set(results), set(results)
     while new:
         new = {result for result, used in sources.items() if used & new} - found

@@ -40,7 +40,7 @@ def write_results(folder: Path, model: str, history: list[Row], summary: tuple[s
     writer.writerows(history)
     atomic.write_text(folder / EPOCHS, table.getvalue())
     name, content = summary
-    write_json(folder / name, content, beside=[folder / model, folder / EPOCHS])
+    write_json(folder / name, content, beside=[folder / model])
     (folder / RESUME).unlink(missing_ok=True)
 
 
