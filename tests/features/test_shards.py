@@ -149,6 +149,24 @@ def test_a_damaged_store_is_computed_again(clips, tmp_path):
     assert (tmp_path / "s.h5").read_bytes() == whole
 
 
+@pytest.mark.parametrize("hit", ["s.h5", "s.h5.manifest"])
+@pytest.mark.parametrize("bit", [0.02, 0.31, 0.5, 0.77, 0.98, None])
+def test_a_flipped_bit_or_a_lost_manifest_has_the_store_computed_again(clips, tmp_path, caplog, hit, bit):
+    """What is damaged is never reused in part: not a clip, nor who wrote it."""
+    run(request(clips[:1]), tmp_path)
+    whole = (tmp_path / "s.h5").read_bytes()
+    data = bytearray((tmp_path / hit).read_bytes())
+    if bit is None:
+        (tmp_path / "s.h5.manifest").unlink()
+    else:
+        data[int(bit * len(data))] ^= 4
+        (tmp_path / hit).write_bytes(data)
+    assert stale_clips(tmp_path / "s.h5", clips[:1], request(clips[:1]).provenance()) == clips[:1]
+    run(request(clips[:1]), tmp_path)
+    assert "Not reused: " in caplog.text and "s.h5" in caplog.text
+    assert (tmp_path / "s.h5").read_bytes() == whole and list(read_clips(tmp_path / "s.h5"))
+
+
 def test_only_clips_that_some_extractor_lacks_are_converted(clips, tmp_path, monkeypatch):
     made = request(clips[:2])
     run(made, tmp_path)

@@ -16,7 +16,7 @@ from avpipe.errors import AvpipeError
 from avpipe.io.manifest import made_by, manifest_path, write_json, write_text
 from avpipe.report import retrieval
 from avpipe.report.gzsl import collect_record
-from avpipe.report.verification import check_figures, verify_results
+from avpipe.report.verification import check_evaluations, check_figures, verify_results
 
 HM = 2 * 50 * 20 / 70
 
@@ -145,6 +145,14 @@ def test_an_edited_figure_is_found_though_its_manifest_fits(tmp_path, metric, va
     assert "it was made from another" in faults(results)["eval.json"][0]
 
 
+def test_figures_that_do_not_follow_reach_no_eval_json(tmp_path):
+    write_json(tmp_path / "evaluation.json", make_evaluation([HM, 30.0]).to_json())
+    with pytest.raises(AvpipeError, match=r"evaluation\.json contradicts itself: seed 1, hm is 30\.0, .*Delete it"):
+        check_evaluations([tmp_path / "evaluation.json"])
+    write_json(tmp_path / "evaluation.json", make_evaluation([HM]).to_json())
+    check_evaluations([tmp_path / "evaluation.json"])
+
+
 def test_figures_follow_from_the_classes():
     assert check_figures(make_seed(0, HM)) == []
     assert len(check_figures(make_seed(0, 30.0))) == 2  # of the seed and of its mode
@@ -219,7 +227,7 @@ def test_retrieval_counts_whole_queries(tmp_path):
     with made_by("write_retrieval_eval/2", [evaluation, *inputs["packs"]], {}):
         write_json(results / "eval.json", record.to_json())
     assert faults(results) == {}
-    edit(evaluation, lambda values: values["seeds"][0]["tests"]["test"]["language_to_video"].update(r1=12.6))
+    edit(evaluation, lambda values: values["seeds"][0]["tests"]["test"]["language_to_video"].update(r1=12.65))
     (fault, *_) = faults(results)["retrieval/runs/r/main/evaluation.json"]
     assert "r1 is" in fault
 

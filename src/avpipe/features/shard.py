@@ -27,7 +27,7 @@ from avpipe.features.store import (
 )
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard
-from avpipe.io.manifest import read_json, remove
+from avpipe.io.manifest import SUFFIX, read_json, remove
 from avpipe.logs import Progress
 from avpipe.media.clip import Clip
 from avpipe.media.decoded import DecodedShares
@@ -251,6 +251,9 @@ class Parts:
         """
         for path in [*found, *self._saved]:
             remove(path)
+        for path in self._folder.glob(f"*{SUFFIX}"):  # a writer was killed before its part was there
+            if not path.with_suffix("").exists():
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 

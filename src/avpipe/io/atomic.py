@@ -27,9 +27,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _temporary_name(target)
     try:
         yield temporary
-        _fsync(temporary)
+        flush(temporary)
         temporary.replace(target)
-        _fsync(target.parent)
+        flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,7 +51,7 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(outgoing)
         else:
             temporary.replace(target)
-        _fsync(target.parent)
+        flush(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -114,7 +114,8 @@ def _glob_escape(text: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
-def _fsync(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -92,7 +92,8 @@ def made_by(stage: str, inputs: Iterable[StrPath], settings: Mapping[str, Any]) 
         if manifest_path(path).exists():
             ours.append((path, read_manifest(verified(path)).contents))
         else:
-            given.append((path.name, digest_json(_describe(path, path))))
+            with reading(path, "a file or folder that can be read whole", "Check its permissions."):
+                given.append((path.name, digest_json(_describe(path, path))))
     digests = tuple((name, digest_json(value)) for name, value in settings.items())
     token = _job.set(_Job(stage, tuple(ours), tuple(given), digests))
     try:
@@ -111,6 +112,7 @@ def result_file(target: StrPath, *, beside: Iterable[Path] = ()) -> Iterator[Pat
     """
     with atomic.atomic_path(target) as temporary:
         yield temporary
+        atomic.flush(temporary)  # takes longest, so before the manifest: nothing but a renaming shall come after it
         outputs = _describe(temporary, Path(target))
         for path in beside:
             outputs |= _describe(path, path)
@@ -222,8 +224,8 @@ def read_manifest(result: StrPath) -> Manifest:
 
 def remove(result: Path) -> None:
     """Remove a file and its manifest, if they are there."""
-    result.unlink(missing_ok=True)
     manifest_path(result).unlink(missing_ok=True)
+    result.unlink(missing_ok=True)
 
 
 def _write_manifest(target: Path, outputs: Outputs) -> None:

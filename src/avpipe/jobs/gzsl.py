@@ -40,6 +40,7 @@ from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
 from avpipe.report.gzsl_table import write_gzsl_table
 from avpipe.report.tasks import write_report
+from avpipe.report.verification import check_evaluations
 from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult
 
 __all__ = [
@@ -356,7 +357,11 @@ def write_eval(*, target: StrPath, table: StrPath, figure: StrPath, curves: StrP
         figure: the figure of the results to write.
         curves: the figure of seen and unseen accuracy over the calibration constant to write.
         **made: see `avpipe.report.gzsl.collect_record`.
+
+    Raises:
+        AvpipeError: as `collect_record`, or an evaluation's figures do not follow from its accuracies of classes.
     """
+    check_evaluations(made["evaluations"])
     record = collect_record(**made)
     write_report(record, target, table=table, figure=figure)
     plot_beta_curves(record, curves)

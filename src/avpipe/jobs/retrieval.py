@@ -17,6 +17,7 @@ from avpipe.errors import AvpipeError
 from avpipe.io.manifest import write_json
 from avpipe.report.retrieval import collect_record
 from avpipe.report.tasks import write_report
+from avpipe.report.verification import check_evaluations
 from avpipe.retrieval.captions import read_captions
 from avpipe.retrieval.packs import read_pack
 from avpipe.retrieval.packs.build import build_pack, import_pack
@@ -194,4 +195,5 @@ def write_retrieval_eval(*, target: StrPath, table: StrPath, figure: StrPath, **
         figure: the figure of the results to write.
         **made: see `avpipe.report.retrieval.collect_record`.
     """
+    check_evaluations(made["evaluations"])
     write_report(collect_record(**made), target, table=table, figure=figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from avpipe import versions
 from avpipe.errors import AvpipeError
-from avpipe.io.manifest import SUFFIX, Manifest, find_damage, manifest_path, read_json, read_manifest
+from avpipe.io.manifest import SUFFIX, Manifest, StrPath, find_damage, manifest_path, read_json, read_manifest
+from avpipe.io.reading import MAKE_AGAIN
 from avpipe.report import gzsl, retrieval
 from avpipe.schema.gzsl import METRICS, BenchmarkSummary, GzslEvaluation, GzslRecord, SeedResult
 from avpipe.schema.reading import read_any_record, read_evaluation, read_summary
@@ -78,6 +79,17 @@ def verify_results(folder: Path) -> Verification:
     files = {path for path in _visible(folder, "*") if path.is_file() and path.suffix != SUFFIX}
     to_delete = _made_from({each.result for each in findings}, manifests)
     return Verification(len(results), findings, sorted(to_delete), sorted(files - named - to_delete))
+
+
+def check_evaluations(evaluations: Iterable[StrPath]) -> None:
+    """Check that the figures of some evaluation.json follow from what else they say.
+
+    Raises:
+        AvpipeError: one contradicts itself, or is damaged.
+    """
+    for path in map(Path, evaluations):
+        for fault in _evaluation_faults(path):
+            raise AvpipeError(f"{path} contradicts itself: {fault}. {MAKE_AGAIN}")
 
 
 def check_figures(seed: SeedResult) -> list[str]:
@@ -157,7 +169,7 @@ def _account_faults(path: Path, _: Manifest) -> list[str]:
     return [f"its sums disagree: {fault}" for fault, is_right in sums.items() if not is_right]
 
 
-def _evaluation_faults(path: Path, _: Manifest) -> list[str]:
+def _evaluation_faults(path: Path, _: Manifest | None = None) -> list[str]:
     if read_json(path).get("kind") == "gzsl":
         return [fault for seed in read_evaluation(path, GzslEvaluation).seeds for fault in check_figures(seed)]
     seeds = read_evaluation(path, RetrievalEvaluation).seeds
