@@ -202,11 +202,23 @@ def test_a_result_made_from_something_else_than_is_there_now(tmp_path):
 def test_missing_manifests_files_and_results_are_found(tmp_path):
     results = write_gzsl(tmp_path)
     manifest_path(results / "accounting.json").unlink()
-    assert "it has no manifest" in faults(results)["accounting.json"][0]
+    assert "No such file" in faults(results)["accounting.json"][0]
     (results / "eval.md").unlink()
     assert faults(results)["eval.md"] == ["eval.md is gone"]
     manifest_path(results / "eval.json").unlink()
     assert faults(results)["eval.json"] == ["it, or its manifest, is not there"]
+
+
+def test_what_was_made_from_another_dataset_is_followed_there(tmp_path):
+    results, other = write_gzsl(tmp_path), tmp_path / "results/other/retrieval/packs/test.h5"
+    write_text(other, "pack")
+    with made_by("evaluate/1", [other], {}):
+        write_json(results / "retrieval/x.json", {})
+    assert faults(results) == {}
+    flip(other)
+    found = verify_results(results)
+    assert [each.result for each in found.findings] == [other]
+    assert found.to_delete == sorted([other, results / "retrieval/x.json"])
 
 
 def test_cut_clips_are_deleted_after_use(tmp_path):

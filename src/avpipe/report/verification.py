@@ -13,7 +13,7 @@ from typing import Any
 
 from avpipe import versions
 from avpipe.errors import AvpipeError
-from avpipe.io.manifest import SUFFIX, Manifest, StrPath, find_damage, manifest_path, read_json, read_manifest
+from avpipe.io.manifest import SUFFIX, Manifest, StrPath, find_damage, read_json, read_manifest
 from avpipe.io.reading import MAKE_AGAIN
 from avpipe.report import gzsl, retrieval
 from avpipe.schema.gzsl import METRICS, BenchmarkSummary, GzslEvaluation, GzslRecord, SeedResult
@@ -62,11 +62,15 @@ def verify_results(folder: Path) -> Verification:
     findings: list[Finding] = []
     manifests: dict[Path, Manifest] = {}
     results = [path.with_name(path.name.removesuffix(SUFFIX)) for path in _visible(folder, f"*{SUFFIX}")]
-    for result in results:
+    known = set(results)
+    for result in results:  # it grows by what they were made from, such as packs of another dataset
         with _noted(findings, result):
             manifests[result] = manifest = read_manifest(result)
             if result.exists() or manifest.stage not in _DELETED_AFTER_USE:
                 findings += [Finding(result, fault) for fault in find_damage(result)]
+            new = _inputs(result, manifest).keys() - known
+            known |= new
+            results += new
     findings += _chain_faults(manifests)
     damaged = {each.result for each in findings}
     for result, manifest in manifests.items():
@@ -115,7 +119,7 @@ def check_figures(seed: SeedResult) -> list[str]:
 def _noted(findings: list[Finding], result: Path) -> Iterator[None]:
     try:
         yield
-    except AvpipeError as error:
+    except (AvpipeError, OSError) as error:
         findings.append(Finding(result, str(error)))
 
 
@@ -136,10 +140,7 @@ def _chain_faults(manifests: Mapping[Path, Manifest]) -> Iterator[Finding]:
         if result.name in _OF_SEEDS:
             continue
         for source, digest in _inputs(result, manifest).items():
-            found = manifests.get(source)
-            if found is None and not manifest_path(source).exists():
-                yield Finding(source, f"it has no manifest, and {result} was made from it")
-            elif found is not None and found.contents != digest:
+            if source in manifests and manifests[source].contents != digest:
                 yield Finding(result, f"it was made from another {source} than is there now")
 
 
