@@ -112,7 +112,7 @@ def _write_class_split(folder: Path) -> list[Path]:
     split = small_split()
     write_class_split(split, folder / "given")
     names = word_files(folder / "words", split)["names_file"]
-    publish_class_split(folder / "given", "main_split", names, folder / "class-split")
+    publish_class_split(folder / "given", "main_split", [names], folder / "class-split")
     return sorted(path for path in (folder / "class-split").rglob("*") if path.is_file())
 
 
