@@ -24,6 +24,7 @@ import torch
 _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS / "gzsl"), str(_TESTS / "retrieval"), str(_TESTS)]
 
+from avpipe.retrieval.seed_files import write_seed  # noqa: E402
 from made_results import make_account, make_evaluation, make_tree, make_weights  # noqa: E402
 from made_retrieval import make_evaluation as make_retrieval_evaluation  # noqa: E402
 from made_retrieval import make_pack as make_pack_summary  # noqa: E402
@@ -45,7 +46,6 @@ from avpipe.io.tables import write_rows  # noqa: E402
 from avpipe.retrieval.index import build_index, open_index  # noqa: E402
 from avpipe.retrieval.initial_weights import Architecture, make_model  # noqa: E402
 from avpipe.retrieval.packs.files import read_pack, write_pack  # noqa: E402
-from avpipe.retrieval.seed_files import write_seed  # noqa: E402
 from avpipe.retrieval.text import read_word_table, write_word_table  # noqa: E402
 from avpipe.schema.gzsl import BenchmarkSummary, GzslEvaluation  # noqa: E402
 from avpipe.schema.reading import read_any_record, read_evaluation, read_summary  # noqa: E402
