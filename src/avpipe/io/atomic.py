@@ -27,11 +27,16 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _temporary_name(target)
     try:
         yield temporary
-        flush(temporary)
-        temporary.replace(target)
-        flush(target.parent)
+        publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give a finished file its name: flushed to disk first, then renamed."""
+    flush(temporary)
+    temporary.replace(target)
+    flush(target.parent)
 
 
 @contextmanager
