@@ -1,0 +1,281 @@
+"""Unpacking archives of strangers: whole, within limits and inside their folder, or not at all.
+
+What is refused, and why the standard library's own unpacking is not used: docs/sources.md, Archives.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from avpipe.errors import AvpipeError
+from avpipe.io.atomic import atomic_directory
+from avpipe.io.reading import reading
+from avpipe.io.space import require_space
+
+_BLOCK_BYTES = 1 << 20
+_LONGEST_NAME_BYTES = 255  # of Linux file systems
+_LONGEST_PATH_BYTES = 2048
+_SPARE_MEMBERS = 1.05
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold.
+
+    Attributes:
+        unpacked_bytes: the most that all its files may have together.
+        members: how many files it should have; None: not known.
+    """
+
+    unpacked_bytes: int
+    members: int | None = None
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out: number of files, their bytes, and what broke off the archive, empty where it is whole."""
+
+    members: int
+    n_bytes: int
+    damage: str = ""
+
+
+class Refused(Exception):  # noqa: N818 - becomes the one message of an archive
+    """Something in an archive that is not unpacked."""
+
+
+def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_components: int = 0) -> Unpacked:
+    """Unpack a zip or tar archive (plain, gzip, bzip2 or xz) as the folder `target`.
+
+    A damaged member ends the archive: the members before it are kept and the result says so.
+
+    Args:
+        archive: its file, or its parts in order, which are read as one stream.
+        target: the folder to make; it appears whole.
+        limits: what the archive may hold.
+        strip_components: how many leading folders of each name are left out.
+
+    Raises:
+        AvpipeError: it is no such archive, or holds what is refused; nothing is left of it.
+        OSError: the disk is full; nothing is left of it.
+    """
+    name = ", ".join(str(path) for path in archive)
+    with reading(name, "a zip or tar archive"):
+        is_zip = len(archive) == 1 and zipfile.is_zipfile(archive[0])
+    try:
+        with atomic_directory(target) as folder:
+            writer = _Writer(folder, limits, strip_components)
+            try:
+                (_unpack_zip if is_zip else _unpack_tar)(archive, writer)
+            except _DAMAGE as error:
+                if not writer.written:
+                    raise Refused(f"no file of it can be read ({error})") from error
+                writer.damage = f"damaged after {writer.written:,} files ({str(error) or type(error).__name__})"
+            writer.check_count()
+    except Refused as error:
+        raise AvpipeError(
+            f"{name} was not unpacked: {error}. Nothing of it is kept. Get the archive from where it is published."
+        ) from error
+    return Unpacked(writer.written, writer.n_bytes, writer.damage)
+
+
+@dataclass
+class _Writer:
+    """Writes members below a folder, and refuses what the rules say."""
+
+    folder: Path
+    limits: Limits
+    strip_components: int
+    written: int = 0
+    n_bytes: int = 0
+    damage: str = ""
+    _taken: set[str] = field(default_factory=set)
+    _declared: int = 0
+    _seen: int = 0
+
+    def announce(self, name: str, size: int) -> None:
+        """Check a file's name and declared size."""
+        check_name(name)
+        self._seen += 1
+        self._declared += size
+        if size < 0 or self._declared > self.limits.unpacked_bytes:
+            raise Refused(f"its files have more than {self.limits.unpacked_bytes:,} bytes together")
+        most = self.limits.members
+        if most is not None and self._seen > max(most * _SPARE_MEMBERS, most + 1):
+            raise Refused(f"it has more than the {most:,} files expected")
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in self._taken:
+            raise Refused(f"{name!r} is in it twice, or differs from another name by capitals alone")
+        self._taken.add(key)
+
+    def write(self, name: str, size: int, stream: IO[bytes]) -> None:
+        """Write a file that was announced.
+
+        Raises:
+            EOFError: it ends before its declared size; nothing of it stays.
+        """
+        parts = name.split("/")[self.strip_components :]
+        if not parts:
+            return
+        path = self.folder.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as out:
+                while block := stream.read(min(_BLOCK_BYTES, size + 1 - out.tell())):
+                    out.write(block)
+                    if out.tell() > size:
+                        raise Refused(f"{name!r} has more bytes than it declares")
+                if out.tell() < size:
+                    raise EOFError(f"{name} has {out.tell():,} of {size:,} bytes")
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Refused(f"{name!r} is a file and a folder in it") from error
+        except _DAMAGE:
+            path.unlink(missing_ok=True)
+            raise
+        self.written += 1
+        self.n_bytes += size
+
+    def check_count(self) -> None:
+        """An archive that is cut between two members may read without an error: only the count tells."""
+        if self.limits.members is not None and self.written < self.limits.members:
+            self.damage = f"{self.damage or 'whole'}, {self.written:,} files, expected {self.limits.members:,}"
+        if not self.written:
+            raise Refused("there is no file in it")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could lead out of its folder or cannot be a file's.
+
+    Raises:
+        Refused: it is absolute, has `..`, an empty part, a backslash, a drive letter or a control character, is not
+            UTF-8, or is too long.
+    """
+    parts = name.split("/")
+    bad = (
+        any(part in ("", ".", "..") for part in parts)
+        or any(ord(c) < 32 or ord(c) == 127 or c == "\\" or 0xD800 <= ord(c) <= 0xDFFF for c in name)
+        or (len(name) > 1 and name[1] == ":")
+    )
+    if bad or len(os.fsencode(name)) > _LONGEST_PATH_BYTES:
+        raise Refused(f"{name[:200]!r} cannot be the name of a file below a folder")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in parts):
+        raise Refused(f"{name[:80]!r}… is longer than a file's name can be")
+
+
+def _unpack_zip(archive: Sequence[Path], writer: _Writer) -> None:
+    with zipfile.ZipFile(archive[0]) as file:
+        members = [each for each in file.infolist() if not _is_zip_folder(each)]
+        for member in members:
+            writer.announce(member.orig_filename, member.file_size)
+        require_space(writer.folder, sum(member.file_size for member in members), "unpacked files")
+        for member in members:
+            try:
+                stream = file.open(member)
+            except (NotImplementedError, RuntimeError) as error:
+                raise Refused(f"{member.filename!r} cannot be read ({error})") from error
+            with stream:
+                writer.write(member.orig_filename, member.file_size, stream)
+
+
+def _is_zip_folder(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a folder; refuses what is neither folder nor file."""
+    if member.flag_bits & 0x1:
+        raise Refused(f"{member.filename!r} is encrypted")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise Refused(f"{member.filename!r} is a link or a device")
+    if not member.orig_filename.endswith("/"):
+        return False
+    check_name(member.orig_filename.rstrip("/"))
+    return True
+
+
+def _unpack_tar(archive: Sequence[Path], writer: _Writer) -> None:
+    class Checked(tarfile.TarInfo):
+        """Remembers a header that is not one, which tarfile takes for the end of the archive."""
+
+        fault = ""
+
+        @classmethod
+        def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Any:  # type: ignore[override]
+            try:
+                return super().frombuf(buf, encoding, errors)
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+                raise
+            except tarfile.HeaderError as error:
+                Checked.fault = str(error)
+                raise
+
+    require_space(writer.folder, sum(path.stat().st_size for path in archive), "unpacked files")
+    with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=Checked) as file:
+        for member in file:
+            name = member.name.removeprefix("./")
+            if member.isdir():
+                if name not in ("", "."):
+                    check_name(name.rstrip("/"))
+                continue
+            if not member.isreg() or member.issparse():
+                raise Refused(f"{name!r} is a link, a device or a file with holes")
+            writer.announce(name, member.size)
+            content = file.extractfile(member)
+            if content is None:
+                raise Refused(f"{name!r} is no file")
+            writer.write(name, member.size, content)
+        if Checked.fault:
+            raise tarfile.ReadError(f"{Checked.fault} where the next file should begin")
+        # tarfile stops at the archive's end; what follows has the checksum of everything before it.
+        while stream.read(_BLOCK_BYTES):
+            pass
+
+
+def _decompressed(archive: Sequence[Path]) -> BinaryIO:
+    """The bytes of a tar archive that lies in one or more files."""
+    stream = io.BufferedReader(_Joined(archive), _BLOCK_BYTES)
+    beginning = stream.peek(6)
+    if beginning.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    if beginning.startswith(b"BZh"):
+        return bz2.BZ2File(stream)  # type: ignore[return-value]
+    if beginning.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile(stream)  # type: ignore[return-value]
+    return stream
+
+
+class _Joined(io.RawIOBase):
+    """Files one after the other, as one stream."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._streams = self._open(paths)
+        self._stream = next(self._streams, None)
+
+    @staticmethod
+    def _open(paths: Sequence[Path]) -> Iterator[BinaryIO]:
+        for path in paths:
+            with path.open("rb") as stream:
+                yield stream
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the file at hand, or from the next where it has ended."""
+        while self._stream is not None:
+            if count := self._stream.readinto(buffer):  # type: ignore[attr-defined]
+                return count
+            self._stream = next(self._streams, None)
+        return 0
