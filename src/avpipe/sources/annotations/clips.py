@@ -1,0 +1,182 @@
+"""What an annotation file says of a clip, and the checks that every parser shares."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avpipe.errors import AvpipeError, listed
+from avpipe.io.reading import GET_AGAIN, reading
+
+YOUTUBE_ID = re.compile("[A-Za-z0-9_-]{11}")
+
+
+@dataclass(frozen=True)
+class AnnotatedClip:
+    """One clip as a dataset's annotation describes it.
+
+    Attributes:
+        clip_id: unique in the dataset.
+        video_id: the video that it is cut from; several clips may share one.
+        class_name: its label, spelt as the dataset's splits spell it; empty where there is none.
+        subset: of the annotation, such as training; empty where there is none.
+        captions: its sentences.
+        start_seconds, end_seconds: the segment; None: the whole video.
+        video_seconds: the video's length; None: not annotated.
+    """
+
+    clip_id: str
+    video_id: str
+    class_name: str = ""
+    subset: str = ""
+    captions: tuple[str, ...] = ()
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    video_seconds: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing lies between start and end, so that no clip can be cut."""
+        return None not in (self.start_seconds, self.end_seconds) and self.end_seconds <= self.start_seconds  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A dataset's clips in the order of its files, and what a person should know of them, a sentence each."""
+
+    clips: tuple[AnnotatedClip, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Misfit(Exception):  # noqa: N818 - becomes the one message of a file
+    """An entry that is not as the format says; the text names entry, key and what was expected."""
+
+
+@contextmanager
+def parsing(path: Path, expected: str) -> Iterator[None]:
+    """Turn every fault of an annotation file into one AvpipeError that names the file and the entry."""
+    try:
+        with reading(path, expected):
+            yield
+    except Misfit as error:
+        raise AvpipeError(f"{path} is not {expected}: {error}. {GET_AGAIN}") from None
+
+
+def checked(clips: Iterable[AnnotatedClip], notes: Iterable[str] = ()) -> Annotations:
+    """Clips with unique ids.
+
+    Raises:
+        Misfit: there is none, or two have one id.
+    """
+    clips = tuple(clips)
+    if not clips:
+        raise Misfit("it has no clip")
+    if twice := [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]:
+        raise Misfit(f"two clips have one id: {listed(twice)}")
+    return Annotations(clips, tuple(notes))
+
+
+def read_text(path: Path) -> str:
+    """A text file as UTF-8, with or without a byte order mark, any line ends."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty."""
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+
+
+def read_table(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a csv file with their places, by column.
+
+    Args:
+        path: the file.
+        columns: their names where the file has no header, all of which each row must have; None: it has one.
+
+    Raises:
+        Misfit: a row has too few or too many cells.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, strict=True)
+        names = columns or tuple(cell.strip() for cell in next(rows, ()))
+        for row in rows:
+            place = f"line {rows.line_num}"
+            if not row:
+                continue
+            if len(row) != len(names):
+                raise Misfit(f"{place} has {len(row)} cells, expected {len(names)} ({', '.join(names)})")
+            yield place, dict(zip(names, row, strict=True))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; NaN and infinity are refused, since JSON has none."""
+    return json.loads(read_text(path), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise Misfit(f"{name} is no number")
+
+
+def entry(value: Any, key: str, kind: type | tuple[type, ...], place: str) -> Any:
+    """The value of a key of a JSON object.
+
+    Raises:
+        Misfit: no object, no such key, or a value of another kind.
+    """
+    if not isinstance(value, Mapping) or key not in value:
+        raise Misfit(f"{place} has no {key!r}")
+    found = value[key]
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        raise Misfit(f"{place} has {key!r}: {str(found)[:80]!r}, expected {_name_of(kind)}")
+    return found
+
+
+def _name_of(kind: type | tuple[type, ...]) -> str:
+    names = {str: "text", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
+    return names[kind[-1] if isinstance(kind, tuple) else kind]
+
+
+def seconds(value: Any, place: str) -> float:
+    """A time in seconds, from a number or its text.
+
+    Raises:
+        Misfit: it is no finite number from 0.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise Misfit(f"{place} has the time {str(value)[:80]!r}, expected seconds from 0")
+    return number
+
+
+def segment(value: Any, place: str) -> tuple[float, float]:
+    """Start and end of an annotation.
+
+    Raises:
+        Misfit: it is no list of two times.
+    """
+    found = entry(value, "segment", list, place)
+    if len(found) != 2:
+        raise Misfit(f"{place} has a segment of {len(found)} numbers, expected start and end")
+    return seconds(found[0], place), seconds(found[1], place)
+
+
+def youtube_id(value: str, place: str) -> str:
+    """The id of a video.
+
+    Raises:
+        Misfit: it is none.
+    """
+    if not YOUTUBE_ID.fullmatch(value):
+        raise Misfit(f"{place} has the video id {value[:80]!r}, expected 11 letters, digits, '-' or '_'")
+    return value
