@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import logging
 import random
 import time
@@ -17,15 +16,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import requests
 from filelock import FileLock
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from avpipe.errors import AvpipeError
-from avpipe.io.atomic import publish, write_json
+from avpipe.io.atomic import publish
 from avpipe.io.space import require_space
+from avpipe.sources.partial import Part
 from avpipe.sources.web import (
     FINAL,
     CarefulSession,
@@ -43,7 +42,6 @@ from avpipe.sources.web import (
 _log = logging.getLogger(__name__)
 _BLOCK_BYTES = 1 << 16
 _BEGINNING_BYTES = 4096
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def fetch(file: WantedFile, target: Path, patience: Patience = Patience()) -> Fe
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.is_file() and (found := _digests(target, file)) is not None:
             return Fetched(target.stat().st_size, found, "", _today())
-        part = _Part.beside(target)
+        part = Part.beside(target)
         faults: list[Fault] = []
         with CarefulSession() as session:
             for position, url in enumerate(file.urls):
@@ -140,7 +138,7 @@ def _from_one_address(
     session: requests.Session,
     url: str,
     file: WantedFile,
-    part: _Part,
+    part: Part,
     patience: Patience,
     faults: list[Fault],
     *,
@@ -182,13 +180,13 @@ def _pause(fault: Fault, tries: int, restarts: int, patience: Patience, *, is_la
     return min(2.0 ** (tries - 1) * random.uniform(0.75, 1.25), patience.max_pause_seconds)
 
 
-def _receive(session: requests.Session, url: str, file: WantedFile, part: _Part, patience: Patience) -> None:
+def _receive(session: requests.Session, url: str, file: WantedFile, part: Part, patience: Patience) -> None:
     """One request: add to the part what the answer has, or begin it anew.
 
     Raises:
         Fault: the part is not whole afterwards, or the answer is not the file.
     """
-    start = part.begin(url, file)
+    start = part.begin(url, file.n_bytes, has_digest=file.digest is not None)
     with closing(ask(session, url, headers_for(start, part.validator), patience.stall_seconds)) as response:
         try:
             start, total = _accept(response, url, file, part, start)
@@ -208,7 +206,7 @@ def _receive(session: requests.Session, url: str, file: WantedFile, part: _Part,
         raise Fault(Cause.TRANSIENT, f"{without_secrets(url)} ended after {part.size():,} of {total:,} bytes")
 
 
-def _accept(response: requests.Response, url: str, file: WantedFile, part: _Part, start: int) -> tuple[int, int | None]:
+def _accept(response: requests.Response, url: str, file: WantedFile, part: Part, start: int) -> tuple[int, int | None]:
     """Where the body of an answer belongs and the whole file's length, None where nobody knows it.
 
     Raises:
@@ -265,7 +263,7 @@ def _blocks(response: requests.Response, patience: Patience, *, is_beginning: bo
         yield beginning
 
 
-def _checked(url: str, file: WantedFile, part: _Part) -> Fetched:
+def _checked(url: str, file: WantedFile, part: Part) -> Fetched:
     """The record of a part that is the file.
 
     Raises:
@@ -281,7 +279,7 @@ def _checked(url: str, file: WantedFile, part: _Part) -> Fetched:
     raise Fault(Cause.CHECKSUM, f"{without_secrets(url)} gave {size:,} bytes, which are not {_expected(file)}")
 
 
-def _undo_encoding(part: _Part, file: WantedFile) -> str | None:
+def _undo_encoding(part: Part, file: WantedFile) -> str | None:
     """Unpack a part that came with Content-Encoding; None, and nothing changed, where that is not the file either."""
     unpacked = part.path.with_name(f"{part.path.name}~unpacked")
     most = file.n_bytes if file.n_bytes is not None else 1000 * part.size()
@@ -339,99 +337,3 @@ def _next_step(faults: list[Fault]) -> str:
 
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
-
-
-class _Part:
-    """The bytes of a file that have come so far, beside it; with them whose they are.
-
-    Attributes:
-        path: `<name>.part`.
-        validator: ETag or date of the file that they belong to, if any.
-        encoding: the Content-Encoding that they came with; such parts cannot be gone on with.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.validator: str | None = None
-        self.encoding = ""
-        self._url = ""
-        self._stream: BinaryIO | None = None
-        self._told = self._began = time.monotonic()
-        self._had = 0
-
-    @classmethod
-    def beside(cls, target: Path) -> _Part:
-        """The part of a file that is to lie at `target`, with what an earlier run has got."""
-        part = cls(target.with_name(f"{target.name}.part"))
-        try:
-            known = json.loads(part._facts().read_text(encoding="utf-8"))
-            part._url, part.validator, part.encoding = known["url"], known["validator"], known["encoding"]
-        except (OSError, ValueError, KeyError, TypeError):
-            part.remove()
-        return part
-
-    def size(self) -> int:
-        """Bytes so far."""
-        if self._stream is not None:
-            return self._stream.tell()
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def begin(self, url: str, file: WantedFile) -> int:
-        """The byte from which to ask an address; what cannot be gone on with is removed."""
-        is_known = file.digest is not None and file.n_bytes is not None
-        is_same = self._url == _identity(url)
-        if (
-            self.encoding
-            or self.size() > (file.n_bytes or self.size())
-            or not (is_known or (is_same and self.validator))
-        ):
-            self.remove()
-        if not is_same:
-            self.validator = None
-        self._had, self._began = self.size(), time.monotonic()
-        return self.size()
-
-    def restart(self, url: str, seen: str | None, encoding: str) -> None:
-        """Begin anew, with the file that now lies at an address."""
-        self.remove()
-        self._url, self.validator, self.encoding = _identity(url), seen, encoding
-        write_json(self._facts(), {"url": self._url, "validator": seen, "encoding": encoding})
-        self._had = 0
-
-    def add(self, block: bytes) -> None:
-        """Write what came."""
-        if self._stream is None:
-            self._stream = self.path.open("ab")
-        self._stream.write(block)
-
-    def close(self) -> None:
-        """End writing for now."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def remove(self) -> None:
-        """Forget all of it."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-        self._facts().unlink(missing_ok=True)
-        self.validator, self.encoding, self._url = None, "", ""
-
-    def tell(self, name: str, total: int | None) -> None:
-        """A line for a person now and then: how much, how fast, how long still."""
-        now = time.monotonic()
-        if now - self._told < _SECONDS_BETWEEN_LINES:
-            return
-        self._told = now
-        rate = (self.size() - self._had) / max(now - self._began, 1e-6)
-        of_all = f" of {total / 1e6:,.1f}" if total else ""
-        left = f", about {(total - self.size()) / rate:.0f} s left" if total and rate else ""
-        _log.info("%s: %s%s MB, %s MB/s%s", name, f"{self.size() / 1e6:,.1f}", of_all, f"{rate / 1e6:.2f}", left)
-
-    def _facts(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.json")
-
-
-def _identity(url: str) -> str:
-    """An address as it may be written down: its digest, since it may hold a key."""
-    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
