@@ -1,0 +1,1 @@
+"""Videos from YouTube and other sites, through yt-dlp (the extra `avpipe[youtube]`)."""
