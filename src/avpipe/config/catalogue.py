@@ -1,10 +1,11 @@
-"""The catalogue of published weight files, config/weights.yaml."""
+"""The catalogues of published files: config/weights.yaml, config/files.yaml."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -14,6 +15,9 @@ from avpipe.config.models import Weights
 from avpipe.config.yaml_files import read_yaml
 from avpipe.errors import AvpipeError
 from avpipe.settings import InputPath, Settings
+from avpipe.sources.file_sets import FileSet
+
+Entry = TypeVar("Entry", bound=Settings)
 
 
 class PublishedFile(Settings):
@@ -27,6 +31,37 @@ class PublishedFile(Settings):
     licence_weights: str = Field(description="Licence of the weights.")
     licence_code: str = Field(description="Licence of the published code.")
 
+    def file_set(self) -> FileSet | None:
+        """The file as it is fetched; None where its address is that of an archive, which a person has to unpack."""
+        folder, _, name = self.url.rpartition("/")
+        path = PurePosixPath(self.path)
+        if name != path.name:
+            return None
+        return FileSet(
+            title=f"weights ({name})", folder=str(path.parent), urls=[f"{folder}/"], licence=self.licence_weights,
+            citation=self.trained_on, files={name: f"sha256:{self.sha256[0]}" if self.sha256 else ""},
+        )  # fmt: skip
+
+
+def read_file_sets(path: Path, pathvars: Mapping[str, str]) -> dict[str, FileSet]:
+    """Every set of published files by its name in a dataset's `files`; `pathvars` as in `load_config`.
+
+    Raises:
+        AvpipeError: there is no such file, or it is not in order.
+    """
+    return _read(path, FileSet, pathvars)
+
+
+def _read(path: Path, kind: type[Entry], pathvars: Mapping[str, str]) -> dict[str, Entry]:
+    if not path.exists():
+        raise AvpipeError(f"{path} does not exist. It belongs to avpipe: restore it with git.")
+    values = fill_pathvars(read_yaml(path), pathvars)
+    try:
+        return TypeAdapter(dict[str, kind]).validate_python(values)  # type: ignore[valid-type]
+    except ValidationError as error:
+        faults = explain(error, dict[str, kind], values, locate_in({path: ()}))  # type: ignore[valid-type]
+        raise AvpipeError("\n".join([*faults, "Mend the file."])) from None
+
 
 def read_catalogue(path: Path, pathvars: Mapping[str, str] = MappingProxyType({})) -> dict[str, PublishedFile]:
     """Every published weight file by its key in the configuration's `weights`; `pathvars` as in `load_config`.
@@ -34,14 +69,7 @@ def read_catalogue(path: Path, pathvars: Mapping[str, str] = MappingProxyType({}
     Raises:
         AvpipeError: no such file, or it has no file, a file of no network, or a key that is not known.
     """
-    if not path.exists():
-        raise AvpipeError(f"{path} does not exist. It belongs to avpipe: restore it with git.")
-    values = fill_pathvars(read_yaml(path), pathvars)
-    try:
-        catalogue = TypeAdapter(dict[str, PublishedFile]).validate_python(values)
-    except ValidationError as error:
-        faults = explain(error, dict[str, PublishedFile], values, locate_in({path: ()}))
-        raise AvpipeError("\n".join([*faults, "Mend the file."])) from None
+    catalogue = _read(path, PublishedFile, pathvars)
     # An extractor of one's own may have no published file.
     if not catalogue or not set(catalogue) <= set(Weights.model_fields):
         raise AvpipeError(f"{path} has {sorted(catalogue)}, expected {sorted(Weights.model_fields)}. Mend the file.")

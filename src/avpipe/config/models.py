@@ -74,6 +74,9 @@ class Dataset(Settings):
     synthetic: bool = Field(False, description="Whether the data are made up; said wherever a result is shown.")
     notes: list[str] = Field([], description="Sentences said wherever a result is shown, such as what was made up.")
     source: Source = Field(description="Where the videos come from.")
+    files: list[str] = Field(
+        [], description="Sets of published files that it needs, by their names in config/files.yaml."
+    )
     n_shards: int = Field(32, ge=1, le=9999, description="Parts the clips are divided into, by hash; fixed for good.")
     require_audio: bool = Field(True, description="Set clips without a sound track aside (reason no_audio).")
     min_seconds: float = Field(0.0, ge=0, description="Shorter clips are set aside (reason too_short).")

@@ -25,12 +25,14 @@ class Project:
         catalogue: published weight files by their keys in the configuration's `weights`.
         paths: where files of the workflow lie.
         tell: takes a line that whoever plans should see; None in jobs, which plan again.
+        root: the folder of the Snakefile.
     """
 
     config: Config
     catalogue: Mapping[str, PublishedFile]
     paths: Paths = DEFAULT_PATHS
     tell: Callable[[str], None] | None = None
+    root: Path = Path()
 
     @classmethod
     def read(
@@ -60,7 +62,7 @@ class Project:
                     f"{folder}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
                 )
         config = load_config(values, root / "config" / "datasets", pathvars, files)
-        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths, tell)
+        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths, tell, root)
 
     @functools.cache  # noqa: B019 - there is one project in a process
     def dataset(self, dataset: str) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 
 from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
-from avpipe.plan import features, gzsl_checks, retrieval, retrieval_checks
+from avpipe.plan import downloads, features, gzsl_checks, retrieval, retrieval_checks
 from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
@@ -75,8 +75,21 @@ def _refuse(project: Project, dataset: str, problems: list[str]) -> None:
             f"{dataset} cannot run yet: {len(problems)} thing(s) are missing or do not fit.\n"
             + "\n".join(f"  - {problem}" for problem in problems)
             + "\nSet them in config/config.yaml, or in a file of yours given with --configfile."
+            + _fetchable(project, dataset)
             + _other_ways(project, dataset)
         )
+
+
+def _fetchable(project: Project, dataset: str) -> str:
+    """The command that fetches some of what is missing."""
+    found = [need for need in downloads.needs(project, dataset) if need.missing and need.files]
+    if not found:
+        return ""
+    names, megabytes = ", ".join(need.name for need in found), sum(need.n_bytes() for need in found) / 1e6
+    return (
+        f"\n`avpipe sources fetch {dataset}` fetches {names} ({megabytes:,.1f} MB as far as lengths are known; "
+        f"licences: avpipe sources plan {dataset})."
+    )
 
 
 def _other_ways(project: Project, dataset: str) -> str:

@@ -52,7 +52,8 @@ class WantedFile:
         name: for messages.
         urls: where it lies, the first one tried first.
         n_bytes: its length; None: not known.
-        digest: `sha256:<hex>`, `md5:<hex>` or `git:<hex>`, the blob id that git gives the file; None: not known.
+        digest: `sha256:<hex>` (of which some publish the beginning alone), `md5:<hex>` or `git:<hex>`, the blob id that
+            git gives the file; None: not known.
         by_hand: what to do where it cannot be fetched, a sentence.
     """
 
@@ -85,6 +86,9 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
+PATIENCE = Patience()
+
+
 class DownloadError(AvpipeError):
     """A file was not fetched from any of its addresses; `cause` is that of the last one."""
 
@@ -103,7 +107,7 @@ class Fetched:
     date: str
 
 
-def fetch(file: WantedFile, target: Path, patience: Patience = Patience()) -> Fetched:
+def fetch(file: WantedFile, target: Path, patience: Patience = PATIENCE) -> Fetched:
     """Fetch a file to `target`, which appears whole and checked or not at all.
 
     What a killed or failed download has got lies beside it as `<name>.part` and is gone on with. Of several processes
@@ -115,7 +119,7 @@ def fetch(file: WantedFile, target: Path, patience: Patience = Patience()) -> Fe
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if target.is_file() and (found := _digests(target, file)) is not None:
+        if target.is_file() and (found := fits(target, file)) is not None:
             return Fetched(target.stat().st_size, found, "", _today())
         part = Part.beside(target)
         faults: list[Fault] = []
@@ -269,7 +273,7 @@ def _checked(url: str, file: WantedFile, part: Part) -> Fetched:
     Raises:
         Fault: its length or hash is another one; the part is gone.
     """
-    found = _digests(part.path, file)
+    found = fits(part.path, file)
     if part.encoding and (found is None or (file.digest is None and not file.name.endswith((".gz", ".tgz")))):
         found = _undo_encoding(part, file) or found
     if found is not None:
@@ -289,7 +293,7 @@ def _undo_encoding(part: Part, file: WantedFile) -> str | None:
                 out.write(block)
                 if out.tell() > most:
                     return None
-        found = _digests(unpacked, file)
+        found = fits(unpacked, file)
         if found is not None:
             unpacked.replace(part.path)
         return found
@@ -299,7 +303,7 @@ def _undo_encoding(part: Part, file: WantedFile) -> str | None:
         unpacked.unlink(missing_ok=True)
 
 
-def _digests(path: Path, file: WantedFile) -> str | None:
+def fits(path: Path, file: WantedFile) -> str | None:
     """The sha256 of a file that has the wanted length and hash; None where it has not."""
     size = path.stat().st_size
     if file.n_bytes not in (None, size):
@@ -314,7 +318,7 @@ def _digests(path: Path, file: WantedFile) -> str | None:
         while block := stream.read(1 << 20):
             for each in hashes.values():
                 each.update(block)
-    if kind and (kind not in hashes or hashes[kind].hexdigest() != wanted.lower()):
+    if kind and (kind not in hashes or not hashes[kind].hexdigest().startswith(wanted.lower())):
         return None
     return hashes["sha256"].hexdigest()
 
