@@ -11,7 +11,7 @@ from snakemake.logging import logger
 from avpipe import versions
 from avpipe.demo.datasets import ZERO_SHOT
 from avpipe.errors import AvpipeError
-from avpipe.plan import Paths, Project, features, gzsl, inventory, media, retrieval
+from avpipe.plan import Paths, Project, downloads, features, gzsl, inventory, media, retrieval
 from avpipe.plan.features import RETRIEVAL_EXTRACTORS
 from avpipe.plan.requirements import lacking_datasets, ready_datasets, require, require_gzsl
 from avpipe.registry import EXTRACTORS, METHODS
@@ -34,6 +34,11 @@ FILES = [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfil
 PROJECT = in_words(Project.read, config, BASE, PATHS, FILES, logger.warning if workflow.is_main_process else None)
 
 
+def is_real_run():
+    """Whether jobs will run: not under -n, and not in the Snakemake of a single job on a cluster's node."""
+    return workflow.is_main_process and workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
+
+
 def ask(function, check=None, **given):
     """What a function of the plan says of a job: its parameters are the wildcards of their names, or `given`.
 
@@ -43,6 +48,8 @@ def ask(function, check=None, **given):
 
     def answer(wildcards):
         if check is not None:
+            if PROJECT.config.allow_download and is_real_run():
+                in_words(downloads.fetch_missing, PROJECT, wildcards.dataset)
             in_words(check, PROJECT, wildcards.dataset)
         return in_words(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
 

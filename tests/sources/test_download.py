@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avpipe.sources.download import DownloadError, Patience, WantedFile, fetch
+from avpipe.sources.download import DownloadError, fetch
+from avpipe.sources.wanted import Patience, WantedFile
 
 SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
 pytestmark = pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}")
@@ -291,7 +292,8 @@ def test_a_killed_download_goes_on(server, url, tmp_path, patience, moment):
     address = f"{url}/a.bin?bps=4000000"
     program = f"""
         from pathlib import Path
-        from avpipe.sources.download import WantedFile, fetch
+        from avpipe.sources.download import fetch
+        from avpipe.sources.wanted import WantedFile
         fetch(WantedFile("a.bin", ({address!r},), {SIZE}, {SHA256!r}), Path({str(tmp_path / "a.bin")!r}))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.download import Patience
 from avpipe.sources.file_sets import FileSet, fetch_set
+from avpipe.sources.wanted import Patience
 
 SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
 pytestmark = pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}")

@@ -125,6 +125,10 @@ class Config(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run; auto: a GPU if any.")
     weights: Weights = Field(Weights(), description="Weights of the networks.")
+    allow_download: bool = Field(
+        False,
+        description="Whether a run fetches the published files that are missing (config/files.yaml) before it plans.",
+    )
     clip_timeout_seconds: float = Field(
         1800.0, gt=0, description="Longest time that decoding one clip may take (reason timeout)."
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from avpipe.config.catalogue import read_file_sets
 from avpipe.errors import AvpipeError
 from avpipe.plan import features
 from avpipe.plan.project import Project
-from avpipe.sources.file_sets import FileSet
+from avpipe.sources.file_sets import FileSet, fetch_set
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,17 @@ def needs(project: Project, dataset: str) -> list[Need]:
 
 
 def _sets(project: Project, dataset: str) -> Iterator[Need]:
-    known = _file_sets(project)
-    for name in project.dataset(dataset).files:
+    known, settings = _file_sets(project), project.dataset(dataset)
+    named = [Path(text) for text in _texts(settings.model_dump(exclude={"weights"}))]
+    for name in settings.files:
         if name not in known:
             raise AvpipeError(
                 f"{dataset} needs the files {name!r}, and config/files.yaml has {', '.join(known)}. Correct "
                 f"datasets.{dataset}.files."
             )
         found = known[name]
+        if not any(path.is_relative_to(found.folder) for path in named):  # the user has files of their own instead
+            continue
         yield Need(name, found.title, found.folder, found, found.missing(), found.licence, found.obtain)
 
 
@@ -73,6 +80,34 @@ def _weights(project: Project, dataset: str) -> Iterator[Need]:
             missing = [] if Path(path).is_file() else [Path(path)]
             title = f"weights of {key}"
             yield Need(key, title, path, published.file_set(), missing, published.licence_weights, published.url)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in plain values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+@functools.cache
+def fetch_missing(project: Project, dataset: str) -> None:
+    """Fetch the published files that a dataset lacks, as far as they can be fetched.
+
+    Raises:
+        DownloadError: one could not be had.
+    """
+    for need in needs(project, dataset):
+        if not need.missing or need.files is None:
+            continue
+        known = need.n_bytes()
+        size = f"{known / 1e6:,.1f} MB" if known else "length unknown"
+        _log.warning("Fetching %s to %s (%s; licence: %s)", need.title, need.place, size, need.licence)
+        fetch_set(need.files)
 
 
 @functools.cache

@@ -87,8 +87,8 @@ def _fetchable(project: Project, dataset: str) -> str:
         return ""
     names, megabytes = ", ".join(need.name for need in found), sum(need.n_bytes() for need in found) / 1e6
     return (
-        f"\n`avpipe sources fetch {dataset}` fetches {names} ({megabytes:,.1f} MB as far as lengths are known; "
-        f"licences: avpipe sources plan {dataset})."
+        f"\n`avpipe sources fetch {dataset}`, or a run with allow_download: true, fetches {names} "
+        f"({megabytes:,.1f} MB as far as lengths are known; licences: avpipe sources plan {dataset})."
     )
 
 

@@ -9,7 +9,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import stat
 import tarfile
 import unicodedata
@@ -24,10 +23,9 @@ from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_directory
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
+from avpipe.sources.names import Refused, check_name
 
 _BLOCK_BYTES = 1 << 20
-_LONGEST_NAME_BYTES = 255  # of Linux file systems
-_LONGEST_PATH_BYTES = 2048
 _SPARE_MEMBERS = 1.05
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
@@ -52,10 +50,6 @@ class Unpacked:
     members: int
     n_bytes: int
     damage: str = ""
-
-
-class Refused(Exception):  # noqa: N818 - becomes the one message of an archive
-    """Something in an archive that is not unpacked."""
 
 
 def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_components: int = 0) -> Unpacked:
@@ -155,25 +149,6 @@ class _Writer:
             self.damage = f"{self.damage or 'whole'}, {self.written:,} files, expected {self.limits.members:,}"
         if not self.written:
             raise Refused("there is no file in it")
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that could lead out of its folder or cannot be a file's.
-
-    Raises:
-        Refused: it is absolute, has `..`, an empty part, a backslash, a drive letter or a control character, is not
-            UTF-8, or is too long.
-    """
-    parts = name.split("/")
-    bad = (
-        any(part in ("", ".", "..") for part in parts)
-        or any(ord(c) < 32 or ord(c) == 127 or c == "\\" or 0xD800 <= ord(c) <= 0xDFFF for c in name)
-        or (len(name) > 1 and name[1] == ":")
-    )
-    if bad or len(os.fsencode(name)) > _LONGEST_PATH_BYTES:
-        raise Refused(f"{name[:200]!r} cannot be the name of a file below a folder")
-    if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in parts):
-        raise Refused(f"{name[:80]!r}… is longer than a file's name can be")
 
 
 def _unpack_zip(archive: Sequence[Path], writer: _Writer) -> None:

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import write_json
 from avpipe.settings import InputPath, Settings
-from avpipe.sources.archives import Limits, Refused, check_name, unpack
-from avpipe.sources.download import PATIENCE, Fetched, Patience, WantedFile, fetch
+from avpipe.sources.names import Refused, check_name
+from avpipe.sources.wanted import PATIENCE, Fetched, Patience, WantedFile
 
 _log = logging.getLogger(__name__)
 _FACTS = re.compile(r"(?:(?P<bytes>\d+) )?(?P<digest>(?:sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}|git:[0-9a-f]{40}))?")
@@ -92,6 +92,8 @@ def fetch_set(files: FileSet, patience: Patience = PATIENCE) -> list[Fetched]:
         DownloadError: a file could not be had.
         AvpipeError: an archive is refused or damaged; what came before the damage lies there, and the archive stays.
     """
+    from avpipe.sources.download import fetch
+
     fetched = []
     missing = files.missing()
     for path, file in files.wanted().items():
@@ -104,6 +106,8 @@ def fetch_set(files: FileSet, patience: Patience = PATIENCE) -> list[Fetched]:
 
 
 def _unpack(files: FileSet, rules: Unpack) -> None:
+    from avpipe.sources.archives import Limits, unpack
+
     parts = sorted(files.wanted())
     target = Path(files.folder) / "unpacked"
     limits = Limits(rules.bytes, rules.members)

@@ -1,0 +1,87 @@
+"""From nothing to eval.json: splits, class vectors and a ZIP of videos from a server on this machine."""
+
+import hashlib
+import importlib.util
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from project import TARGET
+
+SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}"),
+]
+
+
+def facts(path: Path) -> str:
+    return f"{path.stat().st_size} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+@pytest.fixture
+def server(tmp_path):
+    spec = importlib.util.spec_from_file_location("faulty_http", SERVER)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    (tmp_path / "served").mkdir()
+    server = module.FaultyServer(tmp_path / "served")
+    with server as url:
+        yield server, url
+
+
+@pytest.fixture
+def empty_project(project, server, tmp_path):
+    """The small project with its videos, split and vectors on the server alone."""
+    served = tmp_path / "served"
+    videos = sorted((project.folder / "videos").rglob("*.*"))
+    with zipfile.ZipFile(served / "videos.zip", "w", zipfile.ZIP_STORED) as file:
+        for path in videos:
+            file.write(path, f"SMALL/{path.relative_to(project.folder / 'videos')}")
+    shutil.copytree(project.folder / "split", served / "split")
+    shutil.copyfile(project.folder / "words_normed.npy", served / "words_normed.npy")
+    lists = {str(path.relative_to(served)): facts(path) for path in sorted((served / "split").rglob("*.*"))}
+    common = {"urls": [f"{server[1]}/"], "licence": "none", "citation": "nobody"}
+    sets = {
+        "lists": common
+        | {"title": "lists", "folder": "<resources>/lists"}
+        | {"files": lists | {"words_normed.npy": facts(served / "words_normed.npy")}},
+        "clips": common
+        | {"title": "clips", "folder": "<resources>/clips", "files": {"videos.zip": facts(served / "videos.zip")}}
+        | {"unpack": {"members": len(videos), "bytes": 10**9, "strip_components": 1}},
+    }
+    (project.folder / "config" / "files.yaml").write_text(yaml.safe_dump(sets))
+    for name in ("results", ".snakemake", "videos", "split"):
+        shutil.rmtree(project.folder / name)
+    (project.folder / "words_normed.npy").unlink()
+    settings = project.settings()
+    small = settings["datasets"]["small"]
+    small["files"] = ["lists", "clips"]
+    small["source"]["path"] = "<resources>/clips/unpacked"
+    small["gzsl"] |= {"class_split": "<resources>/lists/split", "word_vectors": "<resources>/lists/words_normed.npy"}
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(settings | {"allow_download": True}))
+    return project
+
+
+def test_one_command_from_nothing_to_a_result(empty_project, server):
+    planned = empty_project.snakemake(TARGET, "-n", check=False)
+    said = planned.stdout + planned.stderr
+    assert planned.returncode != 0 and "avpipe sources fetch small" in said and "allow_download" in said
+    assert server[0].log()["count"] == 0  # a plan opens no connection
+    said = empty_project.run()
+    assert "Fetching clips" in said and (empty_project.folder / TARGET).is_file()
+    fetched = server[0].log()["count"]
+    assert fetched == len({request["target"] for request in server[0].log()["requests"]})
+    assert "Nothing to be done" in empty_project.run() and server[0].log()["count"] == fetched
+
+
+def test_without_leave_nothing_is_fetched(empty_project, server):
+    settings = empty_project.settings() | {"allow_download": False}
+    (empty_project.folder / "small.yaml").write_text(yaml.safe_dump(settings))
+    done = empty_project.snakemake(TARGET, "--cores", "2", check=False)
+    assert done.returncode != 0 and "allow_download: true" in done.stdout + done.stderr
+    assert server[0].log()["count"] == 0
