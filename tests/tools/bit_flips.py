@@ -24,7 +24,6 @@ import torch
 _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS / "gzsl"), str(_TESTS / "retrieval"), str(_TESTS)]
 
-from avpipe.retrieval.seed_files import write_seed  # noqa: E402
 from made_results import make_account, make_evaluation, make_tree, make_weights  # noqa: E402
 from made_retrieval import make_evaluation as make_retrieval_evaluation  # noqa: E402
 from made_retrieval import make_pack as make_pack_summary  # noqa: E402
@@ -34,6 +33,7 @@ from tiny_retrieval import SIZES, make_pack, word_table  # noqa: E402
 from avpipe.errors import AvpipeError  # noqa: E402
 from avpipe.features.store import StoredClip, read_clips, read_provenance, read_written_by, write_store  # noqa: E402
 from avpipe.features.types import Features  # noqa: E402
+from avpipe.formats.weights import file_sha256  # noqa: E402
 from avpipe.gzsl.splits import read_split, write_class_split  # noqa: E402
 from avpipe.gzsl.tree import publish_class_split  # noqa: E402
 from avpipe.gzsl.tree_reading import read_tree  # noqa: E402
@@ -52,6 +52,8 @@ from avpipe.schema.reading import read_any_record, read_evaluation, read_summary
 from avpipe.schema.retrieval import PackSummary, RetrievalEvaluation  # noqa: E402
 from avpipe.schema.stored import Account, Weights  # noqa: E402
 from avpipe.sources.local import SourceClip  # noqa: E402
+from avpipe.training import checkpoint  # noqa: E402
+from avpipe.training.seed_files import write_results  # noqa: E402
 
 OUTCOMES = ("noticed", "same", "different", "raw error")
 
@@ -119,8 +121,9 @@ def _write_class_split(folder: Path) -> list[Path]:
 def _write_seed(folder: Path) -> list[Path]:
     network, record = make_model(Architecture("avlnet", **SIZES), "random:0", 0)
     row = {"epoch": 0, "loss": 1.0, "seconds": 1.0}
-    write_seed(folder / "seed1", network.state_dict(), [row], {"start": vars(record)}, {"data": "ab"})
-    result = read_json(folder / "seed1/seed.json")["result"]
+    checkpoint.save(folder / "seed1/model.pt", network.state_dict())
+    result = {"sha256": file_sha256(folder / "seed1/model.pt"), "start": vars(record)}
+    write_results(folder / "seed1", "model.pt", [row], ("seed.json", {"fingerprint": {}, "result": result}))
     write_json(folder / "training.json", {"seeds": {"1": result}})
     return [folder / "seed1/model.pt"]
 

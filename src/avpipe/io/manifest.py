@@ -92,8 +92,7 @@ def made_by(stage: str, inputs: Iterable[StrPath], settings: Mapping[str, Any]) 
         if manifest_path(path).exists():
             ours.append((path, read_manifest(verified(path)).contents))
         else:
-            with reading(path, "a file or folder that can be read whole", "Check its permissions."):
-                given.append((path.name, digest_json(_describe(path, path))))
+            given.append((path.name, digest_json(_describe(path, path))))
     digests = tuple((name, digest_json(value)) for name, value in settings.items())
     token = _job.set(_Job(stage, tuple(ours), tuple(given), digests))
     try:
@@ -171,8 +170,7 @@ def verified(source: StrPath, *, may_be_given: bool = False) -> Path:
             return source
         raise FileNotFoundError(source)
     if manifest_path(source).exists():
-        with reading(source, "the file that its manifest describes", MAKE_AGAIN):
-            damage = find_damage(source)
+        damage = find_damage(source)
         if damage:
             raise AvpipeError(f"{source} is not as it was written: {damage[0]}. {MAKE_AGAIN}")
     elif not may_be_given:
@@ -217,7 +215,7 @@ def read_manifest(result: StrPath) -> Manifest:
         record = json.loads(path.read_text(encoding="utf-8"))
         if digest_json({name: value for name, value in record.items() if name != "digest"}) != record["digest"]:
             raise ValueError("it is not as it was written (digest)")
-        if (record["format"], record["version"]) != (_FORMAT, _VERSION):
+        if (record["format"], record["version"], type(record["outputs"])) != (_FORMAT, _VERSION, dict):
             raise ValueError(f"it is {record['format']!r} of version {record['version']}")
         return Manifest(**{name: record[name] for name in Manifest.__dataclass_fields__})
 
@@ -277,7 +275,7 @@ def _sha256(path: Path) -> str:
     key = path.absolute(), stat.st_ino, stat.st_size, stat.st_mtime_ns
     if key in _hashed:
         return _hashed[key]
-    with path.open("rb") as stream:
+    with reading(path, "a file that can be read", "Check its permissions and the disk."), path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     if time.time_ns() - stat.st_mtime_ns > _FRESH_NS:
         _hashed[key] = sha256
