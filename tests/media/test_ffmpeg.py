@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import av
 import ffmpeg
 import pytest
 
@@ -61,3 +62,40 @@ def test_no_shell_sees_a_name(tmp_path):
     output = ffmpeg.output(ffmpeg.input("testsrc2=duration=0.2", f="lavfi"), f"file:{target}")
     run_ffmpeg(output, tmp_path, timeout_seconds=60)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def piped(target, **options):
+    """A run that reads raw pictures from its standard input."""
+    source = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s="64x48", r=25)
+    return ffmpeg.output(source, f"file:{target}", **options)
+
+
+def endless(pipe):
+    while True:
+        pipe.write(bytes(64 * 48 * 3))
+
+
+def test_what_it_is_fed(tmp_path):
+    run_ffmpeg(
+        piped(tmp_path / "a.avi", vcodec="ffv1"),
+        tmp_path,
+        timeout_seconds=60,
+        feed=lambda pipe: pipe.write(bytes(3 * 64 * 48 * 3)),
+    )
+    with av.open(str(tmp_path / "a.avi")) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_what_goes_wrong_while_it_is_fed(tmp_path):
+    def fails(pipe):
+        pipe.write(bytes(64 * 48 * 3))
+        raise ClipFailure(Reason.NO_VIDEO, "nothing more")
+
+    with pytest.raises(ClipFailure, match="nothing more"):
+        run_ffmpeg(piped(tmp_path / "a.avi"), tmp_path, timeout_seconds=60, feed=fails)
+    with pytest.raises(AvpipeError, match="disk is full"):
+        run_ffmpeg(piped("/dev/full", f="rawvideo"), tmp_path, timeout_seconds=60, feed=endless)
+    with pytest.raises(ClipFailure, match=r"timeout.*0\.5 s"):
+        run_ffmpeg(piped(tmp_path / "b.null", f="null"), tmp_path, timeout_seconds=0.5, feed=endless)
+    with pytest.raises(ClipFailure, match="decode_error"):
+        run_ffmpeg(piped(tmp_path / "c.avi", vcodec="none such"), tmp_path, timeout_seconds=60, feed=endless)

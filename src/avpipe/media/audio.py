@@ -34,6 +34,7 @@ from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.decoded import now_watched
 from avpipe.media.ffmpeg_log import explain, listening
+from avpipe.media.sample_stream import Samples, cut_samples, in_blocks, pass_over
 from avpipe.media.source import (
     LatestEnd,
     announced_seconds,
@@ -52,8 +53,6 @@ _TOLERANCE_SECONDS = Fraction(1, 50)
 
 # Windows Media puts several frames of sound into a packet, which says when one of them begins.
 _TOLERANCE_OF_COARSE_SECONDS = Fraction(1, 10)
-
-Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class AudioReader:
     without dither, as ffmpeg's pcm_s16le gives them. Another rate and the mixture of all channels are made by
     libswresample in the same step, from the codec's own samples: the result is that of
     `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A segment is cut out before, as samples of 16 bit, so that it
-    sounds as the file does that `trim` makes of it. The file is always decoded from its beginning, since
-    seeking is not exact to the sample in most containers; memory holds one block.
+    sounds as the file does that `trim` makes of it. The file is decoded from its beginning, since no seek gives
+    the same samples (`sample_stream.pass_over`); memory holds one block.
 
     Raises:
         ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time; also
@@ -121,47 +120,28 @@ class AudioReader:
         return self._wanted.channels
 
     @property
+    def layout(self) -> str:
+        """FFmpeg's name of the channels."""
+        return self._wanted.layout
+
+    @property
     def lead_samples(self) -> int:
         """Samples of silence before the first sample in the file."""
         return self._lead(self.rate_hz)
-
-    @property
-    def sample_range(self) -> tuple[int, int | None]:
-        """First sample of the segment and the one after its last (None: the file's end), from the origin."""
-        return self._range(self.rate_hz)
-
-    def pauses(self) -> list[tuple[int, int]]:
-        """Decode up to the end of the segment and find the pauses before it, of which programs know nothing.
-
-        Returns:
-            for each, how many samples at the file's own rate were decoded before, and how many of silence follow; below
-            0: as many of those that follow are left out.
-
-        Raises:
-            ClipFailure: DECODE_ERROR.
-        """
-        found, decoded, time, end = [], 0, self._start, self._cut.end
-        with closing(_decoded(self._path)) as frames:
-            for pause, frame in _with_pauses(frames):
-                if pause:
-                    found.append((decoded, pause))
-                decoded += frame.samples
-                time += Fraction(pause + frame.samples, frame.sample_rate)
-                if end is not None and time >= end:
-                    break
-        return found
 
     def __iter__(self) -> Iterator[Samples]:
         cut_as = self._cut_as
         with closing(_decoded(self._path)) as frames:
             placed = _heard(_with_pauses(frames), float(self._start), self._cut)
             decoded = _without_padding(_with_silence(placed), self._announced)
-            sound = _after_silence(_converted(decoded, cut_as), self._lead(cut_as.rate_hz), cut_as)
-            sound = _cut(sound, *self._range(cut_as.rate_hz))
+            lead, (first, end) = self._lead(cut_as.rate_hz), self._range(cut_as.rate_hz)
+            passed, decoded = pass_over(decoded, first - lead)
+            sound = _after_silence(_converted(decoded, cut_as), lead, cut_as)
+            sound = cut_samples(sound, first - passed, None if end is None else end - passed)
             if cut_as != self._wanted:
                 sound = _converted(_as_frames(sound, cut_as), self._wanted)
             watched = now_watched()
-            for block in _blocks(sound, self._block):
+            for block in in_blocks(sound, self._block):
                 if watched is not None:
                     watched.is_silent = watched.is_silent is not False and not block.any()
                 yield block
@@ -270,7 +250,7 @@ class _SoundClock:
             if not frame.samples:
                 continue
             length = Fraction(frame.samples, frame.sample_rate)
-            if self.due is not None and is_hole(time - self.due, length):
+            if self.due is not None and time != self.due and is_hole(time - self.due, length):
                 check_gap(self._path, "the sound", self.due, time)
                 self._holes.check(self.due, time)
             self.due = time + length
@@ -281,8 +261,8 @@ class _SoundClock:
         if frame.pts is None or frame.time_base is None or (due is not None and not self._keeps_time):
             return due or Fraction(0)
         time = frame.pts * frame.time_base - self._origin
-        is_close = due is not None and abs(time - due) <= _TOLERANCE_OF_COARSE_SECONDS
-        return due if due is not None and is_close and self._is_coarse else time
+        is_close = self._is_coarse and due is not None and abs(time - due) <= _TOLERANCE_OF_COARSE_SECONDS
+        return due if due is not None and is_close else time
 
 
 class _Skipped:
@@ -325,8 +305,8 @@ def _with_pauses(frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[tupl
     """Give each frame with the samples of silence that belong before it; below 0: as many are left out of it."""
     due: Fraction | None = None
     for time, frame in frames:
-        late = Fraction(0) if due is None else time - due
-        pause = round(late * frame.sample_rate) if abs(late) > _TOLERANCE_SECONDS else 0
+        late = Fraction(0) if due is None or time == due else time - due
+        pause = round(late * frame.sample_rate) if late and abs(late) > _TOLERANCE_SECONDS else 0
         pause = max(pause, -frame.samples)
         yield pause, frame
         due = (time if due is None else due) + Fraction(pause + frame.samples, frame.sample_rate)
@@ -449,31 +429,3 @@ def _known_layout(frame: AudioFrame) -> str:
         return name
     usual = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
     return usual.get(frame.layout.nb_channels, name)
-
-
-def _cut(chunks: Iterable[Samples], first: int, end: int | None) -> Iterator[Samples]:
-    """Give samples first..end-1 of a stream of chunks, and read no more of it than that takes."""
-    position = 0
-    for chunk in chunks:
-        part = chunk[max(0, first - position) : None if end is None else max(0, end - position)]
-        position += len(chunk)
-        if len(part):
-            yield part
-        if end is not None and position >= end:
-            return
-
-
-def _blocks(chunks: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """Join chunks to blocks of `size` samples; the last may be shorter."""
-    held: list[Samples] = []
-    count = 0
-    for chunk in chunks:
-        while count + len(chunk) >= size:
-            head, chunk = chunk[: size - count], chunk[size - count :]
-            yield np.concatenate([*held, head])
-            held, count = [], 0
-        if len(chunk):
-            held.append(chunk)
-            count += len(chunk)
-    if held:
-        yield np.concatenate(held)

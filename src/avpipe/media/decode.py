@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -76,33 +77,39 @@ def decode_video(
     cut = make_cut(start_seconds, end_seconds)
     if rate_hz is not None:
         frame_rate(rate_hz)
-    source = shown_frames(Path(path), cut)
-    return _decode(Path(path), source, rate_hz, cut, RgbConverter(threads, size, orientation))
+    return _decode(Path(path), cut, rate_hz, RgbConverter(threads, size, orientation))
 
 
-def _decode(
-    path: Path,
-    source: Generator[TimedFrame],
-    rate_hz: Seconds | None,
-    cut: Cut,
-    to_rgb: RgbConverter,
-) -> Iterator[RgbFrame]:
-    with closing(source) as frames:
-        pairs = _once_each(frames, cut) if rate_hz is None else _at_rate(frames, cut, rate_hz)
-        for shown, copies in pairs:
+def _decode(path: Path, cut: Cut, rate_hz: Seconds | None, to_rgb: RgbConverter) -> Iterator[RgbFrame]:
+    held: tuple[TimedFrame, RgbFrame] | None = None
+    with closing(chosen_frames(path, cut, rate_hz)) as frames:
+        for shown in frames:
+            if held is None or held[0] is not shown:
+                held = shown, to_rgb.convert(shown.frame)
+            yield held[1]
+
+
+def chosen_frames(path: Path, cut: Cut, rate_hz: Seconds | None) -> Generator[TimedFrame]:
+    """Decode a segment and choose its frames as `decode_video` does; what is shown several times is the same object.
+
+    Raises:
+        ClipFailure: while iterating, as `decode_video`.
+    """
+    with closing(shown_frames(path, cut)) as frames:
+        for shown, copies in _once_each(frames, cut) if rate_hz is None else _at_rate(frames, cut, rate_hz):
             if copies:
                 check_frame(shown, path)
-                rgb = to_rgb.convert(shown.frame)
-                for _ in range(copies):
-                    yield rgb
+                yield from itertools.repeat(shown, copies)
 
 
 def _once_each(frames: Iterator[TimedFrame], cut: Cut) -> Iterator[tuple[TimedFrame, int]]:
     """Show every frame once, but of those up to the start of the segment only the last."""
     held: TimedFrame | None = None
+    has_begun = False
     for shown in frames:
+        has_begun |= shown.time > cut.start
         if held is not None:
-            yield held, int(shown.time > cut.start)
+            yield held, int(has_begun)
         held = shown
     if held is not None:
         yield held, 1

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import imageio_ffmpeg
+from av.error import PyAVCallbackError
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
 
@@ -21,11 +24,17 @@ _LONGEST_MESSAGE = 500
 _KEPT_STDERR_BYTES = 64 * 1024
 
 
-def run_ffmpeg(output: Any, source: Path, *, timeout_seconds: float | None, threads: int = 1) -> None:
+def run_ffmpeg(
+    output: Any,
+    source: Path,
+    *,
+    timeout_seconds: float | None,
+    threads: int = 1,
+    feed: Callable[[IO[bytes]], None] | None = None,
+) -> None:
     """Run one ffmpeg process to its end.
 
-    ffmpeg stops at the first error it notices (`-xerror`), and anything it says at error level counts as a
-    failure
+    ffmpeg stops at the first error it notices (`-xerror`), and anything it says at error level counts as a failure
     even when its exit status is 0: it conceals damage, and a concealed frame is not the clip's.
 
     Args:
@@ -33,8 +42,10 @@ def run_ffmpeg(output: Any, source: Path, *, timeout_seconds: float | None, thre
         source: the file to blame in messages.
         timeout_seconds: after which the process is killed; None: never.
         threads: threads for filters (decoders and encoders take theirs from `output`).
+        feed: writes what the process reads from its standard input.
 
     Raises:
+        What `feed` raises, and
         ClipFailure: DECODE_ERROR, TIMEOUT, or OUT_OF_MEMORY when the process was killed from outside.
         AvpipeError: the disk is full, the program cannot be started, or the process was told to stop.
     """
@@ -42,20 +53,45 @@ def run_ffmpeg(output: Any, source: Path, *, timeout_seconds: float | None, thre
     command = [_executable(), *options, *output.get_args()]
     with tempfile.TemporaryFile() as stderr:
         try:
-            status = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-                timeout=timeout_seconds, check=False,
-            ).returncode  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            detail = f"{source}: ffmpeg was not done after {timeout_seconds:g} s"
-            raise ClipFailure(Reason.TIMEOUT, detail) from error
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE, stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )  # fmt: skip
         except OSError as error:
             raise AvpipeError(f"{command[0]}: cannot be started ({error}); {_REINSTALL}") from error
+        with _killed_after(process, timeout_seconds) as is_late:
+            if feed is not None and process.stdin is not None:
+                # A process that stopped reading says why by its exit status; PyAV has an error of its own for that.
+                with contextlib.suppress(BrokenPipeError, PyAVCallbackError), process.stdin:
+                    feed(process.stdin)
+            status = process.wait()
         stderr.seek(0)
         message = stderr.read(_KEPT_STDERR_BYTES).decode("utf-8", errors="replace")
+    if is_late.is_set():
+        raise ClipFailure(Reason.TIMEOUT, f"{source}: ffmpeg was not done after {timeout_seconds:g} s")
     failure = judge_run(status, message, source)
     if failure is not None:
         raise failure
+
+
+@contextlib.contextmanager
+def _killed_after(process: subprocess.Popen[bytes], seconds: float | None) -> Iterator[threading.Event]:
+    """Kill a process when its time is over, which the event tells, or when anything else goes wrong."""
+    is_late = threading.Event()
+
+    def stop() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_late
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
 
 
 def judge_run(status: int, stderr: str, source: Path) -> ClipFailure | AvpipeError | None:

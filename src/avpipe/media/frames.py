@@ -128,19 +128,20 @@ class _DurationEstimate:
         return announced or _nominal_ticks(self._stream) or self._last
 
 
-class RgbConverter:
-    """Conversion to RGB by the libavfilter steps of the ffmpeg program, resizing in the same step.
-
-    `VideoFrame.to_ndarray` differs from the program for 10-bit and 4:2:2 pictures (by 3 grey levels on
-    average on a test pattern); the filter graph is identical bit for bit.
+class PictureConverter:
+    """Conversion of frames by the libavfilter steps of the ffmpeg program, resizing in the same step.
 
     Args:
+        pixel_format: FFmpeg's name of the one wanted.
         threads: threads for the conversion.
         size: from a picture's width and height to those wanted, bicubic; None: the picture's own.
         orientation: what to do about a rotation tag (`Orientation`).
     """
 
-    def __init__(self, threads: int = 1, size: ChooseSize | None = None, orientation: Orientation = "coded") -> None:
+    def __init__(
+        self, pixel_format: str, threads: int = 1, size: ChooseSize | None = None, orientation: Orientation = "coded"
+    ) -> None:
+        self._pixel_format = pixel_format
         self._threads = threads
         self._choose_size = size
         self._orientation = orientation
@@ -148,17 +149,17 @@ class RgbConverter:
         self._layout: tuple[int, int, str, Steps] | None = None
         self._graph: Graph | None = None
 
-    def convert(self, frame: VideoFrame) -> RgbFrame:
-        """Give uint8 [H, W, 3] in RGB order; a later frame of another size is scaled, as ffmpeg does."""
+    def filtered(self, frame: VideoFrame) -> VideoFrame:
+        """Convert a frame; a later one of another size is scaled to that of the first, as ffmpeg does."""
         steps = () if self._orientation == "coded" else upright_steps(frame)
         layout = (frame.width, frame.height, frame.format.name, steps)
         if self._graph is None or layout != self._layout:
             self._size = self._size or self._wanted_size(frame, steps)
             self._graph, self._layout = self._build(frame, steps, self._size), layout
         self._graph.push(frame)
-        rgb = self._graph.pull()
-        assert isinstance(rgb, VideoFrame)
-        return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+        converted = self._graph.pull()
+        assert isinstance(converted, VideoFrame)
+        return converted
 
     def _wanted_size(self, frame: VideoFrame, steps: Steps) -> tuple[int, int]:
         width, height = frame.width, frame.height
@@ -174,9 +175,24 @@ class RgbConverter:
         )
         turns = [graph.add(*step) for step in steps]
         scale = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic")
-        target = graph.add("format", "pix_fmts=rgb24")
+        target = graph.add("format", f"pix_fmts={self._pixel_format}")
         graph.link_nodes(source, *turns, scale, target, graph.add("buffersink")).configure()
         return graph
+
+
+class RgbConverter(PictureConverter):
+    """Conversion to RGB; the arguments are those of `PictureConverter` but the pixel format.
+
+    `VideoFrame.to_ndarray` differs from the program for 10-bit and 4:2:2 pictures (by 3 grey levels on
+    average on a test pattern); the filter graph is identical bit for bit.
+    """
+
+    def __init__(self, threads: int = 1, size: ChooseSize | None = None, orientation: Orientation = "coded") -> None:
+        super().__init__("rgb24", threads, size, orientation)
+
+    def convert(self, frame: VideoFrame) -> RgbFrame:
+        """Give uint8 [H, W, 3] in RGB order."""
+        return np.ascontiguousarray(self.filtered(frame).to_ndarray(), dtype=np.uint8)
 
 
 def upright_steps(frame: VideoFrame) -> Steps:

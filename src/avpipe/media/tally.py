@@ -14,6 +14,7 @@ before the first key frame rest on what is not there: they count as lost.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -133,7 +134,7 @@ class Tally:
         Raises:
             ClipFailure: DECODE_ERROR when too many pictures did not come out.
         """
-        with listening():
+        with listening(), suppress(EOFError):  # near the end of a file the decoder has already given all
             self._add(self._stream.decode(None))
         lost = self.find_lost()
         if lost is not None:

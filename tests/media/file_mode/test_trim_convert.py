@@ -15,8 +15,8 @@ from avpipe.media.clip import Clip
 from avpipe.media.cut import Cut, exact_clock, make_cut
 from avpipe.media.decode import decode_video, read_audio
 from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.file_mode.convert import convert_to_rate
-from avpipe.media.file_mode.ffmpeg_graph import h264_format, keeps_in_h264
+from avpipe.media.file_mode.convert import convert_to_rate, h264_format
+from avpipe.media.file_mode.encode import keeps_in_h264, write_clip
 from avpipe.media.file_mode.trim import trim_clip
 from avpipe.media.probe import probe_media, read_media_info
 
@@ -229,10 +229,11 @@ def test_channels(make, tmp_path, layout):
         ("yuvj422p", "64:47", "yuvj422p", "yuvj422p"),
         ("bgr0", "64:48", "bgr0", "yuv444p"),
         ("gray", "64:48", "gray", "yuv444p"),
+        ("monob", "64:48", "gray", "yuv444p"),
     ],
 )
 def test_sizes_and_pixel_formats(make, tmp_path, pixel_format, size, lossless_as, converted_as):
-    codec = "mjpeg" if pixel_format.startswith("yuvj") else "ffv1"
+    codec = {"yuvj422p": "mjpeg", "monob": "png"}.get(pixel_format, "ffv1")
     smooth = "gradients=size=64x48:rate=25:duration=0.4:speed=0.2"
     path = make("a.mkv", video=smooth, vf=f"scale={size}", pix_fmt=pixel_format, vcodec=codec)
     exact = stream(path, (None, None), 25)
@@ -292,7 +293,7 @@ def test_less_than_one_output_frame_is_too_short(make, tmp_path):
 
 def test_a_file_that_yields_other_frames_than_promised_is_refused(make, tmp_path, monkeypatch):
     path = make("plain.mp4", video=TWO_SECONDS)
-    monkeypatch.setattr("avpipe.media.file_mode.convert.plan_frame_count", lambda plan, rate: 51)
+    monkeypatch.setattr("avpipe.media.file_mode.convert.write_clip", lambda *args, **kw: write_clip(*args, **kw) + 1)
     with pytest.raises(ClipFailure, match=r"wrote 50 frames.*51"):
         convert(path, tmp_path / "c.mkv")
     assert not any(tmp_path.iterdir())

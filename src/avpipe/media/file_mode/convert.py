@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+
+import av
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.io.atomic import atomic_path
 from avpipe.media.clip import Clip
-from avpipe.media.cut import Cut, make_cut
-from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.file_mode.ffmpeg_graph import as_ratio, h264_format, job, on_cut_clock, open_inputs
-from avpipe.media.framerate import Seconds, frame_rate, slot_of
-from avpipe.media.timeline import (
-    AudioPlan,
-    Timeline,
-    VideoPlan,
-    plan_audio,
-    plan_frame_count,
-    plan_video,
-    read_timeline,
-)
+from avpipe.media.cut import make_cut
+from avpipe.media.decode import chosen_frames
+from avpipe.media.file_mode.encode import keeps_in_h264, open_sound, write_clip
+from avpipe.media.framerate import Seconds, frame_rate
+from avpipe.media.timeline import read_timeline
 
 _FLAC_CHANNELS = 2  # FLAC knows few layouts beyond stereo; those are rare and stay PCM
 
@@ -46,63 +40,51 @@ def convert_to_rate(
         rate_hz: frames a second.
         crf: libx264's constant rate factor, 0 (lossless) to 51; below 18 the loss is hard to see.
         timeout_seconds: after which ffmpeg is killed; None: never.
-        threads: decoder and encoder threads.
+        threads: for filters and the encoder.
 
     Returns:
-        number of frames in the file written, which is the one that follows from the source's time stamps (`framerate`).
+        number of frames in the file written.
 
     Raises:
         ValueError: the target does not end in .mkv, or the segment makes no sense.
-        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (less than half an output frame), DECODE_ERROR
-            (also when the file written does not hold the frames expected).
+        ClipFailure: as `decode.decode_video` and `decode.audio_blocks`, apart from NO_AUDIO; TIMEOUT, TOO_SHORT (less
+            than half an output frame), DECODE_ERROR also when the file written does not hold the frames expected.
         AvpipeError: the disk is full.
     """
     if target.suffix != ".mkv":
         raise ValueError(f"{target}: expected a target that ends in .mkv")
-    cut = make_cut(source.start_seconds, source.end_seconds)
-    timeline = read_timeline(source.path, decode=not cut.is_whole)
-    plan = plan_video(timeline, cut, source.path, begins_at_zero=not cut.is_whole)
-    expected = plan_frame_count(plan, rate_hz)
-    if expected == 0:
-        raise ClipFailure(Reason.TOO_SHORT, f"{source.path}: no frame at {float(rate_hz):g} frames a second")
-    audio = plan_audio(source.path, timeline, cut)
-    with atomic_path(target) as temporary:
-        output = _build_job(source.path, temporary, timeline, cut, plan, audio, rate_hz, crf, threads)
-        run_ffmpeg(output, source.path, timeout_seconds=timeout_seconds, threads=threads)
-        frames = len(read_timeline(temporary).times)
-        if frames != expected:
-            found = f"ffmpeg wrote {frames} frames, its time stamps ask for {expected}"
-            raise ClipFailure(Reason.DECODE_ERROR, f"{source.path}: {found}; fetch it again")
-    return frames
+    cut, rate = make_cut(source.start_seconds, source.end_seconds), frame_rate(rate_hz)
+    sound = open_sound(source.path, cut)
+    with atomic_path(target) as temporary, closing(chosen_frames(source.path, cut, rate)) as frames:
+        expected = write_clip(
+            source.path,
+            temporary,
+            ((number / rate, shown) for number, shown in enumerate(frames)),
+            sound,
+            tick=1 / rate,
+            codec=lambda *form: {"c:v": "libx264", "crf": crf, "preset": "veryfast", "pix_fmt": h264_format(*form)},
+            input_options={"r": f"{rate.numerator}/{rate.denominator}"},
+            output_options={
+                "c:a": "flac" if sound is not None and sound.channels <= _FLAC_CHANNELS else "pcm_s16le",
+                "f": "matroska",
+            },
+            timeout_seconds=timeout_seconds,
+            threads=threads,
+        )
+        if expected == 0:
+            raise ClipFailure(Reason.TOO_SHORT, f"{source.path}: no frame at {float(rate_hz):g} frames a second")
+        found = len(read_timeline(temporary).times)
+        if found != expected:
+            detail = f"{source.path}: ffmpeg wrote {found} frames, it was given {expected}; fetch it again"
+            raise ClipFailure(Reason.DECODE_ERROR, detail)
+    return expected
 
 
-def _build_job(
-    path: Path,
-    target: Path,
-    timeline: Timeline,
-    cut: Cut,
-    plan: VideoPlan,
-    audio: AudioPlan | None,
-    rate_hz: Seconds,
-    crf: int,
-    threads: int,
-) -> Any:
-    video, sound = open_inputs(path, timeline, cut, audio=audio, threads=threads)
-    video, _ = on_cut_clock(video, timeline, cut, begins_at_zero=not cut.is_whole)
-    video = video.filter("fps", fps=as_ratio(frame_rate(rate_hz)))
-    late = slot_of(plan.times[0], rate_hz)
-    if late:  # rule 4 of `framerate`; the filter's own start_time would repeat a frame that it then drops
-        video = video.filter("tpad", start=late, start_mode="clone").filter("setpts", "N")
-    if cut.end is not None:
-        # Exact, since no frame from after the end is due before it. (The option -frames:v would cut the sound, too.)
-        video = video.filter("trim", end_frame=plan_frame_count(plan, rate_hz))
-    options: dict[str, Any] = {
-        "c:v": "libx264",
-        "crf": crf,
-        "preset": "veryfast",
-        "pix_fmt": h264_format(timeline.pixel_format, timeline.width, timeline.height),
-        "threads": threads,
-    }
-    if audio is not None:
-        options["c:a"] = "flac" if audio.channels <= _FLAC_CHANNELS else "pcm_s16le"
-    return job(target, "matroska", video, sound, audio, options)
+def h264_format(pixel_format: str, width: int, height: int) -> str:
+    """Choose the pixel format for H.264: the source's own, or one with full colour resolution."""
+    if keeps_in_h264(pixel_format, width, height):
+        return pixel_format
+    deep = any(component.bits > 8 for component in av.VideoFormat(pixel_format).components)
+    if pixel_format.startswith("yuvj"):
+        return "yuvj444p"
+    return "yuv444p10le" if deep else "yuv444p"

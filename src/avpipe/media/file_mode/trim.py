@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,12 @@ import av
 from avpipe.errors import ClipFailure, Reason
 from avpipe.io.atomic import atomic_path
 from avpipe.media.clip import Clip
-from avpipe.media.cut import Cut, make_cut
-from avpipe.media.ffmpeg import run_ffmpeg
-from avpipe.media.file_mode.ffmpeg_graph import job, keeps_in_h264, on_cut_clock, open_inputs
-from avpipe.media.timeline import AudioPlan, Timeline, VideoPlan, plan_audio, plan_video, read_timeline
+from avpipe.media.cut import exact_clock, make_cut
+from avpipe.media.decode import chosen_frames
+from avpipe.media.file_mode.encode import keeps_in_h264, open_sound, write_clip
+from avpipe.media.timeline import read_timeline
 
-# libx264 is lossless at quantiser 0 for 8-bit pictures only; FFV1 is for all, but larger and slower.
 _EIGHT_BIT = 8
-_FFV1_SUBSTITUTES = {"rgb24": "bgr0", "bgr24": "bgr0", "pal8": "bgra", "rgb0": "bgr0", "rgba": "bgra"}
 
 
 def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, threads: int = 1) -> int:
@@ -34,76 +35,64 @@ def trim_clip(source: Clip, target: Path, *, timeout_seconds: float | None, thre
         source: the clip.
         target: a path ending in .mov.
         timeout_seconds: after which ffmpeg is killed; None: never.
-        threads: decoder and encoder threads.
+        threads: for filters and the encoder.
 
     Returns:
         number of frames in the file written.
 
     Raises:
         ValueError: the target does not end in .mov, or the segment makes no sense.
-        ClipFailure: MISSING, NO_VIDEO, TIMEOUT, TOO_SHORT (the video ends before the segment begins),
-            DECODE_ERROR (also when the file written does not hold the frames and times expected).
+        ClipFailure: as `decode.decode_video` and `decode.audio_blocks`, apart from NO_AUDIO; TIMEOUT, DECODE_ERROR
+            also when the file written does not hold the frames and times expected.
         AvpipeError: the disk is full.
     """
     if target.suffix != ".mov":
         raise ValueError(f"{target}: expected a target that ends in .mov")
     cut = make_cut(source.start_seconds, source.end_seconds)
-    timeline = read_timeline(source.path, decode=True)
-    audio = plan_audio(source.path, timeline, cut)
-    # Without sound from 0 on, a file cannot say that its video begins late.
-    plan = plan_video(timeline, cut, source.path, begins_at_zero=audio is None or not cut.is_whole)
-    with atomic_path(target) as temporary:
-        output = _build_job(source.path, temporary, timeline, cut, plan, audio, threads)
-        run_ffmpeg(output, source.path, timeout_seconds=timeout_seconds, threads=threads)
-        _check_written(source.path, read_timeline(temporary), plan)
-    return len(plan.times)
+    sound = open_sound(source.path, cut)
+    # A file's last frame lasts as long as its packet says, so the times are needed before the frames.
+    with closing(chosen_frames(source.path, cut, None)) as frames:
+        spans = [(cut.shift(shown.time), shown.end, shown.frame.time_base) for shown in frames]
+    if sound is None or not cut.is_whole:  # without sound from 0 on, a file cannot say that its video begins late
+        spans[0] = (Fraction(0), *spans[0][1:])
+    times = list(itertools.accumulate((time for time, _, _ in spans), max))
+    is_seen = [after > time for time, after in itertools.pairwise(times)] + [True]
+    times, end = list(itertools.compress(times, is_seen)), max(times[-1], cut.shift(spans[-1][1]))
+    clock = exact_clock(spans[0][2] or Fraction(1))
+    last, last_ticks = round(times[-1] * clock), round((end - times[-1]) * clock)
+    with atomic_path(target) as temporary, closing(chosen_frames(source.path, cut, None)) as frames:
+        write_clip(
+            source.path,
+            temporary,
+            zip(times, itertools.compress(frames, is_seen), strict=True),
+            sound,
+            tick=Fraction(1, clock),
+            codec=_lossless_codec,
+            input_options={},
+            output_options={
+                "bsf:v": f"setts=duration=if(gte(PTS\\,{last})\\,{last_ticks}\\,DURATION)",
+                "video_track_timescale": clock,
+                "c:a": "pcm_s16le",
+                "f": "mov",
+            },
+            timeout_seconds=timeout_seconds,
+            threads=threads,
+        )
+        _check_written(source.path, temporary, times, end)
+    return len(times)
 
 
-def _check_written(path: Path, written: Timeline, plan: VideoPlan) -> None:
-    if written.times != plan.times or written.end != plan.end:
+def _check_written(path: Path, target: Path, times: list[Fraction], end: Fraction) -> None:
+    written = read_timeline(target)
+    if written.times != times or written.end != end:
         found = f"{len(written.times)} frames that end at {float(written.end):.6f} s"
-        expected = f"{len(plan.times)} frames that end at {float(plan.end):.6f} s"
-        detail = f"{path}: ffmpeg wrote {found}, the source's time stamps ask for {expected}; fetch it again"
-        raise ClipFailure(Reason.DECODE_ERROR, detail)
+        expected = f"{len(times)} frames that end at {float(end):.6f} s"
+        raise ClipFailure(Reason.DECODE_ERROR, f"{path}: ffmpeg wrote {found}, it was given {expected}; fetch it again")
 
 
-def _build_job(
-    path: Path,
-    target: Path,
-    timeline: Timeline,
-    cut: Cut,
-    plan: VideoPlan,
-    audio: AudioPlan | None,
-    threads: int,
-) -> Any:
-    video, sound = open_inputs(path, timeline, cut, audio=audio, threads=threads)
-    video = _select_frames(video, timeline, plan)
-    video, clock = on_cut_clock(video, timeline, cut, begins_at_zero=plan.times[0] == 0)
-    # A file's last frame lasts as long as its packet says, and the filters above do not say.
-    last, last_ticks = round(plan.times[-1] * clock), round((plan.end - plan.times[-1]) * clock)
-    options: dict[str, Any] = {
-        **_lossless_codec(timeline),
-        "bsf:v": f"setts=duration=if(gte(PTS\\,{last})\\,{last_ticks}\\,DURATION)",
-        "fps_mode": "passthrough",
-        "enc_time_base:v": f"1:{clock}",
-        "video_track_timescale": clock,
-        "threads": threads,
-    }
-    if audio is not None:
-        options["c:a"] = "pcm_s16le"
-    return job(target, "mov", video, sound, audio, options)
-
-
-def _select_frames(video: Any, timeline: Timeline, plan: VideoPlan) -> Any:
-    """Keep the planned frames, told by their time stamps in the file's own clock."""
-    first = round(plan.first / timeline.time_base) + timeline.origin
-    video = video.filter("select", f"gte(pts,{first})")
-    return video.filter("trim", end_frame=len(plan.times))
-
-
-def _lossless_codec(timeline: Timeline) -> dict[str, Any]:
-    pixel_format = timeline.pixel_format
+def _lossless_codec(pixel_format: str, width: int, height: int) -> dict[str, Any]:
+    """libx264 is lossless at quantiser 0 for 8-bit pictures only; FFV1 is for all, but larger and slower."""
     deepest = max(component.bits for component in av.VideoFormat(pixel_format).components)
-    if deepest == _EIGHT_BIT and keeps_in_h264(pixel_format, timeline.width, timeline.height):
+    if deepest == _EIGHT_BIT and keeps_in_h264(pixel_format, width, height):
         return {"c:v": "libx264", "qp": 0, "preset": "ultrafast", "pix_fmt": pixel_format}
-    return {"c:v": "ffv1", "pix_fmt": _FFV1_SUBSTITUTES.get(pixel_format, pixel_format)}
+    return {"c:v": "ffv1", "pix_fmt": pixel_format}

@@ -1,0 +1,67 @@
+"""Passing over, cutting and joining a stream of samples."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from av.audio.frame import AudioFrame
+
+Samples = npt.NDArray[np.int16]
+
+
+def pass_over(frames: Iterator[AudioFrame], samples: int) -> tuple[int, Iterator[AudioFrame]]:
+    """Pass over decoded frames that lie before a segment: nothing is converted of them.
+
+    They have to be decoded all the same. A decoder that begins in the middle gives other samples for good where a codec
+    makes its noise from one row of random numbers (AAC, AC-3, MP2), and for a time that nothing bounds where each
+    packet rests on the one before (Opus); and damage that only decoding shows would go unnoticed
+    (docs/odd_media.md, Sound before a segment). From the first frame of another rate or layout on, all are kept:
+    converting those has a memory of its own.
+
+    Args:
+        frames: from the first sample of the file on.
+        samples: how many of the first samples are not wanted; may be negative.
+
+    Returns:
+        the number of samples passed over, and the frames that follow.
+    """
+    passed = 0
+    first: tuple[str, int] | None = None
+    for frame in frames:
+        form = (frame.layout.name, frame.sample_rate)
+        first = first or form
+        if form != first or passed + frame.samples > samples:
+            return passed, itertools.chain([frame], frames)
+        passed += frame.samples
+    return passed, frames
+
+
+def cut_samples(chunks: Iterable[Samples], first: int, end: int | None) -> Iterator[Samples]:
+    """Give samples first..end-1 of a stream of chunks, and read no more of it than that takes."""
+    position = 0
+    for chunk in chunks:
+        part = chunk[max(0, first - position) : None if end is None else max(0, end - position)]
+        position += len(chunk)
+        if len(part):
+            yield part
+        if end is not None and position >= end:
+            return
+
+
+def in_blocks(chunks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Join chunks to blocks of `size` samples; the last may be shorter."""
+    held: list[Samples] = []
+    count = 0
+    for chunk in chunks:
+        while count + len(chunk) >= size:
+            head, chunk = chunk[: size - count], chunk[size - count :]
+            yield np.concatenate([*held, head])
+            held, count = [], 0
+        if len(chunk):
+            held.append(chunk)
+            count += len(chunk)
+    if held:
+        yield np.concatenate(held)
