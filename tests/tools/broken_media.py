@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -163,7 +163,7 @@ class Verdict:
         detail: of the probe.
         extracted: status of each extractor.
         pictures, seconds: pictures and seconds of sound that were decoded, where they are.
-        told: shares of pictures and sound that the probe table tells; None: it does not.
+        told: shares of pictures and sound that status tables tell, the smaller of the extractors'; None: they do not.
     """
 
     status: str
@@ -192,18 +192,26 @@ def judge(path: Path) -> Verdict:
     verdict = Verdict(row["status"], row["detail"])
     if verdict.status not in ("ok", Reason.NO_VIDEO):  # the sound of a file without pictures is for `avpipe extract`
         return verdict
-    verdict.told = (row.get("pictures_share"), row.get("sound_share"))
-    verdict.extracted = {}
+    verdict.extracted, told = {}, []
     for name, settings in EXTRACTORS.items():
         extractor = build_extractor(name, settings)
         status, windows = "ok", 0
-        for _, piece in Decoder(extractor, [Clip("a", path)], 1, 60.0, 4):
+        for rows, piece in Decoder(extractor, [Clip("a", path)], 1, 60.0, 4):
+            shares = rows.decoded.shares(row["duration_seconds"])
             if isinstance(piece, Exception):
                 status = piece.reason.value
             windows += piece is not None
         verdict.extracted[name] = status if windows else Reason.TOO_SHORT.value
+        told.append((shares.pictures_share, shares.sound_share))
+    pictures, sound = zip(*told, strict=True)
+    verdict.told = (smallest(pictures), smallest(sound))
     verdict.pictures, verdict.seconds = decoded(path)
     return verdict
+
+
+def smallest(told: Sequence[float | None]) -> float | None:
+    """The smallest of the shares that are known."""
+    return min((share for share in told if share is not None), default=None)
 
 
 def decoded(path: Path) -> tuple[int | None, float | None]:

@@ -99,8 +99,7 @@ def write_clip(
         tick: of the clock of the pictures, in seconds.
         codec: chooses that of the pictures.
         input_options, output_options: others for the program.
-        timeout_seconds: after which the program is killed; None: never.
-        threads: for filters and encoders.
+        timeout_seconds, threads: as for `run_ffmpeg`.
 
     Returns:
         number of pictures; where it is 0, nothing was written.
@@ -108,8 +107,7 @@ def write_clip(
     Raises:
         As `run_ffmpeg`, and what decoding raises.
     """
-    first = next(pictures, None)
-    if first is None:
+    if (first := next(pictures, None)) is None:
         return 0
     blocks = iter(sound or ())
     first_block = next(blocks, None)

@@ -63,12 +63,14 @@ def build_pack(
         folder: what paths are told relative to.
 
     Raises:
-        AvpipeError: a clip that is not in the inventory, tables and stores that contradict each
-            other, features of different settings, zero or not finite, or no clip that has all.
+        AvpipeError: a clip that is not in the inventory, tables and stores that contradict each other, features of
+            different settings, zero or not finite, or no clip that has all.
         OSError: the disk is full.
     """
-    wanted = captions.keys()
-    probed = {clip.clip_id: clip for probe in probes for clip in read_probed(probe, only_ok=False)}
+    wanted, probed = (
+        captions.keys(),
+        {clip.clip_id: clip for each in probes for clip in read_probed(each, only_ok=False)},
+    )
     _require_known(wanted, probed)
     account = make_account(probes, statuses, folder=folder)
     failed = {row["clip_id"]: row for row in account["failed"] if row["clip_id"] in wanted}
@@ -77,10 +79,10 @@ def build_pack(
     missing |= _set_aside(found, min_audio_frames)
     ids = [clip_id for clip_id in sorted(wanted) if clip_id not in missing]
     if not ids:
-        reasons = Counter(clip["reason"] for clip in missing.values())
+        reasons = dict(Counter(clip["reason"] for clip in missing.values()))
         raise AvpipeError(
-            f"{target}: none of the {len(wanted)} wanted clips has sound and pictures: {dict(reasons)}. Expected one "
-            "at least; the dataset's accounting.json has the details."
+            f"{target}: none of the {len(wanted)} wanted clips has sound and pictures: {reasons}. Expected one at "
+            "least; the dataset's accounting.json has the details."
         )
     keys = json.dumps([(clip_id, found.source_keys[clip_id]) for clip_id in ids])
     info = PackInfo(
