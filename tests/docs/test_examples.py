@@ -156,12 +156,12 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         from avpipe.retrieval.batches import PackSource
         from avpipe.retrieval.packs import write_pack
         from avpipe.retrieval.text import write_word_table
-        from avpipe.retrieval.trainer import RetrievalTrainer, Settings
+        from avpipe.retrieval.trainer import RetrievalTrainer
         from avpipe.training.distributed import ProcessGroup
         from avpipe.training.loop import LoopSettings, train
         from avpipe.training.runtime import Interrupt
         from made_pack import make_pack, make_words, sound, write_wav
-        from tiny_retrieval import SIZES, make_pack as make_problem, word_table
+        from tiny_retrieval import SIZES, make_pack as make_problem, run_settings, word_table
 
         def printed(*arguments):
             with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -179,10 +179,7 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
         torch.manual_seed(3)
         cpu = torch.device("cpu")
-        settings = Settings(
-            epochs=8, batch_size=8, learning_rate=3e-3, learning_rate_decay=1.0, margin=0.001, objective="retrieval",
-            window=80, statistics="batch", pooling="clip", precision="float32", gradient_checkpointing=False,
-        )
+        settings = run_settings(model=name, epochs=8, learning_rate=3e-3, batch_norm="batch")
         source = PackSource.make(make_problem(), word_table(), max_words=5, window=80, device=cpu)
         loop = LoopSettings(1, 8, source.n_items // 8, {"all": "example"}, folder / "resume.pt", 1e9)
         trainer = RetrievalTrainer(models.build(name, **SIZES), source, settings, loop, ProcessGroup())
@@ -199,7 +196,7 @@ def model(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             "run": run.model_dump(),
             "uses_text": run.uses_text,
             "losses": [row["loss"] for row in trainer.history],
-            "hits": json.loads(printed("search", folder / "i.h5", *query, "--json")),
+            "hits": json.loads(printed("search", folder / "i.h5", *query, "--json"))["hits"],
             "help": {command: printed(command, "--help") for command in ("index", "search")},
         }))
     """

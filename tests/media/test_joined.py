@@ -105,8 +105,8 @@ def test_a_long_avi_of_several_lists_is_one(make, tmp_path):
     probe_media(path)
 
 
-def packet(stream, ticks, *, key=True, duration=1):
-    kind = SimpleNamespace(index=stream, type=("video", "audio")[stream])
+def packet(stream, ticks, *, key=True, duration=1, rate=10):
+    kind = SimpleNamespace(index=stream, type=("video", "audio")[stream], average_rate=rate)
     return SimpleNamespace(
         stream=kind, pts=ticks, dts=ticks, duration=duration, is_keyframe=key, time_base=Fraction(1, 10)
     )
@@ -123,9 +123,18 @@ def test_one_stream_that_jumps_alone_is_damage():
             clock.place(packet(1, 50 + ticks))
 
 
-def test_pictures_out_of_order_are_no_jump():
+@pytest.mark.parametrize(("ticks_each", "rate"), [(1, 10), (10, 1), (50, Fraction(1, 5)), (1, None)])
+def test_pictures_out_of_order_are_no_jump(ticks_each, rate):
+    """Of any rate: slides of one picture in five seconds are decoded in another order, too."""
     clock = CommonClock(SimpleNamespace(name="file:a.ts"))
-    placed = [packet(0, ticks, key=ticks == 0) for ticks in (0, 8, 4, 2, 6, 16, 12, 10, 14)]
+    shown = [ticks_each * number for number in (0, 8, 4, 2, 6, 16, 12, 10, 14)]
+    placed = [packet(0, ticks, key=ticks == 0, duration=ticks_each, rate=rate) for ticks in shown]
     for each in placed:
         clock.place(each)
-    assert [each.pts for each in placed] == [0, 8, 4, 2, 6, 16, 12, 10, 14]
+    assert [each.pts for each in placed] == shown
+
+
+def test_slides_with_pictures_out_of_order_are_whole(make):
+    """One picture a second with B-frames: as lectures and screens are recorded."""
+    path = make("slides.mkv", video="testsrc2=size=64x48:rate=1:duration=20", vcodec="libx264")
+    assert probe_media(path).video.packets == 20 and len(list(decode_video(path))) == 20

@@ -101,6 +101,7 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path, caplog):
             "epochs.csv",
             "model.pt",
             "seed.json",
+            "seed.json.manifest",
         ]
 
 

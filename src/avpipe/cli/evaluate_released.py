@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 def _run(chosen: argparse.Namespace) -> int:
     from avpipe.devices import leased_device
-    from avpipe.io.atomic import write_json
+    from avpipe.io.manifest import write_json
 
     if chosen.out is not None:
         check_folder(chosen.out)

@@ -20,10 +20,11 @@ from avpipe.media.structure import unread_from
 
 _MAY_BE_JOINED = {"mpeg", "mpegts", "matroska", "webm", "ogg"}
 
-# Jitter is less. Pictures are decoded in another order than they are shown in, but a key frame is shown after all that
-# were decoded before it.
+# Jitter is less. Pictures are decoded in another order than they are shown in, up to 16 of them in H.264 and HEVC, but
+# a key frame is shown after all that were decoded before it.
 _SMALLEST_JUMP = Fraction(1, 10)
 _SMALLEST_JUMP_OF_PICTURES = Fraction(1)
+_LONGEST_REORDERING = 16  # pictures
 
 # What may lie on the old clock behind the first packet of a new part: multiplexers interleave less.
 _LONGEST_OVERLAP = Fraction(1)
@@ -31,10 +32,10 @@ _LONGEST_OVERLAP = Fraction(1)
 
 @dataclass
 class _Stream:
-    """Where a stream is, in ticks of its own clock."""
+    """Where a stream is, in ticks of its own clock; `smallest_jump` in seconds, of packets that are no key frames."""
 
     time_base: Fraction
-    is_video: bool
+    smallest_jump: Fraction
     part: int = 0
     latest: int | None = None
     end: int = 0
@@ -45,7 +46,7 @@ class _Stream:
         """Whether a packet of this time belongs to another part."""
         if self.latest is None or ticks >= self.latest:
             return False
-        smallest = _SMALLEST_JUMP_OF_PICTURES if self.is_video and not is_key else _SMALLEST_JUMP
+        smallest = _SMALLEST_JUMP if is_key else self.smallest_jump
         return (self.latest - ticks) * self.time_base > smallest
 
 
@@ -71,7 +72,7 @@ class CommonClock:
             return
         stream = self._streams.get(packet.stream.index)
         if stream is None:
-            stream = self._streams[packet.stream.index] = _Stream(packet.time_base, packet.stream.type == "video")
+            stream = self._streams[packet.stream.index] = _Stream(packet.time_base, _smallest_jump(packet))
         if stream.jumps_back(ticks, is_key=packet.is_keyframe):
             self._begin_part(stream, ticks)
         elif stream.part < len(self._offsets) - 1:
@@ -91,6 +92,14 @@ class CommonClock:
         stream.part = len(self._offsets) - 1
         stream.moved = round(self._offsets[-1] / stream.time_base)
         stream.latest, stream.end, stream.since_jump = None, ticks, 0
+
+
+def _smallest_jump(packet: Packet) -> Fraction:
+    """Seconds that no order of decoding explains, in the stream of a packet."""
+    if packet.stream.type != "video":
+        return _SMALLEST_JUMP
+    rate = packet.stream.average_rate
+    return max(_SMALLEST_JUMP_OF_PICTURES, _LONGEST_REORDERING / rate if rate else Fraction(0))
 
 
 def may_be_joined(container: InputContainer) -> bool:

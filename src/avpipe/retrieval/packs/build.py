@@ -79,11 +79,7 @@ def build_pack(
     missing |= _set_aside(found, min_audio_frames)
     ids = [clip_id for clip_id in sorted(wanted) if clip_id not in missing]
     if not ids:
-        reasons = dict(Counter(clip["reason"] for clip in missing.values()))
-        raise AvpipeError(
-            f"{target}: none of the {len(wanted)} wanted clips has sound and pictures: {reasons}. Expected one at "
-            "least; the dataset's accounting.json has the details."
-        )
+        raise _none_left(target, missing)
     keys = json.dumps([(clip_id, found.source_keys[clip_id]) for clip_id in ids])
     info = PackInfo(
         origin=EXTRACTED,
@@ -94,6 +90,14 @@ def build_pack(
     )
     _write(target, {clip_id: captions[clip_id] for clip_id in ids}, probed, stores, found, info)
     write_json(summary, summarise_pack(read_pack(target), window=window).to_json())
+
+
+def _none_left(target: str | os.PathLike[str], missing: Mapping[str, Mapping[str, str]]) -> AvpipeError:
+    reasons = dict(Counter(clip["reason"] for clip in missing.values()))
+    return AvpipeError(
+        f"{target}: none of the {len(missing)} wanted clips has sound and pictures: {reasons}. Expected one at least; "
+        "the dataset's accounting.json has the details."
+    )
 
 
 def import_pack(
