@@ -17,6 +17,7 @@ rule check_weights:
         mem_mb=4000,
         runtime="20m",
     params:
+        stage=versions.CHECK_WEIGHTS,
         weights=ask(features.weights),
         pca=ask(features.pca),
         digests=ask(features.digests),

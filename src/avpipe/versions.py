@@ -9,6 +9,7 @@ without a new number.
 
 MAKE_DEMO = "make_demo/1"
 INDEX = "index_source/2"
+CHECK_WEIGHTS = "check_weights/2"
 PROBE = "probe_clips/3"
 ACCOUNT = "account_clips/2"
 TRIM = "trim_clips/3"
