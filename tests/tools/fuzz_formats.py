@@ -4,7 +4,7 @@
     python tests/tools/fuzz_formats.py --table
 
 A case is drawn from seed, reader and number alone, so that `--seed 1 --reader pickle --only 4711` makes it again. Each
-is read in another process that is watched: an exception other than AvpipeError and ClipFailure, more than ten
+is read in another process that is watched: an exception other than AvpipeError and ClipFailure, more than thirty
 seconds (or two of the processor for a file below a megabyte), more than half a gigabyte, or a crash is a finding; its
 file is kept. The exit code is 1 if there is any.
 """
@@ -38,7 +38,7 @@ from format_readers import READERS, Reader
 
 from avpipe.errors import AvpipeError, ClipFailure
 
-SECONDS, MEMORY_BYTES = 10.0, 500 << 20
+SECONDS, MEMORY_BYTES = 30.0, 500 << 20
 CPU_SECONDS = 2.0  # for a file of up to a megabyte, and for each megabyte of a larger one
 _ADDRESS_SPACE = 4 << 30  # beyond what the libraries take: an allocation that would hurt the machine fails
 _SIZES = [0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 1 << 20, 1 << 30, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63) - 1]
