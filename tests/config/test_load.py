@@ -339,3 +339,30 @@ class TestPreset:
 
     def test_other_training_settings_stay(self):
         assert Gzsl.model_validate({"preset": "small"}).training.n_betas == Gzsl().training.n_betas
+
+
+UCF_FILES = ("class_split", "word_vectors")
+
+
+@pytest.mark.parametrize(
+    ("over", "source_path", "kept"),
+    [
+        ({}, True, {"class_split", "word_vectors"}),
+        ({"source": {"kind": "published", "path": "UCF"}}, False, set()),
+        ({"source": {"kind": "table", "path": "clips.csv"}}, False, {"class_split", "word_vectors"}),
+        ({"gzsl": {"word_model": "glove.txt"}}, True, {"class_split"}),
+        (
+            {"gzsl": {"feature_sets": {name: {"path": "t"} for name in ("main_features", "cls_features")}}},
+            True,
+            {"class_split"},
+        ),
+        ({"gzsl": {"feature_sets": {"cls_features": {"path": "t"}}}}, True, {"class_split", "word_vectors"}),
+        ({"gzsl": {"class_split": "mine", "word_model": "glove.txt"}}, True, {"class_split"}),
+    ],
+)
+def test_files_that_can_be_fetched_yield_to_what_a_person_has(over, source_path, kept):
+    """Published features bring their split and vectors; a word model makes vectors; other sources lie elsewhere."""
+    dataset = load_config({"datasets": {"ucf_gzsl": over}}, DATASETS).dataset("ucf_gzsl")
+    assert (dataset.source.path == "<resources>/ucf101/unpacked/UCF-101") == source_path
+    assert {key for key in UCF_FILES if getattr(dataset.gzsl, key) is not None} == kept
+    assert dataset.gzsl.class_split in (None, "mine") or "<resources>" in dataset.gzsl.class_split

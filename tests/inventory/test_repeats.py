@@ -75,7 +75,7 @@ def test_clips_that_a_given_split_lists_stay_ok(tmp_path):
     ("path", "detail", "expected"),
     [
         ("/data/videos/A/a.avi", "/data/videos/A/a.avi: 0 bytes; fetch it again", "A/a.avi: 0 bytes; fetch it again"),
-        ("/home/some body/a.avi", "no file at /home/some body/a.avi", "no file at a.avi"),
+        ("/users/some body/a.avi", "no file at /users/some body/a.avi", "no file at a.avi"),
         ("/data/videos/A/two\nlines.avi", "no file at /data/videos/A/two\\nlines.avi", "no file at A/two\\nlines.avi"),
         ("/data/videos/A/a.avi", "/scratch/me/converted/a.mkv: no frame", "a.mkv: no frame"),
     ],

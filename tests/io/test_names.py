@@ -22,8 +22,8 @@ def test_paths_are_told_relative_to_the_source(path, folder, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/home/somebody/weights/c3d.pickle", "c3d.pickle"),
-        ("/home/some body/my videos", "my videos"),
+        ("/users/somebody/weights/c3d.pickle", "c3d.pickle"),
+        ("/users/some body/my videos", "my videos"),
         ("/videos", "videos"),
         ("/scratch/me/results/x.mkv: 0 bytes; fetch it again", "x.mkv: 0 bytes; fetch it again"),
         ("no file at /data/a.avi", "no file at a.avi"),

@@ -173,8 +173,8 @@ def test_what_the_source_holds_besides_is_in_the_file_and_on_the_page(write, tmp
 
 
 def test_absolute_paths_of_settings_do_not_reach_the_files(write, tmp_path):
-    record = write(source={"kind": "tree", "path": "/home/somebody/UCF"}, notes=["See /home/somebody/notes.txt."])
+    record = write(source={"kind": "tree", "path": "/users/somebody/UCF"}, notes=["See /users/somebody/notes.txt."])
     for name in ("eval.json", "eval.md"):
         text = (tmp_path / name).read_text()
         assert "somebody" not in text and "UCF" in text and "See notes.txt." in text
-    assert record.provenance.settings.notes == ["See /home/somebody/notes.txt."]
+    assert record.provenance.settings.notes == ["See /users/somebody/notes.txt."]

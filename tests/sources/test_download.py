@@ -1,7 +1,6 @@
 """Downloads against a server with faults: the right file, or the right cause and nothing under the final name."""
 
 import hashlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,24 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty_server import faulty_server, needs_server
 
 from avpipe.sources.download import DownloadError, fetch
 from avpipe.sources.wanted import Patience, WantedFile
 
-SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
-pytestmark = pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}")
+pytestmark = needs_server
 SIZE = 3_000_000
 DATA = np.random.default_rng(0).integers(0, 256, SIZE, np.uint8).tobytes()
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 CHANGED = DATA.translate(bytes(range(255, -1, -1)))  # what the server gives with change=0
-
-
-def faulty_server():
-    spec = importlib.util.spec_from_file_location("faulty_http", SERVER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.FaultyServer
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(folder):
-    server = faulty_server()(folder)
+    server = faulty_server(folder)
     with server as url:
         yield server, url
 
@@ -245,7 +236,7 @@ def test_what_is_no_address(tmp_path, patience, address):
 
 def test_a_certificate_that_nobody_signed(folder, tmp_path, patience, monkeypatch):
     try:
-        server = faulty_server()(folder, tls=True)
+        server = faulty_server(folder, tls=True)
     except RuntimeError as error:
         pytest.skip(str(error))
     with server as url:

@@ -1,21 +1,19 @@
 """Sets of published files: fetched, checked and unpacked from a server on this machine."""
 
 import hashlib
-import importlib.util
 import io
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from faulty_server import faulty_server, needs_server
 from pydantic import ValidationError
 
 from avpipe.errors import AvpipeError
 from avpipe.sources.file_sets import FileSet, fetch_set
 from avpipe.sources.wanted import Patience
 
-SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
-pytestmark = pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}")
+pytestmark = needs_server
 PATIENCE = Patience(max_tries=2, sleep=lambda _: None)
 VIDEOS = {"UCF-101/Archery/a.avi": b"a" * 5000, "UCF-101/Bowling/b.avi": b"b" * 6000}
 LISTS = {"lists/all_class.txt": b"Archery\nBowling\n", "lists/deeper/train.csv": b"filename,label\n"}
@@ -32,11 +30,7 @@ def running(tmp_path_factory):
         for name, data in VIDEOS.items():
             file.writestr(name, data)
     (folder / "videos.zip").write_bytes(buffer.getvalue())
-    spec = importlib.util.spec_from_file_location("faulty_http", SERVER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    server = module.FaultyServer(folder)
+    server = faulty_server(folder)
     with server as url:
         yield server, url, folder
 

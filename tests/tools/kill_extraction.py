@@ -38,14 +38,7 @@ def extraction_logs(project: Project) -> set[tuple[Path, int]]:
 def killed(project: Project, generator: random.Random) -> bool:
     """Start a run and kill it within four seconds of an extraction's start; False if the run came to its end first."""
     before = extraction_logs(project)
-    process = subprocess.Popen(
-        project.command(ACCOUNT, "--cores", "2"),
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = project.start(ACCOUNT)
     while not extraction_logs(project) - before and process.poll() is None:
         time.sleep(0.02)
     try:

@@ -46,6 +46,13 @@ class Project:
             raise AssertionError(f"snakemake {arguments} failed:\n{done.stdout}\n{done.stderr}")
         return done
 
+    def start(self, target: str) -> subprocess.Popen[bytes]:
+        """Begin a run in a process group of its own, to be killed; nothing of it is printed."""
+        return subprocess.Popen(
+            self.command(target, "--cores", "2"), cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
     def run(self, *arguments: str, target: str = TARGET) -> str:
         """Make the target; returns what was printed."""
         done = self.snakemake(target, "--cores", "2", *arguments)

@@ -1,21 +1,16 @@
 """From nothing to eval.json: splits, class vectors and a ZIP of videos from a server on this machine."""
 
 import hashlib
-import importlib.util
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from faulty_server import faulty_server, needs_server
 from project import TARGET
 
-SERVER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "faulty_http.py"
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}"),
-]
+pytestmark = [pytest.mark.workflow, needs_server]
 
 
 def facts(path: Path) -> str:
@@ -24,12 +19,8 @@ def facts(path: Path) -> str:
 
 @pytest.fixture
 def server(tmp_path):
-    spec = importlib.util.spec_from_file_location("faulty_http", SERVER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     (tmp_path / "served").mkdir()
-    server = module.FaultyServer(tmp_path / "served")
+    server = faulty_server(tmp_path / "served")
     with server as url:
         yield server, url
 

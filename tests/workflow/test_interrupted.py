@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -30,14 +29,7 @@ def project(project):
 def run_until(project, pattern: str, seconds: float) -> None:
     """Start Snakemake, wait for a new file and some more, kill the whole process group without warning."""
     before = set(project.folder.glob(pattern))
-    process = subprocess.Popen(
-        project.command(TARGET, "--cores", "2"),
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = project.start(TARGET)
     deadline = time.monotonic() + 240
     while not set(project.folder.glob(pattern)) - before:
         assert process.poll() is None and time.monotonic() < deadline, f"{pattern} did not appear"

@@ -157,7 +157,7 @@ def test_a_run_elsewhere_leaves_nothing_in_the_usual_folders(tmp_path):
 
 
 def test_pathvars_may_start_at_home(project, monkeypatch):
-    monkeypatch.setenv("HOME", str(project.folder / "home"))
-    target = f"{project.folder}/home/made/demo/accounting.json"
+    monkeypatch.setenv("HOME", str(project.folder / "own"))
+    target = f"{project.folder}/own/made/demo/accounting.json"
     output = project.snakemake(target, "-n", "--config", "pathvars={'results': '~/made'}").stdout
     assert len(jobs_in(output)) > 5 and "~" not in output.replace("'~/made'", "")

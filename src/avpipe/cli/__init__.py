@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args([*map(_at_home, sys.argv[1:] if arguments is None else arguments)])
     try:
         return chosen.run(chosen)
+    except KeyboardInterrupt:
+        print("avpipe: stopped", file=sys.stderr)  # noqa: T201
+        return 130  # as shells have it
     except (AvpipeError, ClipFailure) as error:
         print(f"avpipe: {error}", file=sys.stderr)  # noqa: T201 - this module talks to a person
         return 1

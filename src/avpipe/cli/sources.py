@@ -44,6 +44,12 @@ def add(commands: Any) -> None:
 
 def _run_plan(chosen: argparse.Namespace) -> int:
     found = _needs(chosen)
+    if not found:
+        say(
+            f"{chosen.dataset} needs nothing of config/files.yaml and config/weights.yaml. What else it lacks is "
+            f"named by: snakemake -n results/{chosen.dataset}/eval.json"
+        )
+        return 0
     print_table(
         ("name", "files", "to fetch", "state", "place", "licence"),
         [(need.name, need.title, _size(need), _state(need), need.place, need.licence) for need in found],
@@ -51,8 +57,9 @@ def _run_plan(chosen: argparse.Namespace) -> int:
     for need in found:
         if need.missing and need.files is None:
             say(f"{need.name}: put it to {need.place} by hand; to be had from {need.by_hand}")
-    to_fetch = sum(need.n_bytes() for need in found)
-    say(f"{to_fetch / 1e6:,.1f} MB to fetch, as far as lengths are known: avpipe sources fetch {chosen.dataset}")
+    if any(need.missing and need.files for need in found):
+        to_fetch = sum(need.n_bytes() for need in found)
+        say(f"{to_fetch / 1e6:,.1f} MB to fetch, as far as lengths are known: avpipe sources fetch {chosen.dataset}")
     return 0
 
 

@@ -79,7 +79,27 @@ def _expanded(dataset: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -
 
 
 def _yielding(definition: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A committed definition without the hyper-parameters of its feature sets that a person sets for all features."""
+    """A committed definition without what contradicts the settings of a person.
+
+    These are the hyper-parameters of its feature sets that are set for all features, the files of another kind of
+    source (published features bring their split and class vectors), and class vectors beside a word model.
+    """
+    source, gzsl = dict(_mapping(definition.get("source"))), dict(_mapping(definition.get("gzsl")))
+    kind = _mapping(over.get("source")).get("kind", source.get("kind"))
+    if kind != source.get("kind"):
+        source.pop("path", None)
+    if kind == "published":
+        gzsl = {key: value for key, value in gzsl.items() if key not in ("class_split", "word_vectors")}
+    sets = merge(_mapping(gzsl.get("feature_sets")), _mapping(_mapping(over.get("gzsl")).get("feature_sets")))
+    given = bool(sets) and all(_mapping(each).get("path") for each in sets.values())
+    if given or _mapping(over.get("gzsl")).get("word_model"):
+        gzsl.pop("word_vectors", None)
+    kept = {**definition, **({"source": source} if source else {}), **({"gzsl": gzsl} if gzsl else {})}
+    return _without_overridden(kept, over)
+
+
+def _without_overridden(definition: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition without the hyper-parameters of its feature sets that a person sets for all features."""
     own = _mapping(_mapping(over.get("gzsl")).get("methods"))
     gzsl = _mapping(definition.get("gzsl"))
     sets = {name: dict(_mapping(values)) for name, values in _mapping(gzsl.get("feature_sets")).items()}

@@ -96,18 +96,20 @@ def _texts(value: Any) -> Iterator[str]:
 
 @functools.cache
 def fetch_missing(project: Project, dataset: str) -> None:
-    """Fetch the published files that a dataset lacks, as far as they can be fetched.
+    """Fetch the published files that a dataset lacks; none where a person has to get others first.
 
     Raises:
-        DownloadError: one could not be had.
+        AvpipeError: one could not be had, or not be written.
     """
-    for need in needs(project, dataset):
-        if not need.missing or need.files is None:
-            continue
+    missing = [need for need in needs(project, dataset) if need.missing]
+    files = [need.files for need in missing if need.files]
+    if len(files) < len(missing):
+        return  # all that is lacking is named afterwards, before hours of fetching
+    for need, wanted in zip(missing, files, strict=True):
         known = need.n_bytes()
         size = f"{known / 1e6:,.1f} MB" if known else "length unknown"
         _log.warning("Fetching %s to %s (%s; licence: %s)", need.title, need.place, size, need.licence)
-        fetch_set(need.files)
+        fetch_set(wanted)
 
 
 @functools.cache

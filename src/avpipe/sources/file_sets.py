@@ -90,18 +90,25 @@ def fetch_set(files: FileSet, patience: Patience = PATIENCE) -> list[Fetched]:
 
     Raises:
         DownloadError: a file could not be had.
-        AvpipeError: an archive is refused or damaged; what came before the damage lies there, and the archive stays.
+        AvpipeError: an archive is refused or damaged (what came before the damage lies there, and the archive stays),
+            or the folder cannot be written.
     """
     from avpipe.sources.download import fetch
 
     fetched = []
     missing = files.missing()
-    for path, file in files.wanted().items():
-        if path in missing:
-            fetched.append(fetch(file, path, patience))
-            _log.info("%s: %s bytes, sha256 %s", path, f"{fetched[-1].n_bytes:,}", fetched[-1].sha256)
-    if files.unpack is not None and not files.unpacked_record().is_file():
-        _unpack(files, files.unpack)
+    try:
+        for path, file in files.wanted().items():
+            if path in missing:
+                fetched.append(fetch(file, path, patience))
+                _log.info("%s: %s bytes, sha256 %s", path, f"{fetched[-1].n_bytes:,}", fetched[-1].sha256)
+        if files.unpack is not None and not files.unpacked_record().is_file():
+            _unpack(files, files.unpack)
+    except OSError as error:
+        raise AvpipeError(
+            f"{files.folder} cannot be written: {error}. Make room or change its permissions, then run the same "
+            "command again: it goes on where it was."
+        ) from error
     return fetched
 
 

@@ -195,6 +195,8 @@ def without_secrets(url: str) -> str:
 
 def _short(error: Exception) -> str:
     """The kind of an exception and its text, without addresses, which may hold a password or key."""
+    inner = getattr(error.args[0] if error.args else None, "reason", None)  # what urllib3 gave up for, in fewer words
+    error = inner if isinstance(inner, Exception) else error
     text = re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\")>]+", lambda found: without_secrets(found[0]), str(error))
     text = re.sub(r"(url: )\S*\?\S*", r"\1…", text)
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,22 +1,21 @@
 """yt-dlp for real, against a server with faults on this machine: its generic extractor takes the address of a file."""
 
 import importlib.util
-import sys
 import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from faulty_server import faulty_server, needs_server
 
 from avpipe.errors import AvpipeError, Reason
 from avpipe.sources.youtube.messages import Again
 from avpipe.sources.youtube.video import VideoRequest, fetch_video
 
-SERVER = Path(__file__).resolve().parents[4] / "shared" / "tools" / "faulty_http.py"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not SERVER.is_file(), reason=f"no server with faults at {SERVER}"),
+    needs_server,
     pytest.mark.skipif(importlib.util.find_spec("yt_dlp") is None, reason="yt-dlp is not installed"),
 ]
 SECONDS = 3
@@ -48,11 +47,7 @@ def running(tmp_path_factory):
     write_video(folder / "a.mp4")
     write_video(folder / "mute.mp4", sound=False)
     (folder / "page.html").write_text("<html><title>nothing here</title></html>")
-    spec = importlib.util.spec_from_file_location("faulty_http", SERVER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    server = module.FaultyServer(folder)
+    server = faulty_server(folder)
     with server as url:
         yield server, url, (folder / "a.mp4").read_bytes()
 
