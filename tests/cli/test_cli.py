@@ -246,3 +246,20 @@ def test_home_is_found_in_every_argument(arguments, tmp_path, monkeypatch, capsy
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert str(tmp_path) in error and "~" not in error
+
+
+def test_ctrl_c_ends_a_command_in_words(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avpipe.cli.show.show_result", stop)
+    assert main(["show", "eval.json"]) == 130
+    assert capsys.readouterr().err == "avpipe: stopped\n"
+
+
+def test_a_dataset_that_needs_no_published_files_says_so(monkeypatch, capsys):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert main(["sources", "plan", "demo"]) == 0
+    assert "demo needs nothing" in capsys.readouterr().out
+    assert main(["sources", "plan", "ucf_gzsl"]) == 0
+    assert "avca_ucf" in capsys.readouterr().out

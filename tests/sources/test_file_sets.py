@@ -99,3 +99,13 @@ def test_a_set_names_no_file_outside_its_folder(tmp_path, path):
 def test_facts_that_are_none(tmp_path, wrong):
     with pytest.raises(ValidationError, match="hash"):
         file_set("http://127.0.0.1", tmp_path, {"a": wrong})
+
+
+def test_a_full_disk_is_told_in_words(running, tmp_path, monkeypatch):
+    _, url, folder = running
+    data = (folder / "videos.zip").read_bytes()
+    files = file_set(url, tmp_path / "set", {"videos.zip": facts(data)})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10})())
+    with pytest.raises(AvpipeError, match=r"cannot be written: .*No space left.*Make room"):
+        fetch_set(files, PATIENCE)
+    assert not (tmp_path / "set" / "videos.zip").exists()
