@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.sources.annotations import activitynet, crosstask, msrvtt, ucf101, vggsound, youcook2
+from avpipe.sources.annotations import (
+    FORMATS,
+    activitynet,
+    crosstask,
+    msrvtt,
+    read_annotations,
+    ucf101,
+    vggsound,
+    youcook2,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL, GZSL = SHARED / "annotations", SHARED / "gzsl"
@@ -176,14 +185,14 @@ def test_msrvtt(tmp_path):
     found = msrvtt.parse(path)
     assert len(found.clips) == 10_000 and all(len(clip.captions) == 20 for clip in found.clips)
     assert found.clips[3].captions[0] == "sentence 60" and found.clips[3].start_seconds is None
-    found = msrvtt.parse(
-        path, {"training": REAL / "msrvtt" / "MSRVTT_train.9k.csv"}, REAL / "msrvtt" / "msrvtt_test.csv"
-    )
+    lists = {"training": REAL / "msrvtt" / "MSRVTT_train.9k.csv", "test": REAL / "msrvtt" / "msrvtt_test.csv"}
+    found = msrvtt.parse(path, **lists)
+    assert read_annotations("msrvtt", {"annotation": path} | lists) == found
     assert Counter(clip.subset for clip in found.clips) == {"training": 9000, "test": 1000}
     sentences = [clip.captions for clip in found.clips if clip.subset == "test"]
     assert all(len(each) == 1 for each in sentences) and len(set(sentences)) == 995
     with pytest.raises(AvpipeError, match="several subsets"):
-        msrvtt.parse(path, {"a": REAL / "msrvtt" / "MSRVTT_train.7k.csv", "b": REAL / "msrvtt" / "MSRVTT_train.9k.csv"})
+        msrvtt.parse(path, REAL / "msrvtt" / "MSRVTT_train.7k.csv", REAL / "msrvtt" / "MSRVTT_train.9k.csv")
 
 
 def write_crosstask(folder: Path) -> Path:
@@ -216,6 +225,25 @@ def test_crosstask(tmp_path):
         ("23521_DUhlrNEsKys_0", ("add coffee",), "validation", 0.0),
     ]
     assert found.notes == ("1 videos have no annotation file",)
+    assert read_annotations("crosstask", {"annotation": tmp_path / "release"}) == found
+
+
+def test_formats_by_name_and_their_files_by_name(tmp_path):
+    folder = REAL / "youcook2"
+    annotation, test = folder / "youcookii_annotations_trainval.json", folder / "validation_youcook.csv"
+    found = read_annotations("youcook2", {"test": test, "annotation": annotation})
+    assert found == youcook2.parse(annotation, test)
+    with pytest.raises(AvpipeError, match="Name one of activitynet, "):
+        read_annotations("kinetics", {})
+    for name in FORMATS:
+        with pytest.raises(AvpipeError, match=f"{name} has no file for 'annotation'.*needs annotation"):
+            read_annotations(name, {"test": tmp_path})
+        with pytest.raises(AvpipeError, match=f"{name} takes no x, y"):
+            read_annotations(name, {"annotation": tmp_path, "x": tmp_path, "y": tmp_path})
+        with pytest.raises(AvpipeError, match=str(tmp_path / "none")):
+            read_annotations(name, {"annotation": tmp_path / "none"})
+    with pytest.raises(AvpipeError, match="may have test, recipes"):
+        read_annotations("youcook2", {"annotation": annotation, "tests": test})
 
 
 PARSERS = {

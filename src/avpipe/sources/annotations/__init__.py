@@ -4,6 +4,15 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["activitynet", "crosstask", "msrvtt", "ucf101", "vggsound", "youcook2"],
-    submod_attrs={"clips": ["AnnotatedClip", "Annotations"]},
+    submodules=[
+        "activitynet",
+        "crosstask",
+        "howto100m",
+        "msrvtt",
+        "ucf101",
+        "vggsound",
+        "youcook2",
+        "youcook_japanese",
+    ],
+    submod_attrs={"clips": ["AnnotatedClip", "Annotations"], "reading": ["FORMATS", "read_annotations"]},
 )

@@ -24,17 +24,20 @@ EXPECTED_TEST = "the list of MSR-VTT's retrieval test (columns video_id and sent
 _VIDEO = re.compile(r"video(0|[1-9]\d{0,4})")
 
 
-def parse(path: Path, subsets: dict[str, Path] | None = None, test: Path | None = None) -> Annotations:
+def parse(
+    path: Path, training: Path | None = None, validation: Path | None = None, test: Path | None = None
+) -> Annotations:
     """A clip for each video.
 
     Args:
         path: the annotation.
-        subsets: name -> a list of videos, a published split in place of the annotation's own; a video in none of them
-            is left out. In none may be what another has.
+        training, validation: lists of videos, a published split in place of the annotation's own: a video in neither
+            is left out, none may be in both.
         test: the list of the retrieval test with one sentence for each video, which takes the place of the twenty;
             these videos get the subset `test`.
     """
-    chosen = {name: read_list(each) for name, each in (subsets or {}).items()}
+    lists = {"training": training, "validation": validation}
+    chosen = {name: set(read_list(each)) for name, each in lists.items() if each is not None}
     sentences = _test_sentences(test)
     with parsing(path, EXPECTED):
         content = read_json(path)

@@ -13,17 +13,21 @@ _NAME = re.compile(r"v_([A-Za-z]+)_g\d\d_c\d\d")
 _SPELT_OTHERWISE = {"HandstandPushups": "HandStandPushups"}
 
 
-def parse(*lists: Path) -> Annotations:
-    """The clips of one or more lists (trainlist01.txt, testlist01.txt, …), each list a subset named after its file."""
+def parse(path: Path, test: Path | None = None) -> Annotations:
+    """The clips of a list (trainlist01.txt) and of a second one (testlist01.txt), each a subset named after its file.
+
+    Both lists of a split have every clip of the dataset.
+    """
     clips: list[AnnotatedClip] = []
     odd = 0
-    for path in lists:
-        with parsing(path, EXPECTED):
-            for number, line in enumerate(read_lines(path), 1):
-                clip = _clip(line, path.stem, f"line {number}")
-                odd += clip.class_name != clip.clip_id.split("_")[1]
-                clips.append(clip)
-    with parsing(lists[0], EXPECTED):
+    for each in (path, test):
+        if each is not None:
+            with parsing(each, EXPECTED):
+                for number, line in enumerate(read_lines(each), 1):
+                    clip = _clip(line, each.stem, f"line {number}")
+                    odd += clip.class_name != clip.clip_id.split("_")[1]
+                    clips.append(clip)
+    with parsing(path, EXPECTED):
         return checked(clips, [f"{odd} files are not named after their folder"] if odd else [])
 
 
