@@ -11,7 +11,7 @@ from snakemake.logging import logger
 from avpipe import versions
 from avpipe.demo.datasets import ZERO_SHOT
 from avpipe.errors import AvpipeError
-from avpipe.plan import Paths, Project, downloads, features, gzsl, inventory, media, retrieval
+from avpipe.plan import Paths, Project, downloads, features, gzsl, inventory, media, retrieval, videos
 from avpipe.plan.features import RETRIEVAL_EXTRACTORS
 from avpipe.plan.requirements import lacking_datasets, ready_datasets, require, require_gzsl
 from avpipe.registry import EXTRACTORS, METHODS
@@ -81,6 +81,8 @@ def not_compared(value):
 all_of = partial(collect, allow_missing=True)
 # What has to be made before an embedded dataset's clips, captions and word vectors can be read.
 EMBEDDED = branch(ask(Project.is_synthetic), then=ask(Project.made_folder))
+# What became of the videos of an annotation.
+SOURCES = branch(ask(videos.are_fetched, check=require), then="<results>/{dataset}/sources/{shard}.parquet")
 # Relative, so that a project may be moved and has nothing to do all the same.
 PUBLISHED_GZSL, PUBLISHED_RETRIEVAL = (
     os.path.relpath(BASE / "config" / f"published_{task}.csv") for task in ("gzsl", "retrieval")

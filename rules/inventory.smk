@@ -47,6 +47,7 @@ rule make_retrieval_demo:
 rule index_source:
     input:
         made=EMBEDDED,
+        sources=SOURCES,
     output:
         "<results>/{dataset}/inventory/{shard}.parquet",
     log:
@@ -73,6 +74,7 @@ rule index_source:
 rule probe_clips:
     input:
         inventory="<results>/{dataset}/inventory/{shard}.parquet",
+        sources=SOURCES,
     output:
         probe=update("<results>/{dataset}/probe/{shard}.parquet"),
     log:

@@ -66,6 +66,9 @@ class Progress:
     Args:
         total: clips to process.
         what: such as "clips".
+
+    Attributes:
+        note: said at the end of each line.
     """
 
     def __init__(self, total: int, what: str = "clips") -> None:
@@ -74,6 +77,7 @@ class Progress:
         self.ok = 0
         self.failed = 0
         self.reused = 0
+        self.note = ""
         self._began = time.monotonic()
         self._last_line = self._began
         self._logger = logging.getLogger("avpipe.progress")
@@ -110,7 +114,14 @@ class Progress:
         reused = f", {self.reused} reused" if self.reused else ""
         remaining = f", {left} left, about {left / rate:.0f} s" if left and done else f", {left} left"
         self._logger.info(
-            "%s: %d done, %d failed%s%s; %.2f/s", self.what, self.ok, self.failed, reused, remaining, rate
+            "%s: %d done, %d failed%s%s; %.2f/s%s",
+            self.what,
+            self.ok,
+            self.failed,
+            reused,
+            remaining,
+            rate,
+            f"; {self.note}" if self.note else "",
         )
 
 

@@ -8,6 +8,8 @@ without a new number.
 """
 
 MAKE_DEMO = "make_demo/1"
+FETCH_VIDEOS = "fetch_videos/1"
+SUM_UP_VIDEOS = "sum_up_videos/1"
 INDEX = "index_source/2"
 CHECK_WEIGHTS = "check_weights/2"
 PROBE = "probe_clips/3"

@@ -12,6 +12,7 @@ with run_job(snakemake):
     probe_clips(
         snakemake.input.inventory,
         snakemake.output.probe,
+        sources=snakemake.input.sources or None,
         require_audio=snakemake.params.require_audio,
         min_seconds=snakemake.params.min_seconds,
         max_seconds=snakemake.params.max_seconds,

@@ -87,7 +87,7 @@ def _yielding(definition: dict[str, Any], over: Mapping[str, Any]) -> dict[str, 
     source, gzsl = dict(_mapping(definition.get("source"))), dict(_mapping(definition.get("gzsl")))
     kind = _mapping(over.get("source")).get("kind", source.get("kind"))
     if kind != source.get("kind"):
-        source.pop("path", None)
+        source = {key: value for key, value in source.items() if key in ("kind", "obtain")}
     if kind == "published":
         gzsl = {key: value for key, value in gzsl.items() if key not in ("class_split", "word_vectors")}
     sets = merge(_mapping(gzsl.get("feature_sets")), _mapping(_mapping(over.get("gzsl")).get("feature_sets")))

@@ -12,7 +12,7 @@ from avpipe.media.settings import FrameRate
 from avpipe.registry import EXTRACTORS, MODELS
 from avpipe.retrieval.settings import Retrieval
 from avpipe.settings import Fidelity, InputPath, LocalPath, Settings, check_names
-from avpipe.sources.settings import Source
+from avpipe.sources.settings import Downloads, Source
 
 
 class WeightFiles(Settings):
@@ -127,8 +127,10 @@ class Config(Settings):
     weights: Weights = Field(Weights(), description="Weights of the networks.")
     allow_download: bool = Field(
         False,
-        description="Whether a run fetches the published files that are missing (config/files.yaml) before it plans.",
+        description="Whether a run fetches what is missing: published files (config/files.yaml) before it plans, and "
+        "videos that have an address, shard by shard.",
     )
+    downloads: Downloads = Field(Downloads(), description="How videos are fetched where allow_download is true.")
     clip_timeout_seconds: float = Field(
         1800.0, gt=0, description="Longest time that decoding one clip may take (reason timeout)."
     )

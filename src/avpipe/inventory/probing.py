@@ -6,8 +6,10 @@ import hashlib
 import logging
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -57,8 +59,19 @@ class Requirements:
     max_seconds: float | None
 
 
-def probe_shard(clips: list[SourceClip], requirements: Requirements, target: str | os.PathLike[str]) -> dict[str, int]:
+def probe_shard(
+    clips: list[SourceClip],
+    requirements: Requirements,
+    target: str | os.PathLike[str],
+    unavailable: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> dict[str, int]:
     """Probe the clips of a shard and write one row for each; files seen before are not read again.
+
+    Args:
+        clips: of the shard.
+        requirements: what each must have.
+        target: the Parquet file to write.
+        unavailable: where a video that is not there would lie -> why: reason and detail.
 
     Returns:
         How many clips have which status.
@@ -71,6 +84,8 @@ def probe_shard(clips: list[SourceClip], requirements: Requirements, target: str
         measured = known.get(tuple(vars(clip)[key] for key in _FILE_KEY))
         if measured is None:
             row = _measure(clip, files)
+            if clip.size_bytes < 0 and clip.path in unavailable:
+                row["status"], row["detail"] = unavailable[clip.path]
         else:
             row = measured
             progress.reused += 1

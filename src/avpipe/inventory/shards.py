@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from avpipe.errors import AvpipeError
 from avpipe.io.tables import read_rows, write_rows
-from avpipe.sources.local import SourceClip, listing_digest
+from avpipe.sources.local import SourceClip
 
 SCHEMA = pa.schema(
     [
@@ -24,18 +24,21 @@ SCHEMA = pa.schema(
 )
 
 
-def index_shard(clips: list[SourceClip], planned_digest: str | None, target: str | os.PathLike[str]) -> None:
+def index_shard(
+    clips: list[SourceClip], digest: str, planned_digest: str | None, target: str | os.PathLike[str]
+) -> None:
     """Write the inventory of one shard.
 
     Args:
         clips: the shard's clips as listed now.
-        planned_digest: `listing_digest` of the shard when the run was planned; None: not known then.
+        digest: of the shard as listed now.
+        planned_digest: of the shard when the run was planned; None: not known then.
         target: the Parquet file to write.
 
     Raises:
         AvpipeError: the source changed since the run was planned.
     """
-    if planned_digest is not None and listing_digest(clips) != planned_digest:
+    if planned_digest not in (None, digest):
         raise AvpipeError(
             f"The source changed while the run was starting: shard {target} has other clips or files than planned. "
             "Wait until copying has ended, then run the same command again."

@@ -14,6 +14,7 @@ from avpipe.errors import AvpipeError
 from avpipe.plan import features
 from avpipe.plan.project import Project
 from avpipe.sources.file_sets import FileSet, fetch_set
+from avpipe.sources.hosts import begin_run
 
 _log = logging.getLogger(__name__)
 
@@ -98,9 +99,12 @@ def _texts(value: Any) -> Iterator[str]:
 def fetch_missing(project: Project, dataset: str) -> None:
     """Fetch the published files that a dataset lacks; none where a person has to get others first.
 
+    Hosts that were left alone for the rest of an earlier run are asked again.
+
     Raises:
         AvpipeError: one could not be had, or not be written.
     """
+    begin_run(Path(project.paths.hosts()))
     missing = [need for need in needs(project, dataset) if need.missing]
     files = [need.files for need in missing if need.files]
     if len(files) < len(missing):

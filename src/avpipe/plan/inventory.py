@@ -7,9 +7,9 @@ import functools
 from avpipe.errors import AvpipeError
 from avpipe.plan.project import Project
 from avpipe.sources.folders import Listing, PassedOver, describe
-from avpipe.sources.listing import list_source, split_into_shards
+from avpipe.sources.listing import list_source, shard_digest, split_into_shards
 from avpipe.sources.listing import source_folder as listing_folder
-from avpipe.sources.local import SourceClip, listing_digest
+from avpipe.sources.local import SourceClip
 
 
 def shards(project: Project, dataset: str) -> list[str]:
@@ -39,7 +39,7 @@ def source_folder(project: Project, dataset: str) -> str:
 @functools.cache
 def shard_listings(project: Project, dataset: str) -> list[list[SourceClip]]:
     """The clips of every shard, as the source lists them now."""
-    return split_into_shards(look_through(project, dataset).clips, project.dataset(dataset).n_shards)
+    return split_into_shards(look_through(project, dataset), project.dataset(dataset).n_shards)
 
 
 def listing(project: Project, dataset: str, shard: str) -> str | None:
@@ -53,4 +53,6 @@ def listing(project: Project, dataset: str, shard: str) -> str | None:
     names = shards(project, dataset)
     if shard not in names:
         raise AvpipeError(f"{dataset} has the shards {names[0]} to {names[-1]} (n_shards), not {shard}.")
-    return None if project.is_synthetic(dataset) else listing_digest(shard_listings(project, dataset)[int(shard)])
+    if project.is_synthetic(dataset):
+        return None
+    return shard_digest(look_through(project, dataset), shard_listings(project, dataset)[int(shard)])

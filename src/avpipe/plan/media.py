@@ -8,13 +8,13 @@ from avpipe import versions
 from avpipe.plan.features import extractors
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
-from avpipe.sources.settings import ClipTable
+from avpipe.sources.settings import Annotation, ClipTable
 
 
 def is_trimmed(project: Project, dataset: str) -> bool:
     """Whether clips are cut out of their files before conversion (file mode; stream mode cuts while decoding)."""
     settings = project.dataset(dataset)
-    return settings.frame_rate.mode == "file" and isinstance(settings.source, ClipTable)
+    return settings.frame_rate.mode == "file" and isinstance(settings.source, ClipTable | Annotation)
 
 
 def reads_converted(project: Project, dataset: str, extractor: str) -> bool:

@@ -23,6 +23,18 @@ class Paths:
         """The folder or tables of an embedded dataset's clips, by its name in a `Synthetic` source."""
         return f"{self.resources}/{MADE_FOLDERS[synthetic]}"
 
+    def videos(self, dataset: str) -> str:
+        """Where the videos of an annotation lie unless its source says so."""
+        return f"{self.resources}/videos/{dataset}"
+
+    def hosts(self) -> str:
+        """The state of hosts that videos are fetched from."""
+        return f"{self.resources}/hosts"
+
+    def availability(self, dataset: str, shard: str) -> str:
+        """What became of each video of a shard."""
+        return f"{self.results}/{dataset}/sources/{shard}.parquet"
+
     def store(self, dataset: str, extractor: str, shard: str) -> str:
         """Features of a shard."""
         return f"{self.results}/{dataset}/features/{extractor}/{shard}.h5"

@@ -13,6 +13,7 @@ from avpipe.config.load import load_config
 from avpipe.config.models import Config, Dataset
 from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS, Paths
+from avpipe.sources.listing import has_video_folder
 from avpipe.sources.settings import Synthetic
 
 
@@ -95,8 +96,10 @@ class Project:
         return isinstance(self.dataset(dataset).source, Synthetic)
 
     def made_folder(self, dataset: str) -> str:
-        """Where an embedded dataset's clips are listed; without a meaning for others."""
+        """Where an embedded dataset's clips are listed, or an annotation's videos lie; without a meaning for others."""
         source = self.dataset(dataset).source
+        if has_video_folder(source):
+            return self.paths.videos(dataset)
         return self.paths.made_folder(source.dataset if isinstance(source, Synthetic) else "gzsl")
 
     def weights_file(self, dataset: str, key: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
-from avpipe.plan import downloads, features, gzsl_checks, retrieval, retrieval_checks
+from avpipe.plan import downloads, features, gzsl_checks, retrieval, retrieval_checks, videos
+from avpipe.plan.inventory import look_through, source_folder
 from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
-from avpipe.sources.settings import ClassFolders, ClipTable, PublishedFeatures
+from avpipe.sources.listing import has_video_folder
+from avpipe.sources.settings import Annotation, ClassFolders, ClipTable, PublishedFeatures
 
 
 @functools.cache
@@ -109,9 +111,42 @@ def _missing_source(project: Project, dataset: str) -> list[str]:
         # Not source.obtain: in the committed datasets that says where the videos are.
         obtain = project.dataset(dataset).gzsl.obtain or source.obtain
         return missing_path("the published features", source.path, key, obtain)
-    if not isinstance(source, ClassFolders | ClipTable) or not features.uses_videos(project, dataset):
+    if not isinstance(source, ClassFolders | ClipTable | Annotation) or not features.uses_videos(project, dataset):
         return []
-    return missing_path("the videos", source.path, key, source.obtain)
+    if isinstance(source, Annotation):
+        key = f"datasets.{dataset}.source.paths"
+        problems = [
+            problem
+            for name, path in source.paths.items()
+            for problem in missing_path("the annotation", path, f"{key}.{name}", source.obtain)
+        ]
+    else:
+        what = "the table of clips" if isinstance(source, ClipTable) else "the videos"
+        problems = missing_path(what, source.path, key, source.obtain)
+    return problems or _missing_videos(project, dataset)
+
+
+def _missing_videos(project: Project, dataset: str) -> list[str]:
+    """A problem if no video of an annotation is there and none can be fetched."""
+    if not has_video_folder(project.dataset(dataset).source):
+        return []
+    wanted, left = videos.videos(project, dataset), videos.left(project, dataset)
+    folder, key = source_folder(project, dataset), f"datasets.{dataset}.source.videos"
+    if project.config.allow_download and left:
+        from avpipe.sources.youtube.video import require_yt_dlp
+
+        try:
+            require_yt_dlp()
+        except AvpipeError as error:
+            return [f"{len(left):,} of {len(wanted):,} videos: {error}"]
+    is_there = any(clip.size_bytes >= 0 for clip in look_through(project, dataset).clips)
+    if is_there or (project.config.allow_download and left):
+        return []
+    fetch = (
+        f"; or set allow_download: true, which fetches {len(left):,} of them, at the pauses of downloads.pause_seconds "
+        f"in {videos.days(project, left):.1f} days or more"
+    )
+    return [f"the videos: none of {len(wanted):,} is in {folder}; set {key}{fetch if left else ''}"]
 
 
 def _missing_weights(project: Project, dataset: str) -> list[str]:

@@ -34,10 +34,14 @@ class Listing:
     Attributes:
         clips: sorted by clip id.
         ignored: why something is no clip -> names relative to the source, in no order.
+        video_ids: clip id -> the video that it is cut from, where an annotation says so.
+        videos: the folder of those videos.
     """
 
     clips: list[SourceClip]
     ignored: dict[str, list[str]] = field(default_factory=dict)
+    video_ids: Mapping[str, str] = field(default_factory=dict)
+    videos: Path | None = None
 
     def ignore(self, reason: str, name: str) -> None:
         """Note a file or folder that is no clip."""

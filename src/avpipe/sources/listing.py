@@ -5,74 +5,130 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.sources.annotated import describe_annotated, list_annotated
+from avpipe.sources.annotations.clips import Annotations
+from avpipe.sources.annotations.reading import read_annotations
 from avpipe.sources.folders import Listing, list_class_folders
-from avpipe.sources.local import Described, SourceClip, describe_table, list_table, shard_of
-from avpipe.sources.settings import ClassFolders, ClipTable, Source, Synthetic
+from avpipe.sources.local import Described, SourceClip, describe_table, list_table, listing_digest, shard_of
+from avpipe.sources.settings import Annotation, ClassFolders, ClipTable, Source, Synthetic
+from avpipe.sources.url_table import has_addresses, read_url_table
+from avpipe.sources.video_files import FETCHED
 
 SYNTHETIC_TABLES = {"retrieval_clips": "clips.csv", "retrieval_films": "films.csv"}
 
 
-def source_table(source: Source, synthetic_folder: str | os.PathLike[str]) -> Path | None:
+def source_table(source: Source, made_folder: str | os.PathLike[str]) -> Path | None:
     """The table that lists a source's clips; None where a folder does."""
     if isinstance(source, ClipTable):
         return Path(source.path or "")
     if isinstance(source, Synthetic) and source.dataset in SYNTHETIC_TABLES:
-        return Path(synthetic_folder) / SYNTHETIC_TABLES[source.dataset]
+        return Path(made_folder) / SYNTHETIC_TABLES[source.dataset]
     return None
 
 
-def list_source(source: Source, synthetic_folder: str | os.PathLike[str]) -> Listing:
+def has_video_folder(source: Source) -> bool:
+    """Whether the clips' videos are named by an annotation or by addresses, and lie in a folder of videos."""
+    if isinstance(source, ClipTable):
+        return source.path is not None and Path(source.path).exists() and has_addresses(Path(source.path))
+    return isinstance(source, Annotation)
+
+
+def annotations_of(source: Source) -> Annotations | None:
+    """What an annotation, or a table of addresses, says of a source's clips; None for a source of other kinds.
+
+    Raises:
+        AvpipeError: it is not there or not in order, or none of its clips is in the subsets asked for.
+    """
+    if not has_video_folder(source):
+        return None
+    if not isinstance(source, Annotation):
+        return read_url_table(source_table(source, "") or Path())
+    found = read_annotations(source.format, {name: Path(path) for name, path in source.paths.items()})
+    clips = tuple(clip for clip in found.clips if not source.subsets or clip.subset in source.subsets)
+    if not clips:
+        known = ", ".join(sorted({clip.subset for clip in found.clips}))
+        raise AvpipeError(
+            f"No clip of {source.paths['annotation']} is in {', '.join(source.subsets)}; it has {known}. Correct "
+            "datasets.<name>.source.subsets."
+        )
+    return replace(found, clips=clips)
+
+
+def list_source(source: Source, made_folder: str | os.PathLike[str]) -> Listing:
     """List every clip of a source, and what it holds besides.
 
     Args:
         source: the dataset's source.
-        synthetic_folder: where an embedded dataset lies: its table, or the folders of its classes.
+        made_folder: where an embedded dataset lies (its table, or the folders of its classes), and where videos of
+            an annotation are fetched to.
 
     Raises:
         AvpipeError: the source is not set or does not exist, or its listing is not in order.
     """
     if isinstance(source, ClassFolders | ClipTable) and (source.path is None or not Path(source.path).exists()):
         raise AvpipeError(f"the source {source.path} does not exist")
-    table = source_table(source, synthetic_folder)
+    if (annotations := annotations_of(source)) is not None:
+        return list_annotated(annotations, source_folder(source, made_folder))
+    table = source_table(source, made_folder)
     if table is not None:
         return Listing(list_table(table))
-    return list_class_folders(source_folder(source, synthetic_folder))
+    return list_class_folders(source_folder(source, made_folder))
 
 
-def source_folder(source: Source, synthetic_folder: str | os.PathLike[str]) -> Path:
-    """What the paths of a source's clips are relative to: the folder of the classes, or that of the table."""
-    table = source_table(source, synthetic_folder)
+def source_folder(source: Source, made_folder: str | os.PathLike[str]) -> Path:
+    """What the paths of a source's clips are relative to: the folder of the classes, of the table or of the videos."""
+    if isinstance(source, Annotation | ClipTable) and has_video_folder(source):
+        return Path(source.videos or made_folder)
+    table = source_table(source, made_folder)
     if table is not None:
         return table.parent
-    return Path(source.path or "" if isinstance(source, ClassFolders) else synthetic_folder)
+    return Path(source.path or "" if isinstance(source, ClassFolders) else made_folder)
 
 
-def split_into_shards(clips: list[SourceClip], n_shards: int) -> list[list[SourceClip]]:
-    """The clips of each shard."""
+def split_into_shards(listing: Listing, n_shards: int) -> list[list[SourceClip]]:
+    """The clips of each shard; those of one video of an annotation share one."""
     shards: list[list[SourceClip]] = [[] for _ in range(n_shards)]
-    for clip in clips:
-        shards[shard_of(clip.clip_id, n_shards)].append(clip)
+    for clip in listing.clips:
+        shards[shard_of(listing.video_ids.get(clip.clip_id, clip.clip_id), n_shards)].append(clip)
     return shards
 
 
-def describe_clips(source: Source, synthetic_folder: str | os.PathLike[str]) -> list[Described]:
+def shard_digest(listing: Listing, clips: list[SourceClip]) -> str:
+    """A digest of a shard's clips and files; fetching a video does not change it."""
+    if listing.videos is None:
+        return listing_digest(clips)
+    fetched = f"{listing.videos / FETCHED}{os.sep}"
+    return listing_digest(
+        [
+            replace(clip, path="", size_bytes=-1, modified_ns=-1)
+            if clip.size_bytes < 0 or clip.path.startswith(fetched)
+            else clip
+            for clip in clips
+        ]
+    )
+
+
+def describe_clips(source: Source, made_folder: str | os.PathLike[str]) -> list[Described]:
     """Subset and captions of every clip of a source; a source that is no table has neither."""
-    table = source_table(source, synthetic_folder)
+    if (annotations := annotations_of(source)) is not None:
+        return describe_annotated(annotations)
+    table = source_table(source, made_folder)
     if table is not None:
         return describe_table(table)
-    return [Described(clip.clip_id, None, ()) for clip in list_source(source, synthetic_folder).clips]
+    return [Described(clip.clip_id, None, ()) for clip in list_source(source, made_folder).clips]
 
 
-def clips_of(source: Source, subset: str, synthetic_folder: str | os.PathLike[str]) -> list[Described]:
+def clips_of(source: Source, subset: str, made_folder: str | os.PathLike[str]) -> list[Described]:
     """The clips of a subset that is made of the source's clips.
 
     Raises:
         AvpipeError: there are none.
     """
-    described = describe_clips(source, synthetic_folder)
+    described = describe_clips(source, made_folder)
     chosen = [clip for clip in described if clip.subset in (None, subset)]
     if not chosen:
         names = sorted({str(clip.subset) for clip in described})

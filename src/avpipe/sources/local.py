@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.io.csv_tables import dict_reader
 from avpipe.io.reading import reading
 
-PATH, CLIP_ID, CLASS = "path", "clip_id", "class"
+PATH, CLIP_ID, CLASS, URL, VIDEO_ID = "path", "clip_id", "class", "url", "video_id"
 TIME_COLUMNS = ("start_seconds", "end_seconds")
 SUBSET, CAPTION = "subset", "caption"
-_FILLED = (CLIP_ID, PATH, CLASS, SUBSET)
+_FILLED = (CLIP_ID, PATH, URL, CLASS, SUBSET)
 _COLUMNS = (*_FILLED, *TIME_COLUMNS)
 
 
@@ -64,7 +66,7 @@ def list_table(path: Path) -> list[SourceClip]:
     Raises:
         AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
     """
-    return checked([_from_row(row, place, path.parent) for row, place in _rows(path)], str(path))
+    return checked([_from_row(row, place, path.parent) for row, place in table_rows(path)], str(path))
 
 
 def describe_table(path: Path) -> list[Described]:
@@ -74,28 +76,53 @@ def describe_table(path: Path) -> list[Described]:
         AvpipeError: as `list_table`.
     """
     described = []
-    for row, place in _rows(path):
-        captions = [text.strip() for column, text in row.items() if column.startswith(CAPTION) and text]
+    for row, place in table_rows(path):
         clip_id = _from_row(row, place, path.parent).clip_id
         subset = row[SUBSET].strip() if SUBSET in row else None
-        described.append(Described(clip_id, subset, tuple(filter(None, captions))))
+        described.append(Described(clip_id, subset, captions_of(row)))
     return sorted(described, key=lambda each: each.clip_id)
 
 
-def _rows(path: Path) -> list[tuple[dict[str, str], str]]:
-    """The rows of a table, every cell of which is text, and where each stands, for messages."""
-    expected = "a table of clips, CSV in UTF-8"
-    if not path.is_file():  # a pipe would be waited for
-        raise AvpipeError(f"{path} is no file; expected {expected}. Set datasets.<name>.source.path to it.")
-    with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = dict_reader(stream, *_COLUMNS, CAPTION)
-        _check_columns(path, reader.fieldnames or [])
+def captions_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The captions of a table's row."""
+    texts = [text.strip() for column, text in row.items() if column.startswith(CAPTION) and text]
+    return tuple(filter(None, texts))
+
+
+def table_header(path: Path) -> Sequence[str]:
+    """The columns of a table.
+
+    Raises:
+        AvpipeError: it cannot be read, or lacks columns.
+    """
+    with _opened(path) as reader:
+        return reader.fieldnames or ()
+
+
+def table_rows(path: Path) -> list[tuple[dict[str, str], str]]:
+    """The rows of a table, every cell of which is text, and where each stands, for messages.
+
+    Raises:
+        AvpipeError: it cannot be read, or rows or columns are not in order.
+    """
+    with _opened(path) as reader:
         rows = [(row, f"{path}, line {reader.line_num}") for row in reader]
     if not rows:
         raise AvpipeError(f"{path} has a header but no clip.")
     for row, place in rows:
         _check_cells(row, place)
     return rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[csv.DictReader[str]]:
+    expected = "a table of clips, CSV in UTF-8"
+    if not path.is_file():  # a pipe would be waited for
+        raise AvpipeError(f"{path} is no file; expected {expected}. Set datasets.<name>.source.path to it.")
+    with reading(path, expected, "Correct it."), path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = dict_reader(stream, *_COLUMNS, CAPTION)
+        _check_columns(path, reader.fieldnames or [])
+        yield reader
 
 
 def _check_cells(row: Mapping[str | None, Any], place: str) -> None:
@@ -114,15 +141,17 @@ def _check_cells(row: Mapping[str | None, Any], place: str) -> None:
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     """Other columns are allowed, but not ones that were meant to be one of ours: they would not count."""
-    missing = [column for column in (PATH,) if column not in columns]
+    missing = [] if URL in columns else [column for column in (PATH,) if column not in columns]
     misspelt = [column for column in columns if column not in _COLUMNS and _meant(column)]
     twice = [column for column in repeated(columns) if column]
-    for problem, offenders in (("has, perhaps misspelt,", misspelt), ("lacks", missing), ("has twice", twice)):
+    both = [PATH, URL] if {PATH, URL} <= set(columns) else []
+    problems = {"has, perhaps misspelt,": misspelt, "lacks": missing, "has twice": twice, "has both of": both}
+    for problem, offenders in problems.items():
         if offenders:
             raise AvpipeError(
                 f"{path} {problem} the column(s) {', '.join(offenders)}; found {list(columns)}. "
-                f"Expected {PATH} and optionally {CLIP_ID}, {', '.join(TIME_COLUMNS)}, {CLASS} (zero-shot learning "
-                f"needs it), {SUBSET} and {CAPTION} (retrieval)."
+                f"Expected {PATH} (or {URL}) and optionally {CLIP_ID}, {', '.join(TIME_COLUMNS)}, {CLASS} (zero-shot "
+                f"learning needs it), {SUBSET} and {CAPTION} (retrieval)."
             )
 
 
@@ -144,19 +173,25 @@ def listing_digest(clips: list[SourceClip]) -> str:
 
 
 def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
-    start, end = (_seconds(row.get(column), place) for column in TIME_COLUMNS)
-    if end is not None and end <= (start or 0.0):
-        raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
+    start, end = segment_of(row, place)
     path = str(folder / os.path.expanduser(row[PATH]))  # noqa: PTH111 - Path raises where there is no such user
-    clip_id = row.get(CLIP_ID) or _id_of(path, start, end)
+    clip_id = row.get(CLIP_ID) or id_of(Path(path).stem, start, end)
     return SourceClip(clip_id, row.get(CLASS, ""), path, start, end, *_size_and_time(path))
 
 
-def _id_of(path: str, start: float | None, end: float | None) -> str:
+def segment_of(row: Mapping[str, str], place: str) -> tuple[float | None, float | None]:
+    """Start and end of a clip in seconds; None: of the whole file."""
+    start, end = (_seconds(row.get(column), place) for column in TIME_COLUMNS)
+    if end is not None and end <= (start or 0.0):
+        raise AvpipeError(f"{place}: the clip ends at {end} s, not after its start at {start or 0.0} s.")
+    return start, end
+
+
+def id_of(name: str, start: float | None, end: float | None) -> str:
     """The id of a clip whose table gives none: the file's name without suffix, and the segment if there is one."""
     if start is None and end is None:
-        return Path(path).stem
-    return f"{Path(path).stem}_{start or 0.0:.10g}_{'end' if end is None else f'{end:.10g}'}"
+        return name
+    return f"{name}_{start or 0.0:.10g}_{'end' if end is None else f'{end:.10g}'}"
 
 
 def _seconds(text: str | None, place: str) -> float | None:

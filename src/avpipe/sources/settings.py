@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 
 from avpipe.settings import InputPath, LocalPath, Settings
+from avpipe.sources.annotations.reading import FORMATS
+
+if TYPE_CHECKING:
+    AnnotationFormat = str
+else:
+    AnnotationFormat = Literal[FORMATS]
 
 
 class ClassFolders(Settings):
@@ -25,7 +31,28 @@ class ClipTable(Settings):
         None,
         description="CSV with the column path and optionally clip_id (unset: the file's name and the segment), "
         "start_seconds, end_seconds, class (for zero-shot learning), subset and caption (for retrieval; further "
-        "captions in columns caption2, caption3, …). Relative paths start at the table's folder.",
+        "captions in columns caption2, caption3, …). Relative paths start at the table's folder. In place of path a "
+        "column url: where the video is fetched from, and optionally video_id, which names it.",
+    )
+    videos: LocalPath | None = Field(
+        None, description="Where videos of the column url are put. Unset: `<resources>/videos/<dataset>`."
+    )
+    obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
+
+
+class Annotation(Settings):
+    """Clips as a dataset's own annotation lists them; their videos lie in a folder or are fetched."""
+
+    kind: Literal["annotation"] = Field("annotation", description="Clips of a published annotation.")
+    format: AnnotationFormat = Field(description="Whose annotation it is (docs/sources.md).")
+    paths: dict[str, InputPath] = Field(
+        description="The annotation's files: `annotation`, and further ones by the names that the format takes."
+    )
+    subsets: list[str] = Field([], description="Only clips of these subsets of the annotation. Empty: all.")
+    videos: LocalPath | None = Field(
+        None,
+        description="The folder of the videos, or of clips that are cut already: files named after a video's or a "
+        "clip's id, there or one folder below. Unset: `<resources>/videos/<dataset>`.",
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
 
@@ -74,8 +101,33 @@ class Synthetic(Settings):
 
 
 Source = Annotated[
-    ClassFolders | ClipTable | PublishedFeatures | Packs | HowTo100M | Synthetic, Field(discriminator="kind")
+    ClassFolders | ClipTable | Annotation | PublishedFeatures | Packs | HowTo100M | Synthetic,
+    Field(discriminator="kind"),
 ]
+
+
+class Downloads(Settings):
+    """How videos are fetched; what is there already does not change with it."""
+
+    pause_seconds: list[float] = Field(
+        [10.0, 20.0],
+        min_length=2,
+        max_length=2,
+        description="Shortest and longest pause between two videos of YouTube, in seconds.",
+    )
+    max_height: int = Field(480, ge=16, description="Height of the pictures that are asked for, in pixels.")
+    timeout_seconds: float = Field(600.0, gt=0, description="Longest time for a try, besides the video's length.")
+    tries: int = Field(3, ge=1, description="Tries for a video where another may help.")
+    cookies: LocalPath | None = Field(
+        None, description="A file of a browser's cookies for sites that want a login. A copy of it is used."
+    )
+
+    @field_validator("pause_seconds")
+    @classmethod
+    def _is_a_range(cls, value: list[float]) -> list[float]:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("expected the shortest and the longest pause in seconds, such as [10, 20]")
+        return value
 
 
 def validate_source(values: dict[str, Any]) -> Source:

@@ -31,6 +31,7 @@ class AnnotatedClip:
         captions: its sentences.
         start_seconds, end_seconds: the segment; None: the whole video.
         video_seconds: the video's length; None: not annotated.
+        url: of the video; empty: that of YouTube, where `video_id` is one of its ids.
     """
 
     clip_id: str
@@ -41,6 +42,13 @@ class AnnotatedClip:
     start_seconds: float | None = None
     end_seconds: float | None = None
     video_seconds: float | None = None
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where the video can be fetched; empty where nobody knows."""
+        is_youtube = YOUTUBE_ID.fullmatch(self.video_id) is not None
+        return self.url or (f"https://www.youtube.com/watch?v={self.video_id}" if is_youtube else "")
 
     @property
     def is_empty(self) -> bool:

@@ -75,6 +75,8 @@ TABLE: tuple[tuple[str, Answer], ...] = (
     ("http error 410", Answer("gone", _MISSING, Again.NO)),
     ("http error 403", Answer("forbidden", _BLOCKED, Again.NOW)),
     ("http error 401", Answer("forbidden", _BLOCKED, Again.NO)),
+    ("no space left on device", Answer("disk_full", None, Again.STOP_RUN)),
+    ("disk quota exceeded", Answer("disk_full", None, Again.STOP_RUN)),
     ("certificate verify failed", Answer("tls", None, Again.STOP_RUN)),
     ("http error 5", _TRANSIENT),
     ("http error 408", _TRANSIENT),

@@ -40,7 +40,8 @@ class VideoRequest:
     Attributes:
         url: its address.
         needs_sound: whether a video without sound is incomplete.
-        seconds: its length where that is known; another by more than a second is incomplete.
+        seconds: its length where that is known. A file whose length differs by more than a second is incomplete; what
+            the site says of the length comes first.
         max_height: of its pictures, in pixels.
         timeout_seconds: longest time for a try.
         tries: how many there may be where another may help.
@@ -136,7 +137,7 @@ def _try(request: VideoRequest, folder: Path, stem: Path, number: int) -> VideoO
     if len(files) != 1 or files[0].suffix in (".part", ".ytdl"):
         return failed(INCOMPLETE, f"yt-dlp ended without an error and left {len(files)} files")
     try:
-        length = _check(files[0], request)
+        length = _check(files[0], request.needs_sound, request.seconds if said["seconds"] is None else said["seconds"])
     except ClipFailure as failure:
         return failed(INCOMPLETE, failure.detail.replace(str(files[0]), "the file"))
     target = stem.with_name(stem.name + files[0].suffix)
@@ -144,7 +145,7 @@ def _try(request: VideoRequest, folder: Path, stem: Path, number: int) -> VideoO
     return VideoOutcome(target, "ok", None, Again.NO, "", number, said["format"], said["version"], length)
 
 
-def _check(path: Path, request: VideoRequest) -> float:
+def _check(path: Path, needs_sound: bool, seconds: float | None) -> float:
     """The length of a whole file.
 
     Raises:
@@ -153,11 +154,11 @@ def _check(path: Path, request: VideoRequest) -> float:
     info = probe_media(path)
     if info.video is None:
         raise ClipFailure(Reason.NO_VIDEO, "no pictures in it")
-    if request.needs_sound and info.audio is None:
+    if needs_sound and info.audio is None:
         raise ClipFailure(Reason.NO_AUDIO, "no sound in it")
     length = info.duration_seconds
-    if request.seconds is not None and abs(length - request.seconds) > LONGEST_DIFFERENCE_SECONDS:
-        raise ClipFailure(Reason.DECODE_ERROR, f"{length:.2f} s, expected {request.seconds:.2f} s")
+    if seconds is not None and abs(length - seconds) > LONGEST_DIFFERENCE_SECONDS:
+        raise ClipFailure(Reason.DECODE_ERROR, f"{length:.2f} s, expected {seconds:.2f} s")
     return length
 
 

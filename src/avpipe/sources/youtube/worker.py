@@ -39,7 +39,7 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
         request: `url`, `folder` (empty), `max_height`, and `cookies` and `proxy` or None.
 
     Returns:
-        `format`, `version` of yt-dlp; or `error` with `warnings`.
+        `format`, `seconds` as the site says (None: it does not), `version` of yt-dlp; or `error` with `warnings`.
     """
     import yt_dlp
 
@@ -65,7 +65,13 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
     try:
         with yt_dlp.YoutubeDL({key: value for key, value in options.items() if value is not None}) as loader:
             found = loader.extract_info(request["url"], download=True)
-        return {"format": str((found or {}).get("format_id")), "version": yt_dlp.version.__version__}
+        found = found or {}
+        length = found.get("duration")
+        return {
+            "format": str(found.get("format_id")),
+            "seconds": float(length) if isinstance(length, int | float) else None,
+            "version": yt_dlp.version.__version__,
+        }
     except (yt_dlp.utils.YoutubeDLError, OSError) as error:
         return {"error": str(error), "warnings": messages.warnings, "version": yt_dlp.version.__version__}
 

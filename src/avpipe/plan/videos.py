@@ -1,0 +1,93 @@
+"""What rules/sources.smk asks: the videos of an annotation, which of them are fetched, and how many are left."""
+
+from __future__ import annotations
+
+import functools
+
+from avpipe.io.manifest import digest_json
+from avpipe.plan.inventory import look_through
+from avpipe.plan.project import Project
+from avpipe.sources.annotated import WantedVideo, wanted_videos, without_files
+from avpipe.sources.annotations.clips import Annotations
+from avpipe.sources.hosts import host_of
+from avpipe.sources.listing import annotations_of, source_folder
+from avpipe.sources.local import shard_of
+from avpipe.sources.records import read_record, today
+from avpipe.sources.video_files import fetched_stem
+
+_YOUTUBE_SECONDS = 15.0  # for a video itself, beside the pause
+
+
+@functools.cache
+def annotated(project: Project, dataset: str) -> Annotations | None:
+    """What an annotation says of a dataset's clips; None for a source of another kind.
+
+    Raises:
+        AvpipeError: it is not in order.
+    """
+    return annotations_of(project.dataset(dataset).source)
+
+
+@functools.cache
+def videos(project: Project, dataset: str) -> list[WantedVideo]:
+    """The videos of a dataset's annotation; none for a source of another kind."""
+    found = annotated(project, dataset)
+    return [] if found is None else wanted_videos(found)
+
+
+def are_fetched(project: Project, dataset: str) -> bool:
+    """Whether some of the videos have an address, so that what became of each is kept in a table."""
+    return any(video.url for video in videos(project, dataset))
+
+
+def of_shard(project: Project, dataset: str, shard: str) -> list[WantedVideo]:
+    """The videos of a shard."""
+    n_shards = project.dataset(dataset).n_shards
+    return [video for video in videos(project, dataset) if shard_of(video.video_id, n_shards) == int(shard)]
+
+
+def digest(project: Project, dataset: str, shard: str) -> str:
+    """A digest of a shard's videos and addresses; what is left to fetch is told once."""
+    _tell_left(project, dataset)
+    return digest_json([(video.video_id, video.url, video.clip_ids) for video in of_shard(project, dataset, shard)])
+
+
+def mode(project: Project, dataset: str, shard: str) -> str:
+    """`fetched` or `local`: how the shard's table was made, or is to be made where it leaves videos untried.
+
+    As a param it makes a shard run again when, and only when, a download is allowed now and would change something.
+    """
+    from avpipe.sources.availability import read_mode
+
+    known = read_mode(project.paths.availability(dataset, shard))
+    if project.config.allow_download and (known is None or known[1]):
+        return "fetched"
+    return "local" if known is None else known[0]
+
+
+@functools.cache
+def left(project: Project, dataset: str) -> list[WantedVideo]:
+    """The videos that lie nowhere, that have an address, and that a run would ask for."""
+    folder = source_folder(project.dataset(dataset).source, project.made_folder(dataset))
+    absent = without_files(videos(project, dataset), look_through(project, dataset))
+    records = {video: read_record(fetched_stem(folder, video.video_id)) for video in absent if video.url}
+    return [video for video, record in records.items() if record is None or not record.is_settled(today())]
+
+
+def days(project: Project, wanted: list[WantedVideo]) -> float:
+    """How long fetching takes at the present pauses, at least; hosts other than YouTube's are not counted."""
+    from_youtube = sum(host_of(video.url) == "youtube" for video in wanted)
+    return from_youtube * (sum(project.config.downloads.pause_seconds) / 2 + _YOUTUBE_SECONDS) / 86_400
+
+
+@functools.cache
+def _tell_left(project: Project, dataset: str) -> None:
+    wanted = left(project, dataset)
+    if not wanted or project.tell is None:
+        return
+    text = f"{dataset}: {len(wanted):,} of {len(videos(project, dataset)):,} videos are not there"
+    if project.config.allow_download:
+        text += f"; they are fetched shard by shard, which takes about {days(project, wanted):.1f} days for YouTube's"
+    else:
+        text += " and are not fetched, since allow_download is false: their clips count as missing"
+    project.tell(f"{text}.")
