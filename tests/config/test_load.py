@@ -99,7 +99,7 @@ def test_a_long_value_is_not_printed_whole():
 
 # Every text of the configuration that is no path.
 NO_PATHS = {
-    "title", "notes", "obtain", "files", "split", "features", "train", "tests", "permuted_control",
+    "title", "notes", "obtain", "files", "split", "features", "train", "tests", "permuted_control", "subsets", "format",
 }  # fmt: skip
 
 

@@ -76,7 +76,8 @@ def test_one_command_from_addresses_to_a_result(empty_project, server):
     assert late == {row["clip_id"] for row in rows if row["url"].endswith(STALLED)} and len(late) == 1
     account = json.loads((project.folder / "results/small/accounting.json").read_text())
     reasons = {row["clip_id"]: row["reason"] for row in account["failed"] if row["stage"] == "probe_clips"}
-    assert {name: reasons[name] for name in gone | late} == dict.fromkeys(gone, "missing") | dict.fromkeys(late, "timeout")
+    expected = dict.fromkeys(gone, "missing") | dict.fromkeys(late, "timeout")
+    assert {name: reasons[name] for name in expected} == expected
     # Again: nothing to do, and nobody is asked.
     asked = server[0].log()["count"]
     assert "Nothing to be done" in project.run() and server[0].log()["count"] == asked

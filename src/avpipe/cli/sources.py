@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, print_table, say
+from avpipe.cli.project import add_dataset, read_project
+from avpipe.cli.videos import add_video_actions
 from avpipe.errors import AvpipeError
 
 if TYPE_CHECKING:
@@ -35,10 +37,11 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     plan = add_parser(actions, "plan", "what a dataset needs of published files, and what of it is there", _PLAN_HELP)
     fetch = add_parser(actions, "fetch", "fetch what a dataset needs of published files", _FETCH_HELP)
-    for action, run in ((plan, _run_plan), (fetch, _run_fetch)):
-        action.add_argument("dataset", help="a dataset of the configuration")
-        action.add_argument("--configfile", type=Path, help="a file of yours over config/config.yaml")
-        action.set_defaults(run=run)
+    plan.set_defaults(run=_run_plan)
+    fetch.set_defaults(run=_run_fetch)
+    for action in (plan, fetch, *add_video_actions(actions)):
+        add_dataset(action)
+    actions.choices["import"].add_argument("folder", type=Path, help="the folder with the files")
     fetch.add_argument("--only", metavar="NAME", help="of the list that `plan` prints")
 
 
@@ -91,16 +94,9 @@ def _run_fetch(chosen: argparse.Namespace) -> int:
 
 
 def _needs(chosen: argparse.Namespace) -> list[Need]:
-    from avpipe.config.load import merge, read_yaml
-    from avpipe.plan import Project
     from avpipe.plan.downloads import needs
 
-    if not Path("Snakefile").is_file():
-        raise AvpipeError("There is no Snakefile here. Run the command in the folder of your checkout.")
-    values = read_yaml(Path("config") / "config.yaml")
-    if chosen.configfile is not None:
-        values = merge(values, read_yaml(chosen.configfile))
-    return needs(Project.read(values, Path()), chosen.dataset)
+    return needs(read_project(chosen), chosen.dataset)
 
 
 def _size(need: Need) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from avpipe.errors import AvpipeError
 from avpipe.io.tables import read_rows, write_rows
-from avpipe.sources.local import SourceClip
+from avpipe.sources.local import SourceClip, listing_digest
 
 SCHEMA = pa.schema(
     [
@@ -25,20 +25,20 @@ SCHEMA = pa.schema(
 
 
 def index_shard(
-    clips: list[SourceClip], digest: str, planned_digest: str | None, target: str | os.PathLike[str]
+    clips: list[SourceClip], planned_digest: str | None, target: str | os.PathLike[str], digest: str | None = None
 ) -> None:
     """Write the inventory of one shard.
 
     Args:
         clips: the shard's clips as listed now.
-        digest: of the shard as listed now.
         planned_digest: of the shard when the run was planned; None: not known then.
         target: the Parquet file to write.
+        digest: of the shard as listed now; None: `listing_digest` of the clips.
 
     Raises:
         AvpipeError: the source changed since the run was planned.
     """
-    if planned_digest not in (None, digest):
+    if planned_digest not in (None, digest or listing_digest(clips)):
         raise AvpipeError(
             f"The source changed while the run was starting: shard {target} has other clips or files than planned. "
             "Wait until copying has ended, then run the same command again."

@@ -23,7 +23,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_debris(target)
+    remove_debris(target.parent, _short_stem(target), target.suffix)
     temporary = _temporary_name(target)
     try:
         yield temporary
@@ -44,7 +44,7 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Like `atomic_path` for a folder: yields an empty temporary folder that replaces `target` on success."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_debris(target)
+    remove_debris(target.parent, _short_stem(target), target.suffix)
     temporary = _temporary_name(target)
     temporary.mkdir()
     try:
@@ -57,6 +57,20 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             temporary.replace(target)
         flush(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that is removed afterwards, or by the next one if this is killed."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_debris(target.parent, _short_stem(target), target.suffix)
+    temporary = _temporary_name(target)
+    temporary.mkdir()
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -92,11 +106,16 @@ def _short_stem(target: Path) -> str:
     return os.fsencode(target.stem)[:100].decode("utf-8", errors="ignore")
 
 
-def _remove_debris(target: Path) -> None:
-    """Remove temporaries of `target` whose writer ran on this machine and is gone (killed before it could)."""
+def remove_debris(folder: Path, stem: str = "*", suffix: str = "*") -> None:
+    """Remove temporaries whose writer ran on this machine and is gone (killed before it could).
+
+    Args:
+        folder: where they lie.
+        stem, suffix: of the file that they were to become, as text; "*": any.
+    """
     host = socket.gethostname()
-    pattern = f".{_glob_escape(_short_stem(target))}~{_glob_escape(host)}-*~{_glob_escape(target.suffix)}"
-    for path in target.parent.glob(pattern):
+    stem, suffix = (text if text == "*" else _glob_escape(text) for text in (stem, suffix))
+    for path in folder.glob(f".{stem}~{_glob_escape(host)}-*~{suffix}"):
         pid = path.name.split("~")[-2].removeprefix(f"{host}-").split("-")[0]
         if re.fullmatch(r"[1-9][0-9]{0,9}", pid) and not _is_alive(int(pid)):  # any other name is not one of ours
             if path.is_dir():

@@ -43,7 +43,7 @@ def index_source(
     """
     found = list_source(validate_source(dict(source)), made_folder)
     clips = split_into_shards(found, n_shards)[int(shard)]
-    index_shard(clips, shard_digest(found, clips), listing, target)
+    index_shard(clips, listing, target, shard_digest(found, clips))
 
 
 def fetch_videos(

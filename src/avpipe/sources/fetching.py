@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avpipe.errors import AvpipeError, Reason
+from avpipe.io.atomic import remove_debris
 from avpipe.logs import Progress
 from avpipe.sources.annotated import WantedVideo
 from avpipe.sources.folders import VIDEO_SUFFIXES
@@ -66,6 +67,8 @@ class Fetcher:
         if not left:
             return list(records.values())
         require_yt_dlp()
+        for folder in {fetched_stem(self.folder, video.video_id).parent for video in videos}:
+            remove_debris(folder)
         progress = Progress(len(left), "videos")
         faults: dict[str, str] = {}
         for video in left:

@@ -88,7 +88,7 @@ class Hosts:
         host = host_of(url)
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._slot(host):
-            self._refuse_stopped(host)
+            self.refuse_stopped(host)
             if (wait := self._read(host).next_at - time.time()) > 0:
                 self._sleep(wait)
             turn = Turn(host)
@@ -128,7 +128,8 @@ class Hosts:
                 state.cause, state.detail = turn.wall, turn.detail
             write_json(self._path(turn.host, ".json"), state.model_dump())
 
-    def _refuse_stopped(self, host: str) -> None:
+    def refuse_stopped(self, host: str) -> None:
+        """Raise HostStoppedError if a host is left alone."""
         state = self._read(host)
         if state.stopped_until <= time.time():
             return
@@ -153,6 +154,17 @@ def host_of(url: str) -> str:
     if _YOUTUBE.fullmatch(name):
         return "youtube"
     return re.sub(r"[^a-z0-9.-]", "_", f"{name}-{parts.port}" if parts.port else name)
+
+
+def stops(folder: Path) -> list[str]:
+    """A line for each host that is left alone now."""
+    lines = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            Hosts(folder, (0.0, 0.0)).refuse_stopped(path.stem)
+        except HostStoppedError as error:
+            lines.append(str(error))
+    return lines
 
 
 def begin_run(folder: Path) -> None:

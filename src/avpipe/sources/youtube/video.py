@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 import imageio_ffmpeg
 
 from avpipe.errors import AvpipeError, ClipFailure, Reason
-from avpipe.io.atomic import publish
+from avpipe.io.atomic import publish, scratch_directory
 from avpipe.media.probe import probe_media
 from avpipe.sources.web import without_secrets
 from avpipe.sources.youtube.messages import INCOMPLETE, STALLED, Again, Answer, answer_to
@@ -102,11 +101,10 @@ def fetch_video(request: VideoRequest, stem: Path, *, sleep: Callable[[float], N
         AvpipeError: yt-dlp is not installed, or said what is not in the table of its messages.
     """
     require_yt_dlp()
-    stem.parent.mkdir(parents=True, exist_ok=True)
     outcome = None
     for number in range(1, request.tries + 1):
-        with tempfile.TemporaryDirectory(prefix=".video-", dir=stem.parent) as folder:
-            outcome = _try(request, Path(folder), stem, number)
+        with scratch_directory(stem) as folder:
+            outcome = _try(request, folder, stem, number)
         if outcome.again is not Again.NOW:
             break
         if number < request.tries:
@@ -137,7 +135,9 @@ def _try(request: VideoRequest, folder: Path, stem: Path, number: int) -> VideoO
     if len(files) != 1 or files[0].suffix in (".part", ".ytdl"):
         return failed(INCOMPLETE, f"yt-dlp ended without an error and left {len(files)} files")
     try:
-        length = _check(files[0], request.needs_sound, request.seconds if said["seconds"] is None else said["seconds"])
+        length = check_video(
+            files[0], request.needs_sound, request.seconds if said["seconds"] is None else said["seconds"]
+        )
     except ClipFailure as failure:
         return failed(INCOMPLETE, failure.detail.replace(str(files[0]), "the file"))
     target = stem.with_name(stem.name + files[0].suffix)
@@ -145,8 +145,8 @@ def _try(request: VideoRequest, folder: Path, stem: Path, number: int) -> VideoO
     return VideoOutcome(target, "ok", None, Again.NO, "", number, said["format"], said["version"], length)
 
 
-def _check(path: Path, needs_sound: bool, seconds: float | None) -> float:
-    """The length of a whole file.
+def check_video(path: Path, needs_sound: bool, seconds: float | None) -> float:
+    """The length of a whole file, in seconds; `seconds`: what it should be, where that is known.
 
     Raises:
         ClipFailure: it lacks pictures, the sound that is needed, or some of its length.

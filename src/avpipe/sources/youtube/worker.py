@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from typing import Any
 
 FORMAT = (
@@ -76,8 +79,16 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error), "warnings": messages.warnings, "version": yt_dlp.version.__version__}
 
 
+def _end_with(parent: int) -> None:
+    """Wait until the process that asked is gone, however it ended, then end all of this process's group."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main() -> None:
     """Answer the request on stdin."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answer = download(json.load(sys.stdin))
     sys.stdout.write(json.dumps(answer) + "\n")
 
