@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, print_table, say
 from avpipe.cli.project import add_dataset, read_project
-from avpipe.cli.videos import add_video_actions
+from avpipe.cli.videos import add_video_actions, say_videos
 from avpipe.errors import AvpipeError
 
 if TYPE_CHECKING:
@@ -47,12 +47,17 @@ def add(commands: Any) -> None:
 
 def _run_plan(chosen: argparse.Namespace) -> int:
     found = _needs(chosen)
-    if not found:
+    if found:
+        _print_needs(found, chosen.dataset)
+    if not say_videos(read_project(chosen), chosen.dataset) and not found:
         say(
             f"{chosen.dataset} needs nothing of config/files.yaml and config/weights.yaml. What else it lacks is "
             f"named by: snakemake -n results/{chosen.dataset}/eval.json"
         )
-        return 0
+    return 0
+
+
+def _print_needs(found: list[Need], dataset: str) -> None:
     print_table(
         ("name", "files", "to fetch", "state", "place", "licence"),
         [(need.name, need.title, _size(need), _state(need), need.place, need.licence) for need in found],
@@ -62,8 +67,7 @@ def _run_plan(chosen: argparse.Namespace) -> int:
             say(f"{need.name}: put it to {need.place} by hand; to be had from {need.by_hand}")
     if any(need.missing and need.files for need in found):
         to_fetch = sum(need.n_bytes() for need in found)
-        say(f"{to_fetch / 1e6:,.1f} MB to fetch, as far as lengths are known: avpipe sources fetch {chosen.dataset}")
-    return 0
+        say(f"{to_fetch / 1e6:,.1f} MB to fetch, as far as lengths are known: avpipe sources fetch {dataset}")
 
 
 def _run_fetch(chosen: argparse.Namespace) -> int:

@@ -73,6 +73,28 @@ def _run_status(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def say_videos(project: Project, dataset: str) -> bool:
+    """Say how many videos a dataset needs and how long fetching them takes; False where it names none."""
+    from avpipe.plan import videos
+    from avpipe.sources.listing import has_video_folder
+    from avpipe.sources.settings import Annotation
+
+    source = project.dataset(dataset).source
+    if isinstance(source, Annotation) and not all(Path(path).exists() for path in source.paths.values()):
+        say(f"How many videos {dataset} needs is known once its annotation is there.")
+    elif has_video_folder(source):
+        wanted, absent = videos.videos(project, dataset), videos.left(project, dataset)
+        hours = sum(video.seconds or 0.0 for video in absent) / 3600
+        length = f" ({hours:,.0f} hours as annotated)" if hours else ""
+        say(
+            f"{len(absent):,} of {len(wanted):,} videos are left to fetch{length}; at the present pauses those of "
+            f"YouTube take {videos.days(project, absent):.1f} days or more. Their licences are their uploaders'."
+        )
+    else:
+        return False
+    return True
+
+
 def _say_left(project: Project, dataset: str) -> None:
     from avpipe.plan import videos
     from avpipe.sources.hosts import stops

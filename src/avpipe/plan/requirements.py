@@ -120,6 +120,9 @@ def _missing_source(project: Project, dataset: str) -> list[str]:
             for name, path in source.paths.items()
             for problem in missing_path("the annotation", path, f"{key}.{name}", source.obtain)
         ]
+        if source.only_in is not None:
+            key = f"datasets.{dataset}.source.only_in"
+            problems += missing_path("the lists of clips", source.only_in, key, project.dataset(dataset).gzsl.obtain)
     else:
         what = "the table of clips" if isinstance(source, ClipTable) else "the videos"
         problems = missing_path(what, source.path, key, source.obtain)

@@ -80,14 +80,21 @@ def days(project: Project, wanted: list[WantedVideo]) -> float:
     return from_youtube * (sum(project.config.downloads.pause_seconds) / 2 + _YOUTUBE_SECONDS) / 86_400
 
 
+def describe_left(project: Project, dataset: str) -> str:
+    """In a sentence: how many videos are left to fetch; "" where none is."""
+    wanted = left(project, dataset)
+    if not wanted:
+        return ""
+    text = f"{dataset}: {len(wanted):,} of {len(videos(project, dataset)):,} videos are not there"
+    if not project.config.allow_download:
+        return f"{text} and are not fetched, since allow_download is false: their clips count as missing."
+    took = days(project, wanted)
+    slow = f"; at the present pauses YouTube's take {took:.1f} days or more" if took else ""
+    return f"{text} and are fetched shard by shard{slow}."
+
+
 @functools.cache
 def _tell_left(project: Project, dataset: str) -> None:
-    wanted = left(project, dataset)
-    if not wanted or project.tell is None:
-        return
-    text = f"{dataset}: {len(wanted):,} of {len(videos(project, dataset)):,} videos are not there"
-    if project.config.allow_download:
-        text += f"; they are fetched shard by shard, which takes about {days(project, wanted):.1f} days for YouTube's"
-    else:
-        text += " and are not fetched, since allow_download is false: their clips count as missing"
-    project.tell(f"{text}.")
+    text = describe_left(project, dataset)
+    if text and project.tell is not None:
+        project.tell(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.io.reading import reading
 from avpipe.sources.annotated import describe_annotated, list_annotated
 from avpipe.sources.annotations.clips import Annotations
 from avpipe.sources.annotations.reading import read_annotations
@@ -48,14 +50,29 @@ def annotations_of(source: Source) -> Annotations | None:
     if not isinstance(source, Annotation):
         return read_url_table(source_table(source, "") or Path())
     found = read_annotations(source.format, {name: Path(path) for name, path in source.paths.items()})
-    clips = tuple(clip for clip in found.clips if not source.subsets or clip.subset in source.subsets)
+    named = None if source.only_in is None else _clips_named_in(Path(source.only_in))
+    clips = tuple(
+        clip
+        for clip in found.clips
+        if (not source.subsets or clip.subset in source.subsets) and (named is None or clip.clip_id in named)
+    )
     if not clips:
         known = ", ".join(sorted({clip.subset for clip in found.clips}))
         raise AvpipeError(
-            f"No clip of {source.paths['annotation']} is in {', '.join(source.subsets)}; it has {known}. Correct "
-            "datasets.<name>.source.subsets."
+            f"No clip of {source.paths['annotation']} is asked for: it has the subsets {known}, and "
+            f"{len(found.clips):,} clips such as {found.clips[0].clip_id}. Correct subsets or only_in of "
+            "datasets.<name>.source."
         )
     return replace(found, clips=clips)
+
+
+def _clips_named_in(folder: Path) -> set[str]:
+    """The clips that the csv files of a class-split folder name."""
+    names = set()
+    for path in sorted(folder.glob("*/*.csv")):
+        with reading(path, "a list of clips of a class split"), path.open(encoding="utf-8-sig", newline="") as stream:
+            names |= {row["filename"] for row in csv.DictReader(stream)}
+    return names
 
 
 def list_source(source: Source, made_folder: str | os.PathLike[str]) -> Listing:

@@ -49,6 +49,9 @@ class Annotation(Settings):
         description="The annotation's files: `annotation`, and further ones by the names that the format takes."
     )
     subsets: list[str] = Field([], description="Only clips of these subsets of the annotation. Empty: all.")
+    only_in: InputPath | None = Field(
+        None, description="A class-split folder: only clips that its csv files name. Unset: all."
+    )
     videos: LocalPath | None = Field(
         None,
         description="The folder of the videos, or of clips that are cut already: files named after a video's or a "
