@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,3 +142,19 @@ def test_only_what_is_left_is_asked_for(addressed, server):
     shard = f"{shard_of('new', 2):04d}"
     assert {job for job in planned if "shard" in job} == {job for job in planned if f"shard {shard}" in job}
     assert any("Fetching" in job for job in planned)
+
+
+def test_the_card_of_a_finished_dataset(project):
+    command = [sys.executable, "-m", "avpipe", "sources", "card", "small", "--configfile", "small.yaml"]
+    subprocess.run(command, cwd=project.folder, env=project.environment, check=True, capture_output=True)
+    card = json.loads((project.folder / "results/small/data.json").read_text())
+    assert (card["requested"], card["ok"], card["videos"]) == (28, 28, None)
+    assert {each["extractor"]: each["streams"] for each in card["features"]} == {
+        "c3d": {"video": 4096},
+        "vggish": {"audio": 128},
+    }
+    assert card["splits"]["main_split"]["stage_2_train"] == {"requested": 15, "ok": 15}
+    page = (project.folder / "results/small/README.md").read_text()
+    metadata = yaml.safe_load(page.split("---\n")[1])
+    assert metadata["size_categories"] == ["n<1K"] and "RANDOM WEIGHTS" in page
+    assert "Nothing to be done" in project.run()

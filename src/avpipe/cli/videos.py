@@ -1,4 +1,4 @@
-"""avpipe sources status, retry and import: the videos that a dataset's annotation names."""
+"""avpipe sources status, retry, import and card: the videos that a dataset's annotation names, and its card."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ Files named after a video's or a clip's id, in the folder or one below, are look
 example:
   avpipe sources import vggsound_gzsl /data/from_a_colleague
 """
+_CARD_HELP = """\
+Facts as data.json and as a page (README.md) with the metadata that dataset hubs read, beside the features.
+
+example:
+  avpipe sources card ucf_gzsl
+"""
 _NAMED = 5
 
 
@@ -43,7 +49,9 @@ def add_video_actions(actions: Any) -> list[argparse.ArgumentParser]:
     retry.set_defaults(run=_run_retry)
     take = add_parser(actions, "import", "take videos that somebody else has got", _IMPORT_HELP)
     take.set_defaults(run=_run_import)
-    return [status, retry, take]
+    card = add_parser(actions, "card", "write a dataset card of a finished dataset's clips and features", _CARD_HELP)
+    card.set_defaults(run=_run_card)
+    return [status, retry, take, card]
 
 
 def _run_status(chosen: argparse.Namespace) -> int:
@@ -114,6 +122,19 @@ def _run_retry(chosen: argparse.Namespace) -> int:
 
     forgotten = ask_again(read_project(chosen), chosen.dataset, set(chosen.cause))
     say(f"{len(forgotten):,} videos are asked for again by the next run with allow_download: true.")
+    return 0
+
+
+def _run_card(chosen: argparse.Namespace) -> int:
+    from avpipe.io.manifest import write_json, write_text
+    from avpipe.plan.card import collect_card
+    from avpipe.report.dataset_card import card_page
+
+    project = read_project(chosen)
+    card, folder = collect_card(project, chosen.dataset), Path(project.paths.results) / chosen.dataset
+    write_json(folder / "data.json", card.to_json())
+    write_text(folder / "README.md", card_page(card))
+    say(f"{folder / 'README.md'} and data.json beside it: {card.ok:,} of {card.requested:,} clips.")
     return 0
 
 

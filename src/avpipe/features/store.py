@@ -130,6 +130,13 @@ def read_pooled(source: str | os.PathLike[str], stream: str) -> tuple[list[str],
         return read_texts(file["clip_ids"]), file[stream]["pooled"][:]
 
 
+def read_widths(source: str | os.PathLike[str]) -> tuple[int, dict[str, int]]:
+    """How many clips a store has, and stream -> numbers in a row."""
+    with _open(source) as file:
+        groups = {name: group for name, group in file.items() if isinstance(group, h5py.Group)}
+        return len(file["clip_ids"]), {name: group["values"].shape[1] for name, group in groups.items()}
+
+
 def _shares(row: npt.NDArray[np.float64]) -> DecodedShares:
     pictures, sound, silent = (None if np.isnan(value) else float(value) for value in row)
     return DecodedShares(pictures, sound, None if silent is None else bool(silent))
