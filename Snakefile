@@ -41,7 +41,7 @@ pathvars:
 
 
 include: "rules/common.smk"
-include: "rules/sources.smk"
+include: "rules/videos.smk"
 include: "rules/inventory.smk"
 include: "rules/media.smk"
 include: "rules/features.smk"

@@ -1,4 +1,4 @@
-"""What the jobs of rules/inventory.smk and sources.smk do: embedded datasets, fetching videos, listing and probing."""
+"""What the jobs of rules/inventory.smk and videos.smk do: embedded datasets, fetching videos, listing and probing."""
 
 from __future__ import annotations
 

@@ -109,6 +109,11 @@ def fetch_missing(project: Project, dataset: str) -> None:
     files = [need.files for need in missing if need.files]
     if len(files) < len(missing):
         return  # all that is lacking is named afterwards, before hours of fetching
+    if total := sum(need.n_bytes() for need in missing):
+        _log.warning(
+            "%s: %d sets of published files are fetched before planning, %.1f MB as far as lengths are known",
+            dataset, len(missing), total / 1e6,
+        )  # fmt: skip
     for need, wanted in zip(missing, files, strict=True):
         known = need.n_bytes()
         size = f"{known / 1e6:,.1f} MB" if known else "length unknown"

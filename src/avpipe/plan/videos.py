@@ -1,4 +1,4 @@
-"""What rules/sources.smk asks: the videos of an annotation, which of them are fetched, and how many are left."""
+"""What rules/videos.smk asks: the videos of an annotation, which of them are fetched, and how many are left."""
 
 from __future__ import annotations
 
