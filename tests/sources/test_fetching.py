@@ -31,7 +31,7 @@ URL = "http://127.0.0.1:9/"  # where nobody answers
 
 
 def wanted(name: str, url: str = URL, *clips: str) -> WantedVideo:
-    return WantedVideo(name, url and f"{url}{name}.mp4", None, clips or (name,))
+    return WantedVideo(name, url and f"{url}{name}.mp4", None, clips or (name,), name)
 
 
 def fetcher(folder: Path, **settings) -> Fetcher:
@@ -158,7 +158,11 @@ def running(tmp_path_factory):
 def test_videos_come_once_and_their_records_stay(tmp_path, running):
     server, url, content = running
     server.reset()
-    videos = [wanted("a", url), WantedVideo("gone", f"{url}b.mp4?status=404", None, ("gone",)), wanted("own", url)]
+    videos = [
+        wanted("a", url),
+        WantedVideo("gone", f"{url}b.mp4?status=404", None, ("gone",), "gone"),
+        wanted("own", url),
+    ]
     put(tmp_path / "videos" / "own.mp4")
     found = {each.video_id: each for each in fetcher(tmp_path).bring_up_to_date(videos, may_fetch=True)}
     assert {name: record.outcome for name, record in found.items()} == {"a": OK, "gone": "missing", "own": OK}
@@ -184,7 +188,7 @@ def test_videos_come_once_and_their_records_stay(tmp_path, running):
 def test_a_wall_stops_the_host_and_marks_no_video_as_gone(tmp_path, running):
     server, url, _ = running
     server.reset()
-    videos = [WantedVideo(name, f"{url}{name}.mp4?status=429&retry=none", None, (name,)) for name in "abcdef"]
+    videos = [WantedVideo(name, f"{url}{name}.mp4?status=429&retry=none", None, (name,), name) for name in "abcdef"]
     with pytest.raises(AvpipeError, match=r"6 of 6 videos could not be asked for:\n.*left alone until .* rate_limited"):
         fetcher(tmp_path).bring_up_to_date(videos, may_fetch=True)
     asked = {each["target"].split("?")[0] for each in server.log()["requests"]}
@@ -201,7 +205,7 @@ def test_a_wall_stops_the_host_and_marks_no_video_as_gone(tmp_path, running):
 def test_one_wall_alone_is_met_again_at_the_end(tmp_path, running):
     server, url, _ = running
     server.reset()
-    walled = WantedVideo("a", f"{url}a.mp4?status=429@1&retry=none&case=alone", None, ("a",))
+    walled = WantedVideo("a", f"{url}a.mp4?status=429@1&retry=none&case=alone", None, ("a",), "a")
     found = fetcher(tmp_path).bring_up_to_date([walled, wanted("b", url)], may_fetch=True)
     assert [record.outcome for record in found] == [OK, OK]
 
@@ -212,7 +216,7 @@ from pathlib import Path
 from test_fetching import WantedVideo, fetcher
 
 names = [Path(url).name[0] for url in sys.argv[2:]]
-videos = [WantedVideo(name, url, None, (name,)) for name, url in zip(names, sys.argv[2:])]
+videos = [WantedVideo(name, url, None, (name,), name) for name, url in zip(names, sys.argv[2:])]
 fetcher(Path(sys.argv[1])).bring_up_to_date(videos, may_fetch=True)
 """
 
@@ -243,3 +247,16 @@ def test_a_kill_leaves_no_process_and_the_next_run_the_same_files(tmp_path, runn
 
 def open_requests(server) -> int:
     return sum(each["end"] == "open" for each in server.log()["requests"])
+
+
+@needs_server
+@needs_yt_dlp
+@pytest.mark.slow
+def test_segments_alone_are_fetched_and_must_have_their_length(tmp_path, running):
+    _, url, _ = running
+    whole = WantedVideo("a_0", f"{url}a.mp4", 1.0, ("a_0",), "a", (0.5, 1.5))
+    beyond = WantedVideo("a_1", f"{url}a.mp4", 4.0, ("a_1",), "a", (1.0, 5.0))
+    found = fetcher(tmp_path).bring_up_to_date([whole, beyond], may_fetch=True)
+    assert [(record.outcome, record.cause) for record in found] == [(OK, OK), ("decode_error", "incomplete")]
+    with av.open(found[0].path) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 25

@@ -7,7 +7,7 @@ import pytest
 from avpipe.errors import AvpipeError
 from avpipe.sources.annotated import list_annotated, wanted_videos
 from avpipe.sources.annotations.clips import AnnotatedClip, Annotations
-from avpipe.sources.listing import list_source, shard_digest, split_into_shards
+from avpipe.sources.listing import annotations_of, list_source, shard_digest, split_into_shards
 from avpipe.sources.settings import ClipTable
 from avpipe.sources.url_table import has_addresses, read_url_table
 from avpipe.sources.video_files import fetched_stem, find_videos
@@ -24,21 +24,41 @@ def table(folder, text):
 def test_clips_of_one_video_share_it(tmp_path):
     path = table(
         tmp_path,
-        "url,clip_id,start_seconds,end_seconds,class,subset,caption,caption2\n"
-        f"https://www.youtube.com/watch?v={ID},,1,2.5,dog,train,first,second\n"
-        f"https://www.youtube.com/watch?v={ID},own,3,4,cat,test,,\n"
-        "http://host/path/film%20one.mp4?key=1,other,,,cat,test,,\n".replace("%20", "_"),
+        "url,start_seconds,end_seconds,class,subset,caption,caption2\n"
+        f"https://www.youtube.com/watch?v={ID},1,2.5,dog,train,first,second\n"
+        f"https://youtu.be/{ID},3,,cat,test,,\n"
+        "http://host/path/film_one.mp4?key=1,,,cat,test,,\n",
     )
     assert has_addresses(path)
+    with pytest.raises(AvpipeError, match="for several addresses"):
+        read_url_table(path)
+    path.write_text(path.read_text().replace("youtu.be/", "www.youtube.com/watch?v="))
     first, second, third = read_url_table(path).clips
     assert (first.clip_id, first.video_id, first.captions) == (f"{ID}_1_2.5", ID, ("first", "second"))
-    assert (second.clip_id, second.start_seconds, second.class_name, second.subset) == ("own", 3.0, "cat", "test")
-    assert third.video_id == "film_one" and third.start_seconds is None
+    assert (second.clip_id, second.start_seconds, second.class_name, second.subset) == (
+        f"{ID}_3_end",
+        3.0,
+        "cat",
+        "test",
+    )
+    assert (third.clip_id, third.video_id, third.start_seconds) == ("film_one", "film_one", None)
     videos = wanted_videos(read_url_table(path))
     assert [(video.video_id, video.clip_ids) for video in videos] == [
-        (ID, (f"{ID}_1_2.5", "own")),
-        ("film_one", ("other",)),
+        (ID, (f"{ID}_1_2.5", f"{ID}_3_end")),
+        ("film_one", ("film_one",)),
     ]
+
+
+def test_segments_alone_are_wanted_by_their_clips_in_the_shard_of_their_video(tmp_path):
+    path = table(tmp_path, "url,start_seconds,end_seconds\nhttp://host/a.mp4,1,2\nhttp://host/a.mp4,5,\n")
+    source = ClipTable(path=str(path), fetch="clips")
+    videos = wanted_videos(annotations_of(source))
+    assert [(each.video_id, each.segment, each.shard_key) for each in videos] == [
+        ("a", None, "a"),  # to the end of the video, which nobody knows
+        ("a_1_2", (1.0, 2.0), "a"),
+    ]
+    missing = [each.path for each in list_source(source, tmp_path).clips]
+    assert missing == [str(fetched_stem(tmp_path, "a_1_2")), str(fetched_stem(tmp_path, "a"))]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +72,7 @@ def test_clips_of_one_video_share_it(tmp_path):
         ("http://host/a.mp4,../up\n", "'../up' cannot name a video"),
         ("http://host/a.mp4,.hidden\n", "cannot name a video"),
         ("http://host/a.mp4,a/b\n", "cannot name a video"),
-        ("http://host/a.mp4,\nhttp://other/a.mp4,\n", "a name.s. videos at several addresses"),
+        ("http://host/a.mp4,\nhttp://other/a.mp4,\n", "stand for several addresses"),
     ],
 )
 def test_addresses_and_ids_that_are_none(tmp_path, rows, message):

@@ -75,7 +75,7 @@ def _run_status(chosen: argparse.Namespace) -> int:
     clips = annotated.clips if annotated else ()
     for subset in sorted({clip.subset for clip in clips}):
         own = [clip for clip in clips if clip.subset == subset]
-        share = sum(clip.video_id in there for clip in own)
+        share = sum(clip.fetched_as in there for clip in own)
         say(f"clips{f' of {subset}' if subset else ''}: {share:,} of {len(own):,} ({share / len(own):.1%}) can be cut")
     _say_left(project, chosen.dataset)
     return 0

@@ -74,7 +74,7 @@ def fetch_videos(
     origin = validate_source(dict(source))
     annotations = annotations_of(origin)
     assert annotations is not None
-    videos = [each for each in wanted_videos(annotations) if shard_of(each.video_id, n_shards) == int(shard)]
+    videos = [each for each in wanted_videos(annotations) if shard_of(each.shard_key, n_shards) == int(shard)]
     settings = Downloads.model_validate(downloads)
     folder = source_folder(origin, made_folder)
     fetcher = Fetcher(folder, Hosts(Path(hosts), settings.pause_seconds), settings, needs_sound=require_audio)

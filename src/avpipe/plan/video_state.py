@@ -55,7 +55,8 @@ def ask_again(project: Project, dataset: str, causes: Collection[str]) -> list[V
     folder = Path(source_folder(project, dataset))
     for record in chosen:
         record_path(fetched_stem(folder, record.video_id)).unlink(missing_ok=True)
-    _forget_tables(project, dataset, (record.video_id for record in chosen))
+    names = {record.video_id for record in chosen}
+    _forget_tables(project, dataset, (video for video in _wanted(project, dataset) if video.video_id in names))
     return chosen
 
 
@@ -95,7 +96,7 @@ def import_videos(project: Project, dataset: str, folder: Path) -> Imported:
         if is_video:
             _note(stem, name, source, seconds)
         taken.append(name)
-    _forget_tables(project, dataset, (video_of[name].video_id for name in taken))
+    _forget_tables(project, dataset, (video_of[name] for name in taken))
     return Imported(taken, refused)
 
 
@@ -112,10 +113,10 @@ def _note(stem: Path, name: str, source: Path, seconds: float) -> None:
     write_record(stem, replace(record, path=str(stem.with_name(stem.name + source.suffix))))
 
 
-def _forget_tables(project: Project, dataset: str, video_ids: Iterable[str]) -> None:
+def _forget_tables(project: Project, dataset: str, chosen: Iterable[WantedVideo]) -> None:
     """Remove the tables of the shards of some videos, which the next run makes again."""
     n_shards, names = project.dataset(dataset).n_shards, shards(project, dataset)
-    for shard in {shard_of(video_id, n_shards) for video_id in video_ids}:
+    for shard in {shard_of(video.shard_key, n_shards) for video in chosen}:
         manifest.remove(Path(project.paths.availability(dataset, names[shard])))
 
 

@@ -43,7 +43,7 @@ def are_fetched(project: Project, dataset: str) -> bool:
 def of_shard(project: Project, dataset: str, shard: str) -> list[WantedVideo]:
     """The videos of a shard."""
     n_shards = project.dataset(dataset).n_shards
-    return [video for video in videos(project, dataset) if shard_of(video.video_id, n_shards) == int(shard)]
+    return [video for video in videos(project, dataset) if shard_of(video.shard_key, n_shards) == int(shard)]
 
 
 def digest(project: Project, dataset: str, shard: str) -> str:

@@ -14,30 +14,38 @@ from avpipe.sources.video_files import VideoFile, fetched_stem, find_videos
 
 @dataclass(frozen=True)
 class WantedVideo:
-    """A video of an annotation.
+    """A video of an annotation, or the segment of a clip where segments are fetched.
 
     Attributes:
-        video_id: its name.
+        video_id: its name; of a segment that of the clip.
         url: where it can be fetched; empty where nobody knows.
         seconds: its length as annotated, if it is.
         clip_ids: what is cut from it.
+        shard_key: the id by which it is put into a shard.
+        segment: start and end in seconds; None: the whole video.
     """
 
     video_id: str
     url: str
     seconds: float | None
     clip_ids: tuple[str, ...]
+    shard_key: str
+    segment: tuple[float, float] | None = None
 
 
 def wanted_videos(annotations: Annotations) -> list[WantedVideo]:
-    """Every video once, in the order of their ids."""
+    """Every video, or every segment, once, in the order of their names."""
     clips: dict[str, list[AnnotatedClip]] = {}
     for clip in annotations.clips:
-        clips.setdefault(clip.video_id, []).append(clip)
-    return [
-        WantedVideo(name, own[0].address, own[0].video_seconds, tuple(clip.clip_id for clip in own))
-        for name, own in sorted(clips.items())
-    ]
+        clips.setdefault(clip.fetched_as, []).append(clip)
+    return [_wanted(name, own[0], tuple(clip.clip_id for clip in own)) for name, own in sorted(clips.items())]
+
+
+def _wanted(name: str, clip: AnnotatedClip, clip_ids: tuple[str, ...]) -> WantedVideo:
+    start, end = clip.start_seconds or 0.0, clip.end_seconds
+    if name == clip.video_id or end is None:
+        return WantedVideo(name, clip.address, clip.video_seconds, clip_ids, clip.video_id)
+    return WantedVideo(name, clip.address, end - start, clip_ids, clip.video_id, (start, end))
 
 
 def list_annotated(annotations: Annotations, folder: Path) -> Listing:
@@ -60,7 +68,7 @@ def _located(clip: AnnotatedClip, found: Mapping[str, VideoFile], folder: Path) 
     if clip.clip_id != clip.video_id and (own := found.get(clip.clip_id)):
         file, segment = own, (None, None)
     if file is None:
-        return SourceClip(clip.clip_id, clip.class_name, str(fetched_stem(folder, clip.video_id)), *segment)
+        return SourceClip(clip.clip_id, clip.class_name, str(fetched_stem(folder, clip.fetched_as)), *segment)
     return SourceClip(clip.clip_id, clip.class_name, file.path, *segment, file.size_bytes, file.modified_ns)
 
 

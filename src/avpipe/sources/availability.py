@@ -107,7 +107,7 @@ def _there(annotations: Annotations, there: set[str], group: Any) -> dict[str, d
     for clip in annotations.clips:
         each = counts.setdefault(group(clip), {"requested": 0, "there": 0})
         each["requested"] += 1
-        each["there"] += clip.video_id in there
+        each["there"] += clip.fetched_as in there
     return dict(sorted(counts.items()))
 
 

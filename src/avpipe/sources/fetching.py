@@ -134,6 +134,7 @@ class Fetcher:
             timeout_seconds=self.settings.timeout_seconds + (video.seconds or 0.0),
             tries=self.settings.tries,
             cookies=self.settings.cookies,
+            segment=video.segment,
         )
 
     def _count(self, records: Mapping[str, VideoRecord], video: WantedVideo, progress: Progress) -> None:

@@ -45,10 +45,16 @@ def annotations_of(source: Source) -> Annotations | None:
     Raises:
         AvpipeError: it is not there or not in order, or none of its clips is in the subsets asked for.
     """
-    if not has_video_folder(source):
+    if not isinstance(source, Annotation | ClipTable) or not has_video_folder(source):
         return None
-    if not isinstance(source, Annotation):
-        return read_url_table(source_table(source, "") or Path())
+    found = _annotation(source) if isinstance(source, Annotation) else read_url_table(Path(source.path or ""))
+    if source.fetch == "videos":
+        return found
+    return replace(found, clips=tuple(replace(clip, is_fetched_alone=True) for clip in found.clips))
+
+
+def _annotation(source: Annotation) -> Annotations:
+    """The clips of an annotation that are asked for."""
     found = read_annotations(source.format, {name: Path(path) for name, path in source.paths.items()})
     named = None if source.only_in is None else _clips_named_in(Path(source.only_in))
     clips = tuple(

@@ -37,6 +37,11 @@ class ClipTable(Settings):
     videos: LocalPath | None = Field(
         None, description="Where videos of the column url are put. Unset: `<resources>/videos/<dataset>`."
     )
+    fetch: Literal["videos", "clips"] = Field(
+        "videos",
+        description="What is downloaded of a video: all of it, or only the segments of its clips, which are encoded "
+        "again and do not have the video's own pictures and samples.",
+    )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
 
 
@@ -56,6 +61,11 @@ class Annotation(Settings):
         None,
         description="The folder of the videos, or of clips that are cut already: files named after a video's or a "
         "clip's id, there or one folder below. Unset: `<resources>/videos/<dataset>`.",
+    )
+    fetch: Literal["videos", "clips"] = Field(
+        "videos",
+        description="What is downloaded of a video: all of it, or only the segments of its clips, which are encoded "
+        "again and do not have the video's own pictures and samples.",
     )
     obtain: str = Field("", description="Where the data can be had, shown when it is missing.")
 

@@ -32,6 +32,7 @@ class AnnotatedClip:
         start_seconds, end_seconds: the segment; None: the whole video.
         video_seconds: the video's length; None: not annotated.
         url: of the video; empty: that of YouTube, where `video_id` is one of its ids.
+        is_fetched_alone: whether its segment is fetched, and not the video.
     """
 
     clip_id: str
@@ -43,6 +44,12 @@ class AnnotatedClip:
     end_seconds: float | None = None
     video_seconds: float | None = None
     url: str = ""
+    is_fetched_alone: bool = False
+
+    @property
+    def fetched_as(self) -> str:
+        """The name of the file that is fetched for it."""
+        return self.clip_id if self.is_fetched_alone and self.end_seconds is not None else self.video_id
 
     @property
     def address(self) -> str:

@@ -45,7 +45,7 @@ class VideoRequest:
         timeout_seconds: longest time for a try.
         tries: how many there may be where another may help.
         cookies: a file of cookies, of which a copy is used, since yt-dlp writes into it; None: none.
-        proxy: address of a proxy; None: that of the environment.
+        segment: start and end in seconds of what is fetched, encoded again; None: the whole video.
     """
 
     url: str
@@ -55,7 +55,7 @@ class VideoRequest:
     timeout_seconds: float = 600.0
     tries: int = 3
     cookies: str | None = None
-    proxy: str | None = None
+    segment: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,8 @@ def _try(request: VideoRequest, folder: Path, stem: Path, number: int) -> VideoO
     if len(files) != 1 or files[0].suffix in (".part", ".ytdl"):
         return failed(INCOMPLETE, f"yt-dlp ended without an error and left {len(files)} files")
     try:
-        length = check_video(
-            files[0], request.needs_sound, request.seconds if said["seconds"] is None else said["seconds"]
-        )
+        told = None if request.segment else said["seconds"]
+        length = check_video(files[0], request.needs_sound, request.seconds if told is None else told)
     except ClipFailure as failure:
         return failed(INCOMPLETE, failure.detail.replace(str(files[0]), "the file"))
     target = stem.with_name(stem.name + files[0].suffix)
@@ -175,7 +174,7 @@ def _ask(request: VideoRequest, folder: Path) -> dict[str, Any] | None:
             copy.write(Path(request.cookies).read_bytes())
     asked = {
         "url": request.url, "folder": str(folder / "download"), "max_height": request.max_height,
-        "cookies": cookies, "proxy": request.proxy,
+        "cookies": cookies, "segment": request.segment,
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "avpipe.sources.youtube.worker"],

@@ -39,7 +39,7 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
     """Download a video into a folder.
 
     Args:
-        request: `url`, `folder` (empty), `max_height`, and `cookies` and `proxy` or None.
+        request: `url`, `folder` (empty), `max_height`, and `cookies` and `segment` or None.
 
     Returns:
         `format`, `seconds` as the site says (None: it does not), `version` of yt-dlp; or `error` with `warnings`.
@@ -47,7 +47,7 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
     import yt_dlp
 
     messages = _Quiet()
-    options = {
+    options: dict[str, Any] = {
         "outtmpl": {"default": os.path.join(request["folder"], "v.%(ext)s")},  # noqa: PTH118 - yt-dlp takes text
         "format": FORMAT.format(request["max_height"]),
         "merge_output_format": "mkv/mp4",
@@ -63,8 +63,10 @@ def download(request: dict[str, Any]) -> dict[str, Any]:
         "noplaylist": True,
         "usenetrc": False,
         "cookiefile": request.get("cookies"),
-        "proxy": request.get("proxy"),
     }
+    if request.get("segment"):
+        options["download_ranges"] = yt_dlp.utils.download_range_func(None, [request["segment"]])
+        options["force_keyframes_at_cuts"] = True
     try:
         with yt_dlp.YoutubeDL({key: value for key, value in options.items() if value is not None}) as loader:
             found = loader.extract_info(request["url"], download=True)
