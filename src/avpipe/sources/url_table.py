@@ -58,7 +58,7 @@ def read_url_table(path: Path) -> Annotations:
         )
     if twice := sorted(name for name, each in urls.items() if len(each) > 1):
         raise AvpipeError(
-            f"{path}: {listed(twice)} of video ids stand for several addresses each, such as {listed(sorted(urls[twice[0]]))}. "
+            f"{path}: video ids stand for several addresses, such as {twice[0]} ({listed(sorted(urls[twice[0]]))}). "
             "Give each address a video_id of its own."
         )
     return Annotations(tuple(clips))
