@@ -9,7 +9,8 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def list_table(path: Path) -> list[SourceClip]:
     Raises:
         AvpipeError: columns are missing, a time is not a number or ends before it starts, two clips with one id.
     """
-    return checked([_from_row(row, place, path.parent) for row, place in table_rows(path)], str(path))
+    folder = str(path.parent)
+    return checked([_from_row(row, place, folder) for row, place in table_rows(path)], str(path))
 
 
 def describe_table(path: Path) -> list[Described]:
@@ -77,7 +79,7 @@ def describe_table(path: Path) -> list[Described]:
     """
     described = []
     for row, place in table_rows(path):
-        clip_id = _from_row(row, place, path.parent).clip_id
+        clip_id = _from_row(row, place, str(path.parent)).clip_id
         subset = row[SUBSET].strip() if SUBSET in row else None
         described.append(Described(clip_id, subset, captions_of(row)))
     return sorted(described, key=lambda each: each.clip_id)
@@ -168,15 +170,23 @@ def shard_of(clip_id: str, n_shards: int) -> int:
 
 def listing_digest(clips: list[SourceClip]) -> str:
     """A digest of a listing: changes when a clip is added, removed, renamed, re-cut or its file replaced."""
-    text = json.dumps([astuple(clip) for clip in sorted(clips, key=lambda clip: clip.clip_id)])
+    fields = attrgetter(*SourceClip.__dataclass_fields__)  # ten times faster than astuple
+    text = json.dumps([fields(clip) for clip in sorted(clips, key=attrgetter("clip_id"))])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _from_row(row: dict[str, str], place: str, folder: Path) -> SourceClip:
+def _from_row(row: dict[str, str], place: str, folder: str) -> SourceClip:
     start, end = segment_of(row, place)
-    path = str(folder / os.path.expanduser(row[PATH]))  # noqa: PTH111 - Path raises where there is no such user
+    path = _joined(folder, row[PATH])
     clip_id = row.get(CLIP_ID) or id_of(Path(path).stem, start, end)
     return SourceClip(clip_id, row.get(CLASS, ""), path, start, end, *_size_and_time(path))
+
+
+def _joined(folder: str, path: str) -> str:
+    """A path below a folder, as `pathlib` writes it, which takes several times as long for 10^5 files."""
+    text = os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118 - Path raises where there is no such user
+    is_odd = "//" in text or "/./" in text or text.startswith("./") or text.endswith(("/", "/."))
+    return str(Path(text)) if is_odd else text
 
 
 def segment_of(row: Mapping[str, str], place: str) -> tuple[float | None, float | None]:
