@@ -42,15 +42,18 @@ def is_real_run():
 def ask(function, check=None, **given):
     """What a function of the plan says of a job: its parameters are the wildcards of their names, or `given`.
 
-    Before it, `check` (`require`, `require_gzsl`) names all that the dataset needs and that is not there.
+    Before it, `check` (`require`, `require_gzsl`) names all that the dataset needs and that is not there. The Snakemake
+    of a single job need not look again at what the one that planned has found.
     """
     names = [name for name in inspect.signature(function).parameters if name not in ("self", "project", *given)]
 
     def answer(wildcards):
-        if check is not None:
+        if check is not None and workflow.is_main_process:
             if PROJECT.config.allow_download and is_real_run():
                 in_words(downloads.fetch_missing, PROJECT, wildcards.dataset)
             in_words(check, PROJECT, wildcards.dataset)
+            if is_real_run():
+                in_words(inventory.keep_listing, PROJECT, wildcards.dataset)
         return in_words(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
 
     return answer

@@ -65,6 +65,7 @@ rule index_source:
         n_shards=setting("n_shards"),
         listing=ask(inventory.listing, check=require),
         made_folder=ask(Project.made_folder),
+        kept=not_compared(ask(inventory.kept_listing)),
     message:
         "Listing the clips of {wildcards.dataset}, shard {wildcards.shard}"
     script:

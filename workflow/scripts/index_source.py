@@ -17,4 +17,5 @@ with run_job(snakemake):
         snakemake.wildcards.shard,
         params.listing,
         snakemake.output[0],
+        params.kept,
     )

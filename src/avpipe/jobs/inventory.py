@@ -9,6 +9,7 @@ from typing import Any
 
 from avpipe.demo.retrieval import make_retrieval_demo
 from avpipe.demo.zero_shot import make_demo
+from avpipe.inventory.kept import read_kept
 from avpipe.inventory.probing import Requirements, probe_shard
 from avpipe.inventory.shards import index_shard, read_inventory
 from avpipe.io.manifest import write_json
@@ -26,7 +27,13 @@ StrPath = str | os.PathLike[str]
 
 
 def index_source(
-    source: Mapping[str, Any], made_folder: str, n_shards: int, shard: str, listing: str | None, target: StrPath
+    source: Mapping[str, Any],
+    made_folder: str,
+    n_shards: int,
+    shard: str,
+    listing: str | None,
+    target: StrPath,
+    kept: StrPath | None = None,
 ) -> None:
     """List a source and write the inventory of one shard.
 
@@ -37,10 +44,14 @@ def index_source(
         shard: which one, such as "0003".
         listing: digest of the shard's clips and files when the run was planned; None: not known then.
         target: the Parquet file to write.
+        kept: where planning has kept the shard's clips, so that not every shard lists the whole source; a file that is
+            not there or that another plan has left is not used.
 
     Raises:
         AvpipeError: the source is not in order, or changed since the run was planned.
     """
+    if kept is not None and listing is not None and (clips := read_kept(kept, listing)) is not None:
+        return index_shard(clips, None, target)
     found = list_source(validate_source(dict(source)), made_folder)
     clips = split_into_shards(found, n_shards)[int(shard)]
     index_shard(clips, listing, target, shard_digest(found, clips))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from avpipe.errors import AvpipeError
+from avpipe.inventory.kept import keep, read_digest
+from avpipe.plan.features import uses_videos
 from avpipe.plan.project import Project
 from avpipe.sources.folders import Listing, PassedOver, describe
-from avpipe.sources.listing import list_source, shard_digest, split_into_shards
+from avpipe.sources.listing import has_video_folder, list_source, shard_digest, split_into_shards
 from avpipe.sources.listing import source_folder as listing_folder
 from avpipe.sources.local import SourceClip
 
@@ -42,10 +45,32 @@ def shard_listings(project: Project, dataset: str) -> list[list[SourceClip]]:
     return split_into_shards(look_through(project, dataset), project.dataset(dataset).n_shards)
 
 
+def kept_listing(project: Project, dataset: str, shard: str) -> str | None:
+    """Where the clips of a shard are kept for the job that writes its inventory; None where it lists them itself.
+
+    Data that the pipeline makes, and videos that it fetches, are not there yet while it plans.
+    """
+    if project.is_synthetic(dataset) or has_video_folder(project.dataset(dataset).source):
+        return None
+    return f".snakemake/avpipe_listing/{dataset}/{shard}.json"
+
+
+@functools.cache
+def keep_listing(project: Project, dataset: str) -> None:
+    """Keep the clips of every shard, so that jobs need not list the source again."""
+    if not uses_videos(project, dataset):
+        return
+    for shard in shards(project, dataset):
+        if (kept := kept_listing(project, dataset, shard)) is not None:
+            clips = shard_listings(project, dataset)[int(shard)]
+            keep(clips, shard_digest(look_through(project, dataset), clips), Path(kept))
+
+
 def listing(project: Project, dataset: str, shard: str) -> str | None:
     """A digest of a shard's clips and files; None for data that the pipeline makes itself.
 
-    As a param it makes a shard run again when, and only when, one of its clips comes, goes or changes.
+    As a param it makes a shard run again when, and only when, one of its clips comes, goes or changes. In a job it is
+    that of what planning has kept, whatever the source holds by then.
 
     Raises:
         AvpipeError: there is no such shard, or the source is not in order.
@@ -55,4 +80,7 @@ def listing(project: Project, dataset: str, shard: str) -> str | None:
         raise AvpipeError(f"{dataset} has the shards {names[0]} to {names[-1]} (n_shards), not {shard}.")
     if project.is_synthetic(dataset):
         return None
+    kept = kept_listing(project, dataset, shard)
+    if project.tell is None and kept is not None and (digest := read_digest(kept)) is not None:
+        return digest
     return shard_digest(look_through(project, dataset), shard_listings(project, dataset)[int(shard)])
