@@ -11,36 +11,21 @@ import io
 import lzma
 import stat
 import tarfile
-import unicodedata
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from avpipe.errors import AvpipeError
 from avpipe.io.atomic import atomic_directory
 from avpipe.io.reading import reading
 from avpipe.io.space import require_space
 from avpipe.sources.names import Refused, check_name
+from avpipe.sources.rar import is_rar, unpack_rar
+from avpipe.sources.unpacking import BLOCK_BYTES, DAMAGE, Limits, Writer
 
-_BLOCK_BYTES = 1 << 20
-_SPARE_MEMBERS = 1.05
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an archive may hold.
-
-    Attributes:
-        unpacked_bytes: the most that all its files may have together.
-        members: how many files it should have; None: not known.
-    """
-
-    unpacked_bytes: int
-    members: int | None = None
+__all__ = ["Limits", "Unpacked", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +38,7 @@ class Unpacked:
 
 
 def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_components: int = 0) -> Unpacked:
-    """Unpack a zip or tar archive (plain, gzip, bzip2 or xz) as the folder `target`.
+    """Unpack a zip, RAR or tar archive (plain, gzip, bzip2 or xz) as the folder `target`.
 
     A damaged member ends the archive: the members before it are kept and the result says so.
 
@@ -64,18 +49,19 @@ def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_compo
         strip_components: how many leading folders of each name are left out.
 
     Raises:
-        AvpipeError: it is no such archive, or holds what is refused; nothing is left of it.
+        AvpipeError: it is no such archive, holds what is refused, or is a RAR and the extra `rar` is not installed;
+            nothing is left of it.
         OSError: the disk is full; nothing is left of it.
     """
     name = ", ".join(str(path) for path in archive)
-    with reading(name, "a zip or tar archive"):
-        is_zip = len(archive) == 1 and zipfile.is_zipfile(archive[0])
+    with reading(name, "a zip, RAR or tar archive"):
+        kind = _kind_of(archive)
     try:
         with atomic_directory(target) as folder:
-            writer = _Writer(folder, limits, strip_components)
+            writer = Writer(folder, limits, strip_components)
             try:
-                (_unpack_zip if is_zip else _unpack_tar)(archive, writer)
-            except _DAMAGE as error:
+                kind(archive, writer)
+            except DAMAGE as error:
                 if not writer.written:
                     raise Refused(f"no file of it can be read ({error})") from error
                 writer.damage = f"damaged after {writer.written:,} files ({str(error) or type(error).__name__})"
@@ -87,71 +73,13 @@ def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_compo
     return Unpacked(writer.written, writer.n_bytes, writer.damage)
 
 
-@dataclass
-class _Writer:
-    """Writes members below a folder, and refuses what the rules say."""
-
-    folder: Path
-    limits: Limits
-    strip_components: int
-    written: int = 0
-    n_bytes: int = 0
-    damage: str = ""
-    _taken: set[str] = field(default_factory=set)
-    _declared: int = 0
-    _seen: int = 0
-
-    def announce(self, name: str, size: int) -> None:
-        """Check a file's name and declared size."""
-        check_name(name)
-        self._seen += 1
-        self._declared += size
-        if size < 0 or self._declared > self.limits.unpacked_bytes:
-            raise Refused(f"its files have more than {self.limits.unpacked_bytes:,} bytes together")
-        most = self.limits.members
-        if most is not None and self._seen > max(most * _SPARE_MEMBERS, most + 1):
-            raise Refused(f"it has more than the {most:,} files expected")
-        key = unicodedata.normalize("NFC", name).casefold()
-        if key in self._taken:
-            raise Refused(f"{name!r} is in it twice, or differs from another name by capitals alone")
-        self._taken.add(key)
-
-    def write(self, name: str, size: int, stream: IO[bytes]) -> None:
-        """Write a file that was announced.
-
-        Raises:
-            EOFError: it ends before its declared size; nothing of it stays.
-        """
-        parts = name.split("/")[self.strip_components :]
-        if not parts:
-            return
-        path = self.folder.joinpath(*parts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as out:
-                while block := stream.read(min(_BLOCK_BYTES, size + 1 - out.tell())):
-                    out.write(block)
-                    if out.tell() > size:
-                        raise Refused(f"{name!r} has more bytes than it declares")
-                if out.tell() < size:
-                    raise EOFError(f"{name} has {out.tell():,} of {size:,} bytes")
-        except (FileExistsError, NotADirectoryError) as error:
-            raise Refused(f"{name!r} is a file and a folder in it") from error
-        except _DAMAGE:
-            path.unlink(missing_ok=True)
-            raise
-        self.written += 1
-        self.n_bytes += size
-
-    def check_count(self) -> None:
-        """An archive that is cut between two members may read without an error: only the count tells."""
-        if self.limits.members is not None and self.written < self.limits.members:
-            self.damage = f"{self.damage or 'whole'}, {self.written:,} files, expected {self.limits.members:,}"
-        if not self.written:
-            raise Refused("there is no file in it")
+def _kind_of(archive: Sequence[Path]) -> Callable[[Sequence[Path], Writer], None]:
+    if is_rar(archive[0]):
+        return unpack_rar
+    return _unpack_zip if len(archive) == 1 and zipfile.is_zipfile(archive[0]) else _unpack_tar
 
 
-def _unpack_zip(archive: Sequence[Path], writer: _Writer) -> None:
+def _unpack_zip(archive: Sequence[Path], writer: Writer) -> None:
     with zipfile.ZipFile(archive[0]) as file:
         members = [each for each in file.infolist() if not _is_zip_folder(each)]
         for member in members:
@@ -179,7 +107,7 @@ def _is_zip_folder(member: zipfile.ZipInfo) -> bool:
     return True
 
 
-def _unpack_tar(archive: Sequence[Path], writer: _Writer) -> None:
+def _unpack_tar(archive: Sequence[Path], writer: Writer) -> None:
     class Checked(tarfile.TarInfo):
         """Remembers a header that is not one, which tarfile takes for the end of the archive."""
 
@@ -213,13 +141,13 @@ def _unpack_tar(archive: Sequence[Path], writer: _Writer) -> None:
         if Checked.fault:
             raise tarfile.ReadError(f"{Checked.fault} where the next file should begin")
         # tarfile stops at the archive's end; what follows has the checksum of everything before it.
-        while stream.read(_BLOCK_BYTES):
+        while stream.read(BLOCK_BYTES):
             pass
 
 
 def _decompressed(archive: Sequence[Path]) -> BinaryIO:
     """The bytes of a tar archive that lies in one or more files."""
-    stream = io.BufferedReader(_Joined(archive), _BLOCK_BYTES)
+    stream = io.BufferedReader(_Joined(archive), BLOCK_BYTES)
     beginning = stream.peek(6)
     if beginning.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
