@@ -25,8 +25,6 @@ from avpipe.sources.names import Refused, check_name
 from avpipe.sources.rar import is_rar, unpack_rar
 from avpipe.sources.unpacking import BLOCK_BYTES, DAMAGE, Limits, Writer
 
-__all__ = ["Limits", "Unpacked", "unpack"]
-
 
 @dataclass(frozen=True)
 class Unpacked:

@@ -6,17 +6,17 @@ import csv
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpipe.errors import AvpipeError, listed
+from avpipe.errors import AvpipeError, listed, repeated
 from avpipe.io.reading import GET_AGAIN, reading
 
 YOUTUBE_ID = re.compile("[A-Za-z0-9_-]{11}")
+_LONGEST_TEXT = 10_000  # of a label or sentence, in characters
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def checked(clips: Iterable[AnnotatedClip], notes: Iterable[str] = ()) -> Annota
     clips = tuple(clips)
     if not clips:
         raise Misfit("it has no clip")
-    if twice := [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]:
+    if twice := repeated(clip.clip_id for clip in clips):
         raise Misfit(f"two clips have one id: {listed(twice)}")
     return Annotations(clips, tuple(notes))
 
@@ -109,35 +109,55 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-def read_table(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[str, dict[str, str]]]:
+def read_table(
+    path: Path, columns: tuple[str, ...] | None = None, *, has_last_end: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Rows of a csv file with their places, by column.
 
     Args:
         path: the file.
         columns: their names where the file has no header, all of which each row must have; None: it has one.
+        has_last_end: whether the published file's last line has an end, by which a cut in the last cell is told.
 
     Raises:
-        Misfit: a row has too few or too many cells.
+        Misfit: a row has too few or too many cells, or the file is cut.
     """
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, strict=True)
-        names = columns or tuple(cell.strip() for cell in next(rows, ()))
-        for row in rows:
-            place = f"line {rows.line_num}"
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise Misfit(f"{place} has {len(row)} cells, expected {len(names)} ({', '.join(names)})")
-            yield place, dict(zip(names, row, strict=True))
+        rows = csv.reader(_lines(stream, has_last_end), strict=True)
+        try:
+            names = columns or tuple(cell.strip() for cell in next(rows, ()))
+            for row in rows:
+                place = f"line {rows.line_num}"
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    raise Misfit(f"{place} has {len(row)} cells, expected {len(names)} ({', '.join(names)})")
+                yield place, dict(zip(names, row, strict=True))
+        except csv.Error as error:
+            raise Misfit(f"line {rows.line_num}: {error}") from None
+
+
+def _lines(stream: Iterable[str], has_last_end: bool) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        if has_last_end and not line.endswith(("\n", "\r")):
+            raise Misfit(f"line {number} is cut: it has no end")
+        yield line
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file; NaN and infinity are refused, since JSON has none."""
-    return json.loads(read_text(path), parse_constant=_refuse_constant)
+    """A JSON file; NaN and infinity, which JSON does not have, are refused, and so is a key that occurs twice."""
+    return json.loads(read_text(path), parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def _refuse_constant(name: str) -> None:
     raise Misfit(f"{name} is no number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Misfit(f"an object has keys twice: {listed(name[:80] for name in repeated(key for key, _ in pairs))}")
+    return found
 
 
 def entry(value: Any, key: str, kind: type | tuple[type, ...], place: str) -> Any:
@@ -151,6 +171,8 @@ def entry(value: Any, key: str, kind: type | tuple[type, ...], place: str) -> An
     found = value[key]
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
         raise Misfit(f"{place} has {key!r}: {str(found)[:80]!r}, expected {_name_of(kind)}")
+    if isinstance(found, str) and len(found) > _LONGEST_TEXT:
+        raise Misfit(f"{place} has {key!r} of {len(found):,} characters, expected {_LONGEST_TEXT:,} at most")
     return found
 
 
@@ -167,7 +189,7 @@ def seconds(value: Any, place: str) -> float:
     """
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
         raise Misfit(f"{place} has the time {str(value)[:80]!r}, expected seconds from 0")

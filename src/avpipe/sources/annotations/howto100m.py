@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from avpipe.formats.howto100m import read_caption_columns, read_list
-from avpipe.sources.annotations.clips import AnnotatedClip, Annotations, checked, parsing, youtube_id
+from avpipe.sources.annotations.clips import AnnotatedClip, Annotations, Misfit, checked, parsing, youtube_id
 
 EXPECTED = "HowTo100M's list of videos (HowTo100M_1166_videopaths.txt: category/folder/video id)"
+EXPECTED_CAPTIONS = "HowTo100M's captions (caption.json)"
 
 
 def parse(path: Path, captions: Path | None = None) -> Annotations:
@@ -35,12 +36,17 @@ def parse(path: Path, captions: Path | None = None) -> Annotations:
 def _count(captions: Path, listed: set[str]) -> str:
     with_captions: set[str] = set()
     n_captions, others = 0, 0
-    for name, (start, _, _) in read_caption_columns(captions):
-        if name in listed:
-            with_captions.add(name)
-            n_captions += len(start)
-        else:
-            others += 1
+    with parsing(captions, EXPECTED_CAPTIONS):
+        for name, (start, end, text) in read_caption_columns(captions):
+            if not len(start) == len(end) == len(text):
+                raise Misfit(f"video {name[:80]!r} has {len(start)} starts, {len(end)} ends and {len(text)} texts")
+            if name in with_captions:
+                raise Misfit(f"video {name!r} is in it twice")
+            if name in listed:
+                with_captions.add(name)
+                n_captions += len(start)
+            else:
+                others += 1
     return (
         f"{n_captions:,} captions of {len(with_captions):,} videos; {len(listed) - len(with_captions):,} videos have "
         f"none; {others:,} videos with captions are not in the list"

@@ -72,7 +72,7 @@ def read_list(path: Path) -> list[str]:
     with parsing(path, EXPECTED_LIST):
         lines = read_lines(path)
         if lines[:1] == ["video_id"]:
-            lines = lines[1:]
+            lines = [row["video_id"].strip() for _, row in read_table(path, has_last_end=True)]
         videos = [_video(line, f"line {number}") for number, line in enumerate(lines, 1)]
         if not videos or len(set(videos)) != len(videos):
             raise Misfit("it is empty" if not videos else "a video is in it twice")
@@ -84,7 +84,7 @@ def _test_sentences(path: Path | None) -> dict[str, str]:
         return {}
     with parsing(path, EXPECTED_TEST):
         found: dict[str, str] = {}
-        for place, row in read_table(path):
+        for place, row in read_table(path, has_last_end=True):
             if missing := {"video_id", "sentence"} - row.keys():
                 raise Misfit(f"the header lacks {', '.join(sorted(missing))}")
             name = _video(row["video_id"], place)

@@ -16,6 +16,7 @@ from avpipe.sources.annotations.clips import (
 
 EXPECTED = "VGGSound's list (vggsound.csv: video id, start, label, split)"
 CLIP_SECONDS = 10
+SUBSETS = ("train", "test")
 
 
 def parse(path: Path) -> Annotations:
@@ -26,6 +27,8 @@ def parse(path: Path) -> Annotations:
             name, start = youtube_id(row["video_id"], place), row["start"]
             if not (start.isascii() and start.isdigit() and len(start) <= 6) or not row["label"]:
                 raise Misfit(f"{place} has the start {start[:80]!r} and the label {row['label'][:80]!r}")
+            if row["split"] not in SUBSETS:
+                raise Misfit(f"{place} has the split {row['split'][:80]!r}, expected {' or '.join(SUBSETS)}")
             clips.append(
                 AnnotatedClip(
                     f"{name}_{int(start):06d}",

@@ -52,6 +52,8 @@ def _clips(
     name: str, video: object, names: dict[str, str], in_test: set[tuple[str, float, float, str]], place: str
 ) -> list[AnnotatedClip]:
     subset, recipe = entry(video, "subset", str, place), entry(video, "recipe_type", str, place)
+    if names and recipe not in names:
+        raise Misfit(f"{place} has the recipe type {recipe[:80]!r}, which the list of recipes lacks")
     length = seconds(entry(video, "duration", (int, float), place), place)
     clips = []
     for number, each in enumerate(entry(video, "annotations", list, place)):
@@ -80,7 +82,9 @@ def _recipe_names(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     with parsing(path, EXPECTED_RECIPES):
-        return {row["number"]: row["name"].strip() for _, row in read_table(path, ("number", "name"))}
+        return {
+            row["number"]: row["name"].strip() for _, row in read_table(path, ("number", "name"), has_last_end=True)
+        }
 
 
 def _test_clips(path: Path | None) -> set[tuple[str, float, float, str]]:
@@ -88,7 +92,7 @@ def _test_clips(path: Path | None) -> set[tuple[str, float, float, str]]:
         return set()
     with parsing(path, EXPECTED_TEST):
         found = set()
-        for place, row in read_table(path):
+        for place, row in read_table(path, has_last_end=True):
             if missing := {"end", "start", "text", "video_id"} - row.keys():
                 raise Misfit(f"the header lacks {', '.join(sorted(missing))}")
             name = youtube_id(row["video_id"], place)
