@@ -13,6 +13,7 @@ from stored_rar import Member, rar4, rar5
 from avpipe.errors import AvpipeError
 from avpipe.sources import rar
 from avpipe.sources.archives import Limits, unpack
+from avpipe.sources.file_sets import FileSet, fetch_set
 
 rars = pytest.importorskip("rars")
 pytest.importorskip("unrar.cffi")
@@ -55,6 +56,16 @@ def test_a_whole_archive(tmp_path, kind, solid):
     assert (unpacked.members, unpacked.n_bytes, unpacked.damage) == (3, 75_010, "")
     unpack([archive], tmp_path / "out", LIMITS, strip_components=1)
     assert set(files_in(tmp_path / "out")) == {name.partition("/")[2] for name in FILES}
+
+
+def test_an_archive_that_somebody_has_is_unpacked_without_the_network(tmp_path):
+    make_rar(tmp_path / "UCF101.rar", kind="rar40", solid=True)
+    files = FileSet(
+        title="a set", folder=str(tmp_path), urls=["http://127.0.0.1:9/"], licence="none", citation="nobody",
+        files={"UCF101.rar": ""}, unpack={"members": 3, "bytes": 80_000},
+    )  # fmt: skip
+    assert files.missing() == [] and fetch_set(files) == []
+    assert files_in(tmp_path / "unpacked") == FILES and not (tmp_path / "UCF101.rar").exists()
 
 
 def test_folders_are_no_files(tmp_path):
