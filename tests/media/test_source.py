@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media.decode import audio_blocks
+from avpipe.media.decode import audio_blocks, read_audio
 from avpipe.media.probe import probe_media
 from avpipe.media.source import open_media
 
@@ -56,4 +57,18 @@ def test_streams_that_appear_in_the_middle_are_passed_over(make, tmp_path):
     changed = tmp_path / "text.flv"
     changed.write_bytes(content[:at] + tag + (len(tag)).to_bytes(4, "big") + content[at:])
     assert sum(len(block) for block in audio_blocks(changed)) == sum(len(block) for block in audio_blocks(path))
+    assert probe_media(changed).video.packets == probe_media(path).video.packets
+
+
+def test_a_stream_of_a_kind_that_ffmpeg_does_not_know_is_passed_over(make, tmp_path):
+    """Broadcasts and transport streams with a damaged table of streams have such."""
+    path = make("film.ts", video="testsrc2=size=64x48:rate=25:duration=2", audio="sine=duration=2", acodec="aac")
+    content = path.read_bytes()
+    at = 188 * 6
+    head = b"\x47\x43\x55\x10\0\0\1\xbd\0\0\x80\0\0"
+    changed = tmp_path / "more.ts"
+    changed.write_bytes(content[:at] + head + bytes(188 - len(head)) + content[at:])
+    with open_media(changed) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "unknown"]
+    assert np.array_equal(read_audio(changed)[0], read_audio(path)[0])
     assert probe_media(changed).video.packets == probe_media(path).video.packets

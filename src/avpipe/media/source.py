@@ -135,7 +135,8 @@ def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
 
 
 def _is_theora_header(packet: Packet) -> bool:
-    return bool(packet.size and packet.stream.codec.name == "theora" and memoryview(packet)[0] & 0x80)
+    context = packet.stream.codec_context  # None: a stream of a kind that FFmpeg does not know
+    return bool(packet.size and context is not None and context.name == "theora" and memoryview(packet)[0] & 0x80)
 
 
 def is_end_mark(packet: Packet) -> bool:
