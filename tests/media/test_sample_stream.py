@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
 
+from avpipe.errors import ClipFailure, Reason
 from avpipe.media import audio
 from avpipe.media.decode import audio_blocks, read_audio
+from avpipe.media.sound_frames import _SoundClock
+from avpipe.media.source import open_media, origin_seconds
 
 NOISE = "anoisesrc=duration={}:sample_rate=44100:seed=3:amplitude=0.3,aformat=channel_layouts=stereo"
 # Encoders of FFmpeg's own put noise into AAC, and its decoders make it for AC-3 and MP2 too, from random numbers.
@@ -18,6 +25,8 @@ SOUNDS = [
     ("wma.asf", "wmav2"), ("aac.flv", "aac"),
 ]  # fmt: skip
 CUTS = [(0.0, 0.5), (0.011, 0.7), (2.503, 3.1), (3.9, None)]
+STARTS = np.random.default_rng(0).uniform(0, 3.9, 20)
+MANY_CUTS = [*CUTS, *((round(start, 3), round(start + 0.1, 3)) for start in STARTS)]
 
 
 def from_the_start(monkeypatch, read):
@@ -32,14 +41,19 @@ def segment(path, cut, **options):
     return np.concatenate(blocks)
 
 
+def part(whole, rate, cut):
+    """Samples of a segment, whose ends are taken to the millisecond."""
+    first, end = (None if each is None else round(Fraction(round(each * 1000), 1000) * rate) for each in cut)
+    return whole[first:end]
+
+
 @pytest.mark.parametrize(("name", "codec"), SOUNDS)
 def test_samples_are_those_of_the_whole_file(make, monkeypatch, name, codec):
     options = {"ar": 48000} if codec == "libopus" else {}
     path = make(name, audio=NOISE.format(4), acodec=codec, **options)
     whole, rate = read_audio(path)
-    for cut in CUTS:
-        end = None if cut[1] is None else round(cut[1] * rate)
-        assert np.array_equal(segment(path, cut), whole[round(cut[0] * rate) : end])
+    for cut in MANY_CUTS:
+        assert np.array_equal(segment(path, cut), part(whole, rate, cut))
     cut, wanted = CUTS[2], {"rate_hz": 16000, "mono": True}
     assert np.array_equal(
         segment(path, cut, **wanted), from_the_start(monkeypatch, lambda: segment(path, cut, **wanted))
@@ -78,11 +92,91 @@ def frames_from(path, packet):
         return {frame.pts: frame.to_ndarray() for each in packets[packet:] for frame in each.decode()}
 
 
-@pytest.mark.parametrize("codec", ["aac", "ac3", "mp2"])
+@pytest.mark.parametrize("codec", ["aac", "ac3", "eac3", "mp2"])
 def test_a_decoder_that_begins_in_the_middle_gives_other_samples(make, codec):
-    """The reason why all sound before a segment is decoded."""
+    """One of the reasons why all sound before a segment is decoded."""
     path = make(f"{codec}.mkv", audio=NOISE.format(4), acodec=codec, ab="64k")
     whole, late = frames_from(path, 0), frames_from(path, 20)
     long_after = sorted(late)[60:]
     assert len(long_after) > 10
     assert not all(np.array_equal(late[pts], whole[pts]) for pts in long_after)
+
+
+def with_packets(source, target, change):
+    """A copy of a file whose packets of sound, numbered from 0, are changed; None: left out."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as written:
+        sound = given.streams.audio[0]
+        stream = written.add_stream_from_template(sound)
+        for number, packet in enumerate(each for each in given.demux(sound) if each.size):
+            content = change(number, bytes(packet))
+            if content is None:
+                continue
+            changed = av.Packet(content)
+            changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+            changed.time_base, changed.stream = packet.time_base, stream
+            written.mux(changed)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "flac"), ("a.m4a", "alac"), ("a.mkv", "aac"), ("a.mkv", "ac3")],
+)
+def test_damage_before_a_segment_that_only_decoding_shows(make, tmp_path, name, codec):
+    """Another reason: the packets are all there and in order, and one of them is no sound."""
+    whole = make(name, audio=NOISE.format(4), acodec=codec)
+    path = with_packets(
+        whole, tmp_path / name, lambda number, content: content[: len(content) // 2] if number == 12 else content
+    )
+    for start in (1.5, 2.5, 3.5):
+        with pytest.raises(ClipFailure, match=r"damaged sound (before|at) [01]\.\d+ s") as caught:
+            segment(path, (start, start + 0.3))
+        assert caught.value.reason is Reason.DECODE_ERROR
+    assert np.array_equal(segment(path, (0.0, 0.1)), segment(whole, (0.0, 0.1)))
+
+
+@pytest.mark.parametrize("codec", ["flac", "aac", "libmp3lame", "libvorbis", "libopus", "ac3", "pcm_s16le"])
+def test_gaps_before_a_segment(make, tmp_path, codec):
+    whole = make("a.mkv", audio=NOISE.format(4), acodec=codec, **({"ar": 48000} if codec == "libopus" else {}))
+    lost = (3, 4, 9, 10, 11, 20)
+    path = with_packets(whole, tmp_path / "a.mkv", lambda number, content: None if number in lost else content)
+    samples, rate = read_audio(path)
+    assert len(samples) / rate == pytest.approx(4, abs=0.03)
+    for cut in MANY_CUTS:
+        assert np.array_equal(segment(path, cut), part(samples, rate, cut))
+
+
+def placed_by_fractions(frames, origin):
+    """What `_SoundClock` does, in fractions of a second."""
+    due = heard = None
+    for frame in frames:
+        time = due or Fraction(0) if frame.pts is None else frame.pts * frame.time_base - origin
+        late = Fraction(0) if heard is None else time - heard
+        pause = round(late * frame.sample_rate) if abs(late) > Fraction(1, 50) else 0
+        pause = max(pause, -frame.samples)
+        due = time + Fraction(frame.samples, frame.sample_rate)
+        heard = (time if heard is None else heard) + Fraction(pause + frame.samples, frame.sample_rate)
+        yield time, due, pause
+
+
+def test_ticks_are_as_exact_as_fractions(make):
+    """Clocks that do not fit the rate, rates that change, time stamps that are off, missing or jump."""
+    rng = np.random.default_rng(1)
+    packet = SimpleNamespace(is_corrupt=False)
+    with open_media(make("a.mkv", audio=NOISE.format(1), acodec="aac")) as container:
+        for base in (Fraction(1, 1000), Fraction(1, 90000), Fraction(1, 44100), Fraction(1001, 30000)):
+            frames, time = [], 0.0
+            for rate in rng.choice([44100, 48000, 11025, 1234, 7919], 400):
+                time += rng.choice([0, 0, 0, 0.015, -0.015, 0.05, -0.05])
+                pts = None if rng.random() < 0.05 else round(time / base)
+                frames.append(SimpleNamespace(
+                    pts=pts, time_base=base, samples=1024, sample_rate=int(rate), is_corrupt=False
+                ))  # fmt: skip
+                time += 1024 / rate
+            clock = _SoundClock(Path("a.mkv"), container, container.streams.audio[0])
+            found = [
+                (clock.seconds(clock.begin), clock.seconds(clock.due), clock.pause(frame))
+                for frame in clock.timed(packet, frames)
+            ]
+            assert found == list(placed_by_fractions(frames, origin_seconds(container)))
+            assert len({pause for _, _, pause in found}) > 10

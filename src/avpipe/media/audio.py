@@ -30,16 +30,8 @@ from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.decoded import now_watched
 from avpipe.media.sample_stream import Samples, cut_samples, in_blocks, pass_over
-from avpipe.media.sound_frames import decoded_sound
-from avpipe.media.source import (
-    announced_seconds,
-    check_gap,
-    find_audio,
-    open_media,
-)
-
-# Half a picture at 25 a second. Clocks of milliseconds and encoders' delays are below; a packet of AAC is above.
-_TOLERANCE_SECONDS = Fraction(1, 50)
+from avpipe.media.sound_frames import decoded_sound, sound_start
+from avpipe.media.source import check_gap
 
 
 @dataclass(frozen=True)
@@ -65,8 +57,8 @@ class AudioReader:
     without dither, as ffmpeg's pcm_s16le gives them. Another rate and the mixture of all channels are made by
     libswresample in the same step, from the codec's own samples: the result is that of
     `ffmpeg -i file -ac 1 -ar RATE -f s16le`. A segment is cut out before, as samples of 16 bit, so that it
-    sounds as the file does that `trim` makes of it. The file is decoded from its beginning, since no seek gives
-    the same samples (`sample_stream.pass_over`); memory holds one block.
+    sounds as the file does that `trim` makes of it. The file is decoded from its beginning
+    (`sample_stream.pass_over`); memory holds one block.
 
     Raises:
         ClipFailure: MISSING, NO_AUDIO (no audio stream, or no sample in it), DECODE_ERROR (with the time; also
@@ -83,17 +75,17 @@ class AudioReader:
         mono: bool = False,
     ) -> None:
         self._path = Path(path)
-        with closing(decoded_sound(self._path)) as frames:
-            first = next(frames, None)
-            if first is None:
-                raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
-            start, frame = first
-        check_gap(self._path, "the sound", Fraction(0), start)
+        start = sound_start(self._path)
+        if start is None:
+            raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
+        check_gap(self._path, "the sound", Fraction(0), start.time)
+        frame = start.frame
         own = _Format(frame.sample_rate, _known_layout(frame), frame.layout.nb_channels)
         self._wanted = _Format(rate_hz or own.rate_hz, *(("mono", 1) if mono else (own.layout, own.channels)))
         self._cut_as = self._wanted if cut.is_whole else own
-        self._start, self._cut = start, cut
-        self._announced = _announced_samples(self._path, own.rate_hz)
+        self._start, self._cut = start.time, cut
+        announced = start.announced_seconds
+        self._announced = None if announced is None else round(announced * own.rate_hz)
         self._block = max(1, round(block_seconds * self.rate_hz))
 
     @property
@@ -119,7 +111,7 @@ class AudioReader:
     def __iter__(self) -> Iterator[Samples]:
         cut_as = self._cut_as
         with closing(decoded_sound(self._path)) as frames:
-            placed = _heard(_with_pauses(frames), float(self._start), self._cut)
+            placed = _heard(frames, float(self._start), self._cut)
             decoded = _without_padding(_with_silence(placed), self._announced)
             lead, (first, end) = self._lead(cut_as.rate_hz), self._range(cut_as.rate_hz)
             passed, decoded = pass_over(decoded, first - lead)
@@ -180,17 +172,6 @@ def read_audio(
     blocks = list(reader)
     samples = np.concatenate(blocks) if blocks else np.zeros((0, reader.channels), dtype=np.int16)
     return samples, reader.rate_hz
-
-
-def _with_pauses(frames: Iterable[tuple[Fraction, AudioFrame]]) -> Iterator[tuple[int, AudioFrame]]:
-    """Give each frame with the samples of silence that belong before it; below 0: as many are left out of it."""
-    due: Fraction | None = None
-    for time, frame in frames:
-        late = Fraction(0) if due is None or time == due else time - due
-        pause = round(late * frame.sample_rate) if late and abs(late) > _TOLERANCE_SECONDS else 0
-        pause = max(pause, -frame.samples)
-        yield pause, frame
-        due = (time if due is None else due) + Fraction(pause + frame.samples, frame.sample_rate)
 
 
 def _heard(frames: Iterable[tuple[int, AudioFrame]], time: float, cut: Cut) -> Iterator[tuple[int, AudioFrame]]:
@@ -265,16 +246,6 @@ def _as_frames(sound: Iterable[Samples], form: _Format) -> Iterator[AudioFrame]:
         frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=form.layout)
         frame.sample_rate = form.rate_hz
         yield frame
-
-
-def _announced_samples(path: Path, rate_hz: int) -> int | None:
-    """Give the number of samples by the header where padding may follow them (compressed, in MP4), else None."""
-    with open_media(path) as container:
-        stream = find_audio(container)
-        if stream is None or "mov" not in container.format.name or stream.codec_context.name.startswith("pcm"):
-            return None
-        seconds = announced_seconds(container, stream)
-        return None if seconds is None else round(seconds * rate_hz)
 
 
 def _without_padding(frames: Iterable[AudioFrame], announced: int | None) -> Iterator[AudioFrame]:

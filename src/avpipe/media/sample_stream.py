@@ -15,11 +15,9 @@ Samples = npt.NDArray[np.int16]
 def pass_over(frames: Iterator[AudioFrame], samples: int) -> tuple[int, Iterator[AudioFrame]]:
     """Pass over decoded frames that lie before a segment: nothing is converted of them.
 
-    They have to be decoded all the same. A decoder that begins in the middle gives other samples for good where a codec
-    makes its noise from one row of random numbers (AAC, AC-3, MP2), and for a time that nothing bounds where each
-    packet rests on the one before (Opus); and damage that only decoding shows would go unnoticed
-    (docs/odd_media.md, Sound before a segment). From the first frame of another rate or layout on, all are kept:
-    converting those has a memory of its own.
+    They have to be decoded all the same: most decoders that begin in the middle give other samples, and of the others
+    most are what notices damage (docs/odd_media.md, Sound before a segment). From the first frame of another rate or
+    layout on, all are kept: converting those has a memory of its own.
 
     Args:
         frames: from the first sample of the file on.
