@@ -162,8 +162,9 @@ def match_clips(split: Split, clip_ids: Iterable[str]) -> Availability:
     """
     at_hand = set(clip_ids)
     by_key: dict[str, list[str]] = {}
-    for clip in at_hand:
-        by_key.setdefault(_case_key(clip), []).append(clip)
+    if not all(at_hand.issuperset(split.clips[subset]) for subset in SUBSETS):
+        for clip in at_hand:
+            by_key.setdefault(_case_key(clip), []).append(clip)
     present: dict[str, dict[str, str]] = {}
     missing: dict[str, tuple[str, ...]] = {}
     for subset in SUBSETS:
@@ -215,8 +216,10 @@ def _has(root: str | os.PathLike[str], name: str, file: str) -> bool:
 
 def _case_key(clip: str) -> str:
     """`clip` with the class in lower case where it is a name in UCF's manner, else unchanged."""
+    if not clip.startswith("v_"):
+        return clip
     parts = clip.split("_")
-    is_ucf = len(parts) == 4 and parts[0] == "v" and parts[2].startswith("g") and parts[3].startswith("c")
+    is_ucf = len(parts) == 4 and parts[2].startswith("g") and parts[3].startswith("c")
     return clip.lower() if is_ucf else clip
 
 
