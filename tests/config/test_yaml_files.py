@@ -65,15 +65,15 @@ def test_a_byte_order_mark_merge_keys_and_an_empty_file_are_read(tmp_path):
 
 
 def test_every_file_of_settings_is_read_so(tmp_path):
-    for name in ("config.yaml", "datasets/mine.yaml", "weights.yaml"):
+    for name in ("config.yaml", "datasets/mine.yaml", "files.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a: [1\n")
     with pytest.raises(AvpipeError, match=r"config\.yaml, line 2"):
         check_config_files([tmp_path / "config.yaml"])
     with pytest.raises(AvpipeError, match=r"mine\.yaml, line 2"):
         load_config({}, tmp_path / "datasets")
-    with pytest.raises(AvpipeError, match=r"weights\.yaml, line 2"):
-        read_catalogue(tmp_path / "weights.yaml")
+    with pytest.raises(AvpipeError, match=r"files\.yaml, line 2"):
+        read_catalogue(tmp_path / "files.yaml")
 
 
 def test_a_file_without_a_key_is_named_before_snakemake_refuses_it(tmp_path):

@@ -27,7 +27,7 @@ examples:
   avpipe extract clip.mp4 vggish clip.npz --weights pytorch_vggish.pth --pca vggish_pca_params.npz
   avpipe extract film.mkv c3d part.npz --weights c3d.pickle --start 61.5 --end 72 --set stride_frames=8
   avpipe extract clip.mp4 spectrogram clip.npz
-where the weights can be had: config/weights.yaml
+where the weights can be had: config/files.yaml
 """
 
 

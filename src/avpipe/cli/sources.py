@@ -14,6 +14,7 @@ from avpipe.errors import AvpipeError
 
 if TYPE_CHECKING:
     from avpipe.plan.downloads import Need
+    from avpipe.sources.lock_file import Pins
 
 _PLAN_HELP = """\
 Nothing is fetched, and the network is not used.
@@ -46,50 +47,64 @@ def add(commands: Any) -> None:
 
 
 def _run_plan(chosen: argparse.Namespace) -> int:
-    found = _needs(chosen)
+    from avpipe.plan.downloads import listed, needs, pins
+    from avpipe.plan.requirements import missing_elsewhere
+
+    project, name = read_project(chosen), chosen.dataset
+    found = needs(project, name)
     if found:
-        _print_needs(found, chosen.dataset)
-    if not say_videos(read_project(chosen), chosen.dataset) and not found:
+        print_table(
+            ("name", "files", "to fetch", "state", "place", "licence"),
+            [(need.name, need.files.title, _size(need), _state(need), need.files.folder, need.files.licence)
+             for need in found],
+        )  # fmt: skip
+    for need in found:
+        if need.is_by_hand:
+            say(f"{need.name}: {need.files.by_hand()}")
+    unverified = [
+        f"{need.name}{_pinned(pins(project, need.name), need)}" for need in found if need.files.without_hash()
+    ]
+    if unverified:
         say(
-            f"{chosen.dataset} needs nothing of config/files.yaml and config/weights.yaml. What else it lacks is "
-            f"named by: snakemake -n results/{chosen.dataset}/eval.json"
+            f"unverified origin: {', '.join(unverified)}. Nobody publishes the hash of these files; what the first "
+            f"download gives is pinned in {pins(project, name).path} (docs/sources.md)."
         )
+    for problem in missing_elsewhere(project, name):
+        say(f"not in the table: {problem}")
+    others = set(project.dataset(name).files) - {need.name for need in found}
+    for other in [each for each in listed(project, name) if each in others]:
+        say(f"not used by these settings: {other} ({project.catalogue[other].title}); --only {other} gets it")
+    to_fetch = [need for need in found if need.missing and not need.is_by_hand]
+    if to_fetch:
+        unknown = [need.name for need in to_fetch if not need.n_bytes()]
+        size = f"{sum(need.n_bytes() for need in to_fetch) / 1e6:,.1f} MB" + "".join(f" + {each}" for each in unknown)
+        say(f"{size} to fetch: avpipe sources fetch {name}, or a run with allow_download: true")
+    elif not any(need.missing for need in found):
+        say(f"{name} {'lacks' if found else 'needs'} nothing of config/files.yaml.")
+    say_videos(project, name)
     return 0
 
 
-def _print_needs(found: list[Need], dataset: str) -> None:
-    print_table(
-        ("name", "files", "to fetch", "state", "place", "licence"),
-        [(need.name, need.title, _size(need), _state(need), need.place, need.licence) for need in found],
-    )
-    for need in found:
-        if need.missing and need.files is None:
-            say(f"{need.name}: put it to {need.place} by hand; to be had from {need.by_hand}")
-    if any(need.missing and need.files for need in found):
-        to_fetch = sum(need.n_bytes() for need in found)
-        say(f"{to_fetch / 1e6:,.1f} MB to fetch, as far as lengths are known: avpipe sources fetch {dataset}")
-
-
 def _run_fetch(chosen: argparse.Namespace) -> int:
+    from avpipe.plan.downloads import Need, listed, needs, pins
     from avpipe.sources.file_sets import fetch_set
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = _needs(chosen)
-    if chosen.only is not None and chosen.only not in [need.name for need in found]:
-        raise AvpipeError(f"--only {chosen.only}: {chosen.dataset} needs {', '.join(need.name for need in found)}.")
-    wanted = [need for need in found if chosen.only in (None, need.name)]
+    project = read_project(chosen)
+    wanted = needs(project, chosen.dataset)
+    if chosen.only is not None:
+        known = listed(project, chosen.dataset)
+        if chosen.only not in known:
+            raise AvpipeError(f"--only {chosen.only}: for {chosen.dataset} there are {', '.join(known)}.")
+        wanted = [Need(chosen.only, known[chosen.only], known[chosen.only].missing())]
     faults = []
     for need in wanted:
-        if need.files is None:
-            if need.missing:
-                faults.append(f"{need.name}: put it to {need.place} by hand; to be had from {need.by_hand}")
-            continue
         try:
-            fetched = fetch_set(need.files)
+            fetched = fetch_set(need.files, pins=pins(project, need.name), products=need.missing)
         except AvpipeError as error:  # the others are fetched all the same
             faults.append(str(error))
         else:
-            say(f"{need.name}: {f'{len(fetched)} files fetched' if fetched else 'all there'}, {need.place}")
+            say(f"{need.name}: {f'{len(fetched)} files fetched' if fetched else 'all there'}, {need.files.folder}")
     if faults:
         raise AvpipeError(
             f"{len(faults)} of {len(wanted)} are not there:\n" + "\n".join(f"  - {each}" for each in faults)
@@ -97,20 +112,20 @@ def _run_fetch(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _needs(chosen: argparse.Namespace) -> list[Need]:
-    from avpipe.plan.downloads import needs
-
-    return needs(read_project(chosen), chosen.dataset)
-
-
 def _size(need: Need) -> str:
     known = need.n_bytes()
     if not need.missing:
         return "-"
-    return f"{known / 1e6:,.1f} MB" if known else "unknown"
+    return f"{known / 1e6:,.1f} MB" if known else "not published"
+
+
+def _pinned(known: Pins, need: Need) -> str:
+    """Since when a set's files are pinned, and from where, in brackets; "" where they are not."""
+    found = [pin for file in need.files.without_hash() if (pin := known.of(file)) is not None]
+    return "".join(f" (pinned since {pin.date}{f', from {pin.host}' if pin.host else ''})" for pin in found[:1])
 
 
 def _state(need: Need) -> str:
     if not need.missing:
         return "there"
-    return "by hand" if need.files is None else f"{len(need.missing)} missing"
+    return "by hand" if need.is_by_hand else f"{len(need.missing)} missing"

@@ -95,7 +95,7 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         if sha256.startswith(digest):
             raise AvpipeError(
                 f"{path} is {what} (sha256 {sha256}): it fits {type(module).__name__} and gives other features. "
-                "Use the published file; config/weights.yaml says where it can be had."
+                "Use the published file; config/files.yaml says where it can be had."
             )
     try:
         load_published(module, state_dict)

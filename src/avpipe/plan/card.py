@@ -89,8 +89,7 @@ def _feature_set(project: Project, dataset: str, extractor: str) -> FeatureSet:
 
 
 def _origin(need: downloads.Need) -> Origin:
-    citation = need.files.citation if need.files is not None else need.title
-    return Origin(title=need.title, licence=need.licence, citation=citation)
+    return Origin(title=need.files.title, licence=need.files.licence, citation=need.files.citation)
 
 
 def _seconds(row: Mapping[str, Any]) -> float:

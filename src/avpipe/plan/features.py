@@ -81,7 +81,8 @@ def digests(project: Project, extractor: str) -> dict[str, list[str]]:
     """What is known of the digests of an extractor's published weights and PCA."""
     entry = EXTRACTORS[extractor]
     keys = [extractor] * entry.has_weights + [f"{extractor}_pca"] * entry.uses_pca
-    return {key: project.catalogue[key].sha256 if key in project.catalogue else [] for key in keys}
+    known = {key: project.published(key) for key in keys}
+    return {key: files.digests(files.weights[key]) if files else [] for key, files in known.items()}
 
 
 def gpus(project: Project) -> int:

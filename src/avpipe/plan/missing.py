@@ -9,6 +9,12 @@ from avpipe.plan.project import Project
 WITHOUT_WEIGHTS = "random:<seed> to try the chain without them"
 
 
+class Problem(str):
+    """Something that is missing, in words, with the path where it was looked for, "" where none is set."""
+
+    path = ""
+
+
 def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str]:
     """A problem if `path` does not exist: what it is, where it was looked for, which key to set, where to get it."""
     # os.path takes whatever a person may have written, such as a path that is too long; Path raises.
@@ -16,7 +22,9 @@ def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str
         return []
     looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
     where = f"; to be had from {obtain}" if obtain else ""
-    return [f"{what}: {looked} set {key}{where}"]
+    problem = Problem(f"{what}: {looked} set {key}{where}")
+    problem.path = path or ""
+    return [problem]
 
 
 def missing_weights(project: Project, dataset: str, key: str, what: str, otherwise: str) -> list[str]:
@@ -26,5 +34,5 @@ def missing_weights(project: Project, dataset: str, key: str, what: str, otherwi
         return []
     own = getattr(project.config.datasets[dataset].weights, key)
     place = f"datasets.{dataset}.weights.{key}" if own else f"weights.{key}"
-    url = [project.catalogue[key].url] if key in project.catalogue else []
-    return missing_path(what, path, place, "; or ".join([*url, otherwise]))
+    published = project.published(key)
+    return missing_path(what, path, place, "; or ".join([*([published.where()] if published else []), otherwise]))

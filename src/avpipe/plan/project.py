@@ -1,4 +1,4 @@
-"""The configuration of a project, its catalogue of weight files and its paths."""
+"""The configuration of a project, its table of published files and its paths."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from avpipe.config.catalogue import PublishedFile, read_catalogue
+from avpipe.config.catalogue import read_catalogue
 from avpipe.config.load import load_config
 from avpipe.config.models import Config, Dataset
 from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS, Paths
+from avpipe.sources.file_sets import FileSet
 from avpipe.sources.listing import has_video_folder
 from avpipe.sources.settings import Synthetic
 
@@ -23,14 +24,14 @@ class Project:
 
     Attributes:
         config: the whole configuration.
-        catalogue: published weight files by their keys in the configuration's `weights`.
+        catalogue: sets of published files by their names in config/files.yaml.
         paths: where files of the workflow lie.
         tell: takes a line that whoever plans should see; None in jobs, which plan again.
         root: the folder of the Snakefile.
     """
 
     config: Config
-    catalogue: Mapping[str, PublishedFile]
+    catalogue: Mapping[str, FileSet]
     paths: Paths = DEFAULT_PATHS
     tell: Callable[[str], None] | None = None
     root: Path = Path()
@@ -63,7 +64,7 @@ class Project:
                     f"{folder}: Snakemake cannot work in a folder with {{ or }} in its path; rename the folder."
                 )
         config = load_config(values, root / "config" / "datasets", pathvars, files)
-        return cls(config, read_catalogue(root / "config" / "weights.yaml", pathvars), paths, tell, root)
+        return cls(config, read_catalogue(root / "config" / "files.yaml", pathvars), paths, tell, root)
 
     @functools.cache  # noqa: B019 - there is one project in a process
     def dataset(self, dataset: str) -> Dataset:
@@ -107,5 +108,10 @@ class Project:
 
         "" where neither knows it.
         """
-        published = self.catalogue.get(key)
-        return getattr(self.dataset(dataset).weights, key) or (published.path if published else "")
+        published = self.published(key)
+        file = str(published.path(published.weights[key])) if published else ""
+        return getattr(self.dataset(dataset).weights, key) or file
+
+    def published(self, key: str) -> FileSet | None:
+        """The set with the published weights of a key; None where the table has none."""
+        return next((files for files in self.catalogue.values() if key in files.weights), None)

@@ -10,7 +10,7 @@ from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
 from avpipe.plan import downloads, features, gzsl_checks, retrieval, retrieval_checks, videos
 from avpipe.plan.inventory import look_through, source_folder
-from avpipe.plan.missing import WITHOUT_WEIGHTS, missing_path, missing_weights
+from avpipe.plan.missing import WITHOUT_WEIGHTS, Problem, missing_path, missing_weights
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
 from avpipe.sources.listing import has_video_folder
@@ -27,17 +27,34 @@ def require(project: Project, dataset: str) -> None:
         AvpipeError: what is missing, where it was looked for, what to set and where it can be had; or the
             source or a split is not in order.
     """
-    settings = project.dataset(dataset)
-    has_retrieval = retrieval.is_used(settings)
-    has_gzsl = bool(settings.gzsl.benchmarks) or not (settings.extract_also or has_retrieval)
-    problems = [*_missing_source(project, dataset), *_missing_weights(project, dataset)]
-    problems += gzsl_checks.missing(project, dataset) if has_gzsl else []
-    problems += retrieval_checks.missing(project, dataset) if has_retrieval else []
-    _refuse(project, dataset, problems or _unfit_weights(project, dataset))
-    if has_gzsl:
+    _refuse(project, dataset, missing(project, dataset) or _unfit_weights(project, dataset))
+    if _has_gzsl(project, dataset):
         gzsl_checks.check_splits(project, dataset, gzsl_checks.listed_clips(project, dataset))
-    if has_retrieval:
+    if retrieval.is_used(project.dataset(dataset)):
         retrieval_checks.check_subsets(project, dataset)
+
+
+def missing(project: Project, dataset: str) -> list[str]:
+    """All that a run of a dataset needs from outside and that is not there, one problem each."""
+    problems = [*_missing_source(project, dataset), *_missing_weights(project, dataset)]
+    problems += gzsl_checks.missing(project, dataset) if _has_gzsl(project, dataset) else []
+    problems += retrieval_checks.missing(project, dataset) if retrieval.is_used(project.dataset(dataset)) else []
+    return problems
+
+
+def missing_elsewhere(project: Project, dataset: str) -> list[str]:
+    """Those of them that are in no set of published files."""
+    held = [need.files for need in downloads.needs(project, dataset)]
+    return [
+        problem
+        for problem in missing(project, dataset)
+        if not (isinstance(problem, Problem) and any(files.used([Path(problem.path)]) for files in held))
+    ]
+
+
+def _has_gzsl(project: Project, dataset: str) -> bool:
+    settings = project.dataset(dataset)
+    return bool(settings.gzsl.benchmarks) or not (settings.extract_also or retrieval.is_used(settings))
 
 
 def require_gzsl(project: Project, dataset: str) -> None:
@@ -83,15 +100,18 @@ def _refuse(project: Project, dataset: str, problems: list[str]) -> None:
 
 
 def _fetchable(project: Project, dataset: str) -> str:
-    """The command that fetches some of what is missing."""
-    found = [need for need in downloads.needs(project, dataset) if need.missing and need.files]
-    if not found:
-        return ""
-    names, megabytes = ", ".join(need.name for need in found), sum(need.n_bytes() for need in found) / 1e6
-    return (
-        f"\n`avpipe sources fetch {dataset}`, or a run with allow_download: true, fetches {names} "
-        f"({megabytes:,.1f} MB as far as lengths are known; licences: avpipe sources plan {dataset})."
-    )
+    """How some of what is missing is to be had: the command that fetches it, and what a person has to do."""
+    missing = [need for need in downloads.needs(project, dataset) if need.missing]
+    fetched = [f"\n  - {need.described()}" for need in missing if not need.is_by_hand]
+    by_hand = [f"\n  - {need.described()}: {need.files.by_hand()}" for need in missing if need.is_by_hand]
+    told = ""
+    if fetched:
+        told += f"\n`avpipe sources fetch {dataset}`, or a run with allow_download: true, fetches{''.join(fetched)}"
+    if fetched and by_hand:
+        told += "\nSuch a run fetches nothing before the following is there:" + "".join(by_hand)
+    elif by_hand:
+        told += "\nBy hand:" + "".join(by_hand)
+    return told
 
 
 def _other_ways(project: Project, dataset: str) -> str:

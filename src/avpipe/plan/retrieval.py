@@ -127,6 +127,18 @@ def start_file(project: Project, dataset: str, run: str) -> str | None:
     return None if spec.startswith("random") else spec
 
 
+def starts(project: Project, dataset: str, run: str) -> list[tuple[str, str]]:
+    """A run, the run that it starts from, and so on, each as dataset and name, as far as they are configured."""
+    found: list[tuple[str, str]] = []
+    place, datasets = (dataset, run), project.config.datasets
+    while place not in found and place[0] in datasets and place[1] in datasets[place[0]].retrieval.runs:
+        found.append(place)
+        weights = datasets[place[0]].retrieval.runs[place[1]].weights
+        if weights.startswith(FROM_RUN):
+            place = named_run(weights)
+    return found
+
+
 def named_run(weights: str) -> tuple[str, str]:
     """Dataset and run of run:<dataset>/<run>."""
     dataset, _, run = weights.removeprefix(FROM_RUN).partition("/")

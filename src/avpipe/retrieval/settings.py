@@ -70,7 +70,7 @@ class Run(Settings):
     model: ModelName = Field("avlnet", description="The model.")
     weights: InputPath = Field(
         PUBLISHED,
-        description="What to start from: published (config/weights.yaml), random (drawn from each seed), "
+        description="What to start from: published (config/files.yaml), random (drawn from each seed), "
         "random:<seed>, run:<dataset>/<run> (what that run leaves; it is trained first), or the path of a checkpoint.",
     )
     train: str = Field("train", pattern=f"^{NAME}$", description="Subset that is trained on.")

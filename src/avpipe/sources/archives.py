@@ -35,7 +35,9 @@ class Unpacked:
     damage: str = ""
 
 
-def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_components: int = 0) -> Unpacked:
+def unpack(
+    archive: Sequence[Path], target: Path, limits: Limits, *, strip_components: int = 0, pick: Sequence[str] = ()
+) -> Unpacked:
     """Unpack a zip, RAR or tar archive (plain, gzip, bzip2 or xz) as the folder `target`.
 
     A damaged member ends the archive: the members before it are kept and the result says so.
@@ -45,6 +47,8 @@ def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_compo
         target: the folder to make; it appears whole.
         limits: what the archive may hold.
         strip_components: how many leading folders of each name are left out.
+        pick: files or folders that are wanted, wherever in the archive they lie, each in one place; the others are
+            looked at and not written. Empty: everything.
 
     Raises:
         AvpipeError: it is no such archive, holds what is refused, or is a RAR and the extra `rar` is not installed;
@@ -56,7 +60,7 @@ def unpack(archive: Sequence[Path], target: Path, limits: Limits, *, strip_compo
         kind = _kind_of(archive)
     try:
         with atomic_directory(target) as folder:
-            writer = Writer(folder, limits, strip_components)
+            writer = Writer(folder, limits, strip_components, tuple(pick))
             try:
                 kind(archive, writer)
             except DAMAGE as error:
@@ -90,6 +94,7 @@ def _unpack_zip(archive: Sequence[Path], writer: Writer) -> None:
                 raise Refused(f"{member.filename!r} cannot be read ({error})") from error
             with stream:
                 writer.write(member.orig_filename, member.file_size, stream)
+        writer.check_picks()
 
 
 def _is_zip_folder(member: zipfile.ZipInfo) -> bool:
@@ -141,6 +146,7 @@ def _unpack_tar(archive: Sequence[Path], writer: Writer) -> None:
         # tarfile stops at the archive's end; what follows has the checksum of everything before it.
         while stream.read(BLOCK_BYTES):
             pass
+    writer.check_picks()
 
 
 def _decompressed(archive: Sequence[Path]) -> BinaryIO:

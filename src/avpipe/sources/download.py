@@ -11,10 +11,12 @@ import logging
 import random
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
@@ -35,6 +37,7 @@ from avpipe.sources.web import (
     content_range,
     fault_of,
     headers_for,
+    linked,
     validator,
     without_secrets,
 )
@@ -52,11 +55,19 @@ class DownloadError(AvpipeError):
         self.cause = cause
 
 
-def fetch(file: WantedFile, target: Path, patience: Patience = PATIENCE) -> Fetched:
+def fetch(
+    file: WantedFile, target: Path, patience: Patience = PATIENCE, keep: Callable[[Fetched], None] | None = None
+) -> Fetched:
     """Fetch a file to `target`, which appears whole and checked or not at all.
 
     What a killed or failed download has got lies beside it as `<name>.part` and is gone on with. Of several processes
     that fetch one file, one does; the others wait for it.
+
+    Args:
+        file: what to fetch.
+        target: where it belongs.
+        patience: when to wait, try again or give up.
+        keep: is told what was fetched before it gets its name, and may raise.
 
     Raises:
         DownloadError: no address gave the file; says why for each and what to do.
@@ -65,7 +76,10 @@ def fetch(file: WantedFile, target: Path, patience: Patience = PATIENCE) -> Fetc
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.is_file() and (found := fits(target, file)) is not None:
-            return Fetched(target.stat().st_size, found, "", _today())
+            there = Fetched(target.stat().st_size, found, "", _today())
+            if keep is not None:
+                keep(there)
+            return there
         part = Part.beside(target)
         faults: list[Fault] = []
         with CarefulSession() as session:
@@ -73,10 +87,13 @@ def fetch(file: WantedFile, target: Path, patience: Patience = PATIENCE) -> Fetc
                 is_last = position == len(file.urls) - 1
                 fetched = _from_one_address(session, url, file, part, patience, faults, is_last=is_last)
                 if fetched is not None:
+                    if keep is not None:
+                        keep(fetched)
                     publish(part.path, target)
                     part.remove()
                     return fetched
-    told = "; ".join(dict.fromkeys(fault.detail for fault in faults)) or "no address is known"
+    nowhere = f"what lies at {target} is not {_expected(file)}" if target.is_file() else "no address is known"
+    told = "; ".join(dict.fromkeys(fault.detail for fault in faults)) or nowhere
     raise DownloadError(
         f"{file.name} was not fetched: {told}. {_next_step(faults)} {file.by_hand}".rstrip(),
         faults[-1].cause if faults else Cause.BAD_URL,
@@ -97,8 +114,9 @@ def _from_one_address(
     furthest, tries, restarts = part.size(), 0, 0
     while True:
         try:
-            _receive(session, url, file, part, patience)
-            return _checked(url, file, part)
+            known, response = _receive(session, url, file, part, patience)
+            found = _checked(url, known, part)
+            return replace(found, host=urlsplit(response.url).hostname or "", etag=response.headers.get("ETag", ""))
         except Fault as fault:
             _log.info("%s: %s", file.name, fault)
             if part.size() > furthest:
@@ -129,14 +147,17 @@ def _pause(fault: Fault, tries: int, restarts: int, patience: Patience, *, is_la
     return min(2.0 ** (tries - 1) * random.uniform(0.75, 1.25), patience.max_pause_seconds)
 
 
-def _receive(session: requests.Session, url: str, file: WantedFile, part: Part, patience: Patience) -> None:
-    """One request: add to the part what the answer has, or begin it anew.
+def _receive(
+    session: requests.Session, url: str, file: WantedFile, part: Part, patience: Patience
+) -> tuple[WantedFile, requests.Response]:
+    """One request: add to the part what the answer has, or begin it anew; the answer, and what it says of the file.
 
     Raises:
         Fault: the part is not whole afterwards, or the answer is not the file.
     """
     start = part.begin(url, file.n_bytes, has_digest=file.digest is not None)
     with closing(ask(session, url, headers_for(start, part.validator), patience.stall_seconds)) as response:
+        file = _as_announced(file, response, url)
         try:
             start, total = _accept(response, url, file, part, start)
             for block in _blocks(response, patience, is_beginning=start == 0):
@@ -153,6 +174,19 @@ def _receive(session: requests.Session, url: str, file: WantedFile, part: Part, 
             part.close()
     if total is not None and part.size() < total and not part.encoding:
         raise Fault(Cause.TRANSIENT, f"{without_secrets(url)} ended after {part.size():,} of {total:,} bytes")
+    return file, response
+
+
+def _as_announced(file: WantedFile, response: requests.Response, url: str) -> WantedFile:
+    """A file whose hash nobody else knows, with the one that its host announces."""
+    announced = linked(response) if file.digest is None else None
+    if announced is None:
+        return file
+    digest, n_bytes = announced
+    if None not in (n_bytes, file.n_bytes) and n_bytes != file.n_bytes:
+        raise Fault(Cause.CHECKSUM, f"{without_secrets(url)} has {n_bytes:,} bytes, which are not {_expected(file)}")
+    n_bytes = n_bytes if file.n_bytes is None else file.n_bytes
+    return replace(file, digest=digest, n_bytes=n_bytes, known_from="its host announces")
 
 
 def _accept(response: requests.Response, url: str, file: WantedFile, part: Part, start: int) -> tuple[int, int | None]:
@@ -177,7 +211,7 @@ def _accept(response: requests.Response, url: str, file: WantedFile, part: Part,
     announced = int(length) if length.isdecimal() else None
     if not encoding and None not in (file.n_bytes, announced) and announced != file.n_bytes:
         check_is_data(response.raw.read(_BEGINNING_BYTES), response)
-        raise Fault(Cause.CHECKSUM, f"{where} has {announced:,} bytes, expected {file.n_bytes:,}")
+        raise Fault(Cause.CHECKSUM, f"{where} has {announced:,} bytes, which are not {_expected(file)}")
     total = announced if file.n_bytes is None else file.n_bytes
     part.restart(url, validator(response), encoding)
     require_space(part.path.parent, total or 0, file.name)
@@ -269,8 +303,8 @@ def fits(path: Path, file: WantedFile) -> str | None:
 
 
 def _expected(file: WantedFile) -> str:
-    length = "" if file.n_bytes is None else f"the {file.n_bytes:,} bytes "
-    return f"{length}expected" + (f" ({file.digest})" if file.digest else "")
+    length = "those" if file.n_bytes is None else f"the {file.n_bytes:,} bytes"
+    return f"{length} that {file.known_from}" + (f" ({file.digest})" if file.digest else "")
 
 
 def _next_step(faults: list[Fault]) -> str:
@@ -280,7 +314,7 @@ def _next_step(faults: list[Fault]) -> str:
         Cause.TLS: "If your network has certificates of its own, set SSL_CERT_FILE or REQUESTS_CA_BUNDLE to them.",
         Cause.TRANSIENT: "Run the same command again: it goes on where it was.",
         Cause.HOST_STOPPED: "Run the same command again later: it goes on where it was.",
-        Cause.CHECKSUM: "The file there is another one than this version of avpipe knows.",
+        Cause.CHECKSUM: "The file there is another one, or does not arrive as it is.",
     }.get(cause, "Fetch it by hand and put it where the configuration says.")
 
 

@@ -65,7 +65,7 @@ def unpack_rar(archive: Sequence[Path], writer: Writer) -> None:
 def _ask(archive: Path, writer: Writer) -> dict[str, Any]:
     asked = {
         "archive": str(archive), "folder": str(writer.folder), "strip_components": writer.strip_components,
-        "limits": asdict(writer.limits),
+        "limits": asdict(writer.limits), "pick": writer.pick,
     }  # fmt: skip
     seconds = _FREE_SECONDS + writer.limits.unpacked_bytes / _BYTES_PER_SECOND
     command = [sys.executable, "-m", "avpipe.sources.rar"]
@@ -85,7 +85,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     """Unpack an archive in this process, and say what came of it."""
     from unrar.cffi.unrarlib import BadRarFile
 
-    writer = Writer(Path(asked["folder"]), Limits(**asked["limits"]), asked["strip_components"])
+    writer = Writer(Path(asked["folder"]), Limits(**asked["limits"]), asked["strip_components"], tuple(asked["pick"]))
     said: dict[str, Any] = {"refused": "", "os_error": None, "damage": ""}
     try:
         _unpack(asked["archive"], writer)
@@ -126,6 +126,7 @@ def _unpack(archive: str, writer: Writer) -> None:
             else:
                 with writer.member(*member) as put:
                     _read(header, put)
+    writer.check_picks()
 
 
 def _headers(file: Any) -> Iterator[Any]:

@@ -43,9 +43,11 @@ class Writer:
     folder: Path
     limits: Limits
     strip_components: int
+    pick: tuple[str, ...] = ()
     written: int = 0
     n_bytes: int = 0
     damage: str = ""
+    _found: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
     _declared: int = 0
     _seen: int = 0
@@ -72,11 +74,11 @@ class Writer:
         Raises:
             EOFError: it ends before its declared size; nothing of it stays.
         """
-        parts = name.split("/")[self.strip_components :]
-        if not parts:
+        place = self._place(name)
+        if not place:
             yield lambda block: None
             return
-        path = self.folder.joinpath(*parts)
+        path = self.folder / place
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as out:
@@ -99,9 +101,32 @@ class Writer:
 
     def write(self, name: str, size: int, stream: IO[bytes]) -> None:
         """Write a file that was announced from a stream."""
+        if not self._place(name):
+            return
         with self.member(name, size) as put:
             while block := stream.read(BLOCK_BYTES):
                 put(block)
+
+    def _place(self, name: str) -> str:
+        """Where below the folder a file is written, "" where it is not wanted."""
+        if not self.pick:
+            return "/".join(name.split("/")[self.strip_components :])
+        if name.startswith("__MACOSX/"):  # what macOS packs beside each file, under the same name
+            return ""
+        for pick in self.pick:
+            before, found, _ = f"/{name}/".partition(f"/{pick}/")
+            if not found:
+                continue
+            if self._found.setdefault(pick, before) != before:
+                raise Refused(f"{pick!r} is in it twice, below {self._found[pick] or '/'} and {before or '/'}")
+            return name[len(before) :]
+        return ""
+
+    def check_picks(self) -> None:
+        """Refuse an archive that was read to its end and lacks something that is wanted of it."""
+        if absent := [pick for pick in self.pick if pick not in self._found]:
+            there = f"{self._seen:,} files, such as {', '.join(sorted(self._taken)[:5])}"
+            raise Refused(f"{', '.join(absent)} is not in it, but {there}")
 
     def check_count(self) -> None:
         """An archive that is cut between two members may read without an error: only the count tells."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class WantedFile:
         digest: `sha256:<hex>` (of which some publish the beginning alone), `md5:<hex>` or `git:<hex>`, the blob id that
             git gives the file; None: not known.
         by_hand: what to do where it cannot be fetched, a sentence.
+        known_from: who says so, for messages.
     """
 
     name: str
@@ -25,6 +27,16 @@ class WantedFile:
     n_bytes: int | None = None
     digest: str | None = None
     by_hand: str = ""
+    known_from: str = "this version of avpipe expects"
+
+
+def direct(url: str) -> str:
+    """The address of a file itself, where what people share is that of a page about it: Dropbox's `dl=0`."""
+    parts = urlsplit(url)
+    if (parts.hostname or "").removeprefix("www.") != "dropbox.com":
+        return url
+    query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "dl"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("dl", "1")])))
 
 
 @dataclass(frozen=True)
@@ -54,9 +66,19 @@ PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was fetched: its length, sha256, address without secrets, and the date (UTC)."""
+    """A file that was fetched.
+
+    Attributes:
+        n_bytes, sha256: its length and digest.
+        url: its address without secrets, empty where it was there already.
+        date: today's (UTC).
+        host: which server gave it in the end, after redirects.
+        etag: what that server calls this version of it.
+    """
 
     n_bytes: int
     sha256: str
     url: str
     date: str
+    host: str = ""
+    etag: str = ""

@@ -173,6 +173,18 @@ def validator(response: requests.Response) -> str | None:
     return response.headers.get("Last-Modified")
 
 
+def linked(response: requests.Response) -> tuple[str, int | None] | None:
+    """Hash and length of a large file on Hugging Face, which says them with the redirect to it; None elsewhere.
+
+    A length that is not announced is None.
+    """
+    for each in (*response.history, response):
+        etag, size = (each.headers.get(f"X-Linked-{name}", "").strip('"') for name in ("Etag", "Size"))
+        if re.fullmatch("[0-9a-f]{64}", etag):
+            return f"sha256:{etag}", int(size) if size.isdecimal() else None
+    return None
+
+
 def check_is_data(beginning: bytes, response: requests.Response) -> None:
     """Raise Fault if a page for people came where a file was due."""
     text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
