@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from avpipe.cli import main
+from avpipe.config.catalogue import read_catalogue
 from avpipe.errors import AvpipeError
 from avpipe.formats.released_files import supported
 from avpipe.gzsl import models
@@ -29,6 +30,7 @@ from avpipe.io.manifest import manifest_path
 from avpipe.registry import METHODS
 from avpipe.schema.gzsl import ReleasedReport
 from avpipe.schema.reading import read_summary
+from avpipe.sources.file_sets import fetch_set
 from avpipe.weights import random_state_dict
 
 pytestmark = pytest.mark.slow
@@ -531,3 +533,20 @@ def test_nothing_in_a_file_is_executed(stage: str, tree: Path, tmp_path: Path, m
     with pytest.raises(AvpipeError, match=rf"{path.name}.*cannot be read as weights"):
         evaluated("avca", a, b, tree)
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.slow
+def test_runs_from_the_published_archive(tree: Path, tmp_path: Path) -> None:
+    """model.zip, where its page says to put it by hand, unpacked as the table of files says."""
+    a, b = make_runs(tmp_path / "made", "devise")
+    files = read_catalogue(Path(__file__).parents[2] / "config" / "files.yaml")["avca_models"]
+    files = files.model_copy(update={"folder": str(tmp_path / "avca_models")})
+    with pytest.raises(AvpipeError, match=r"1xyxfnHjG1GF7VtcJRHGmI7dZ-qdoRrYI.* save it as .*/avca_models/model\.zip"):
+        fetch_set(files)
+    shutil.make_archive(str(tmp_path / "avca_models" / "model"), "zip", tmp_path / "made")
+    fetch_set(files)
+    unpacked = tmp_path / "avca_models" / "unpacked"
+    assert (
+        evaluated("devise", unpacked / "val", unpacked / "all", tree)["metrics"]
+        == evaluated("devise", a, b, tree)["metrics"]
+    )

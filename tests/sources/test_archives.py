@@ -238,3 +238,51 @@ def test_a_damaged_zip_member_is_not_kept(tmp_path):
 def test_twenty_thousand_members(tmp_path):
     archive = make_zip(tmp_path / "a", {f"c{n % 101}/{n}.avi": b"x" for n in range(20_000)}, zipfile.ZIP_STORED)
     assert unpack([archive], tmp_path / "out", Limits(20_000, members=20_000)).members == 20_000
+
+
+RELEASE = {
+    "./release/model/AVLnet.pth": b"m" * 300,
+    "./release/model/._AVLnet.pth": b"x",
+    "./release/UCF/class-split/all_class.txt": b"Archery\n",
+    "./release/UCF/features/main/audio/Archery.h5": b"h" * 900,
+    "./release/README": b"read me",
+}
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize("above", ["release/", "", "a/deeper/place/"])
+def test_names_are_picked_wherever_they_lie(tmp_path, make, above):
+    files = {name.replace("./release/", above): data for name, data in RELEASE.items()}
+    if make is make_zip:
+        files |= {f"__MACOSX/{name}": b"x" for name in files}
+    unpacked = unpack([make(tmp_path / "a", files)], tmp_path / "out", LIMITS, pick=["AVLnet.pth", "UCF"])
+    assert files_in(tmp_path / "out") == {
+        "AVLnet.pth": b"m" * 300,
+        "UCF/class-split/all_class.txt": b"Archery\n",
+        "UCF/features/main/audio/Archery.h5": b"h" * 900,
+    }
+    assert (unpacked.members, unpacked.n_bytes, unpacked.damage) == (3, 1208, "")
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize(
+    ("more", "pick", "found"),
+    [
+        ({}, ["AVLnet.pth", "gone.pkl"], "gone.pkl is not in it"),
+        ({"other/AVLnet.pth": b"x"}, ["AVLnet.pth"], "'AVLnet.pth' is in it twice, below /other and"),
+        ({"other/UCF/a.txt": b"x"}, ["UCF"], "twice"),
+        ({"../evil": b"x"}, ["AVLnet.pth"], "cannot be the name"),
+    ],
+)
+def test_a_pick_that_is_not_there_or_twice_refuses_the_whole(tmp_path, make, more, pick, found):
+    files = more | {name.removeprefix("./"): data for name, data in RELEASE.items()}
+    with pytest.raises(AvpipeError, match=found):
+        unpack([make(tmp_path / "a", files)], tmp_path / "out", LIMITS, pick=pick)
+    assert nothing_left(tmp_path)
+
+
+def test_what_is_picked_of_an_archive_that_breaks_off_is_told(tmp_path):
+    data = make_tar(tmp_path / "a", RELEASE, mode="w:").read_bytes()
+    (tmp_path / "a").write_bytes(data[:2000])
+    unpacked = unpack([tmp_path / "a"], tmp_path / "out", LIMITS, pick=["AVLnet.pth", "README"])
+    assert files_in(tmp_path / "out") == {"AVLnet.pth": b"m" * 300} and "after 1 files" in unpacked.damage

@@ -1,4 +1,4 @@
-"""From nothing to eval.json: splits, class vectors and a ZIP of videos from a server on this machine."""
+"""From nothing to eval.json: splits, class vectors, weights and a ZIP of videos from a server on this machine."""
 
 import hashlib
 import shutil
@@ -6,9 +6,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from faulty_server import faulty_server, needs_server
+from network_guard import Guard
 from project import TARGET
+from small_networks import MEANS
 
 pytestmark = [pytest.mark.workflow, needs_server]
 
@@ -44,7 +47,13 @@ def empty_project(project, server, tmp_path):
         "clips": common
         | {"title": "clips", "folder": "<resources>/clips", "files": {"videos.zip": facts(served / "videos.zip")}}
         | {"unpack": {"members": len(videos), "bytes": 10**9, "strip_components": 1}},
+        "vggish": common
+        | {"title": "weights", "folder": "<resources>/weights", "files": {"vggish.zip": ""}}
+        | {"weights": {"vggish": "vggish.pth"}, "unpack": {"bytes": 10**6, "pick": ["vggish.pth"]}},
     }
+    torch.save({"0.layer.weight": torch.randn(128, MEANS), "0.layer.bias": torch.ones(128)}, served / "vggish.pth")
+    with zipfile.ZipFile(served / "vggish.zip", "w") as file:
+        file.write(served / "vggish.pth", "port/vggish.pth")
     (project.folder / "config" / "files.yaml").write_text(yaml.safe_dump(sets))
     for name in ("results", ".snakemake", "videos", "split"):
         shutil.rmtree(project.folder / name)
@@ -52,13 +61,14 @@ def empty_project(project, server, tmp_path):
     settings = project.settings()
     small = settings["datasets"]["small"]
     small["files"] = ["lists", "clips"]
+    del small["weights"]["vggish"]
     small["source"]["path"] = "<resources>/clips/unpacked"
     small["gzsl"] |= {"class_split": "<resources>/lists/split", "word_vectors": "<resources>/lists/words_normed.npy"}
     (project.folder / "small.yaml").write_text(yaml.safe_dump(settings | {"allow_download": True}))
     return project
 
 
-def test_one_command_from_nothing_to_a_result(empty_project, server):
+def test_one_command_from_nothing_to_a_result_and_no_connection_afterwards(empty_project, server, tmp_path):
     planned = empty_project.snakemake(TARGET, "-n", check=False)
     said = planned.stdout + planned.stderr
     assert planned.returncode != 0 and "avpipe sources fetch small" in said and "allow_download" in said
@@ -67,7 +77,16 @@ def test_one_command_from_nothing_to_a_result(empty_project, server):
     assert "Fetching clips" in said and (empty_project.folder / TARGET).is_file()
     fetched = server[0].log()["count"]
     assert fetched == len({request["target"] for request in server[0].log()["requests"]})
+    assert (empty_project.folder / "resources/weights/vggish.pth").is_file()
     assert "Nothing to be done" in empty_project.run() and server[0].log()["count"] == fetched
+
+    guard = Guard(empty_project, tmp_path / "connections")
+    (empty_project.folder / TARGET).unlink()
+    next((empty_project.folder / "results/small/features/vggish").glob("*.h5")).unlink()
+    assert any(job.startswith("Training avca") for job in empty_project.planned())
+    empty_project.run()
+    assert (empty_project.folder / TARGET).is_file() and guard.tried() == []
+    assert all(each in guard.watched() for each in ("snakemake", "train_gzsl", "extract"))
 
 
 def test_without_leave_nothing_is_fetched(empty_project, server):
