@@ -12,6 +12,8 @@ from avpipe.sources.listing import clips_of, describe_clips
 from avpipe.sources.local import Described
 from avpipe.sources.settings import ClipTable, HowTo100M, Packs, PublishedFeatures, Source, Synthetic
 
+_CAPTIONS = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/raw_caption.zip (raw_caption.json, about 3.4 GB)"
+
 
 def missing(project: Project, dataset: str) -> list[str]:
     """All that retrieval on a dataset needs and that is not there, one problem each."""
@@ -36,7 +38,7 @@ def _missing_for_run(project: Project, dataset: str, name: str, *, is_tested: bo
     for subset in subsets_of(project, dataset, name):
         problems += _missing_subset(project, subset) if subset not in own_tests else []
     if run.epochs and run.windows is not None and run.windows.drawn == "captions" and not is_made:
-        problems += missing_path("the captions with times", retrieval.captions, f"{key}.captions", "")
+        problems += missing_path("the captions with times", retrieval.captions, f"{key}.captions", _CAPTIONS)
     if run.uses_text and not is_made:
         hint = "https://code.google.com/archive/p/word2vec (GoogleNews-vectors-negative300.bin.gz)"
         hint += f"; or set the runs of text models under {key}.runs to null"

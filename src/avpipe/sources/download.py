@@ -26,7 +26,7 @@ from avpipe.errors import AvpipeError
 from avpipe.io.atomic import publish
 from avpipe.io.space import require_space
 from avpipe.sources.partial import Part
-from avpipe.sources.wanted import PATIENCE, Fetched, Patience, WantedFile
+from avpipe.sources.wanted import PATIENCE, Fetched, Patience, WantedFile, without_secrets
 from avpipe.sources.web import (
     FINAL,
     CarefulSession,
@@ -39,7 +39,6 @@ from avpipe.sources.web import (
     headers_for,
     linked,
     validator,
-    without_secrets,
 )
 
 _log = logging.getLogger(__name__)
@@ -95,7 +94,9 @@ def fetch(
     nowhere = f"what lies at {target} is not {_expected(file)}" if target.is_file() else "no address is known"
     told = "; ".join(dict.fromkeys(fault.detail for fault in faults)) or nowhere
     raise DownloadError(
-        f"{file.name} was not fetched: {told}. {_next_step(faults)} {file.by_hand}".rstrip(),
+        " ".join(
+            [f"{file.name} was not fetched: {told}.", *_next_step(faults), *([file.by_hand] if file.by_hand else [])]
+        ),
         faults[-1].cause if faults else Cause.BAD_URL,
     )
 
@@ -307,15 +308,15 @@ def _expected(file: WantedFile) -> str:
     return f"{length} that {file.known_from}" + (f" ({file.digest})" if file.digest else "")
 
 
-def _next_step(faults: list[Fault]) -> str:
-    """What a person can do about the last fault."""
-    cause = faults[-1].cause if faults else Cause.BAD_URL
-    return {
+def _next_step(faults: list[Fault]) -> list[str]:
+    """What a person can do about the last fault, besides getting the file by hand."""
+    said = {
         Cause.TLS: "If your network has certificates of its own, set SSL_CERT_FILE or REQUESTS_CA_BUNDLE to them.",
         Cause.TRANSIENT: "Run the same command again: it goes on where it was.",
         Cause.HOST_STOPPED: "Run the same command again later: it goes on where it was.",
         Cause.CHECKSUM: "The file there is another one, or does not arrive as it is.",
-    }.get(cause, "Fetch it by hand and put it where the configuration says.")
+    }
+    return [said[fault.cause] for fault in faults[-1:] if fault.cause in said]
 
 
 def _today() -> str:

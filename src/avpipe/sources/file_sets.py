@@ -19,7 +19,7 @@ from avpipe.io.atomic import write_json
 from avpipe.settings import InputPath, Settings
 from avpipe.sources.lock_file import Pins
 from avpipe.sources.names import Refused, check_name
-from avpipe.sources.wanted import PATIENCE, Fetched, Patience, WantedFile, direct
+from avpipe.sources.wanted import PATIENCE, Fetched, Patience, WantedFile, direct, without_secrets
 
 _log = logging.getLogger(__name__)
 _DIGEST = r"sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}|git:[0-9a-f]{40}"
@@ -94,9 +94,12 @@ class FileSet(Settings):
 
     def _wanted(self, file: str) -> WantedFile:
         n_bytes, is_exact, digest = self._facts(file)
-        urls = tuple(direct(url + file if url.endswith("/") else url) for url in self.urls)
+        urls = tuple(direct(url) for url in self._addresses(file))
         by_hand = f"By hand: {self.by_hand(file)}"
         return WantedFile(file, urls, n_bytes if is_exact else None, digest, by_hand)
+
+    def _addresses(self, file: str) -> list[str]:
+        return [url + file if url.endswith("/") else url for url in self.urls]
 
     def _facts(self, file: str) -> tuple[int | None, bool, str | None]:
         """Length of a file, whether it is the exact one, and hash."""
@@ -158,14 +161,16 @@ class FileSet(Settings):
 
     def where(self) -> str:
         """Where they can be had, in a few words."""
-        source = self.urls[0] if self.urls else self.obtain
-        return f"{source} (an archive that holds it)" if self.unpack and self.urls else source
+        addresses = self._addresses(next(iter(self.files)))
+        if not addresses:
+            return self.obtain
+        return without_secrets(addresses[0]) + (" (an archive that holds it)" if self.unpack else "")
 
     def by_hand(self, file: str = "") -> str:
         """What a person has to open, save and run, in words: for a file of the set, or for all."""
         places = ", ".join(str(self.path(each)) for each in ([file] if file else self.files))
         then = "checks and unpacks it" if self.unpack else "goes on with it"
-        what = self.obtain or f"open {self.urls[0]}{file if self.urls[0].endswith('/') else ''} in a browser"
+        what = self.obtain or f"open {without_secrets(self._addresses(file)[0])} in a browser"
         return f"{what}, save it as {places}, and run the same command again, which {then}."
 
     def unpacked_record(self) -> Path:
@@ -198,6 +203,8 @@ def fetch_set(
         AvpipeError: a person has to get a file first; a file is not the one pinned; an archive is refused or damaged
             (what came before the damage lies there, and the archive stays); or the folder cannot be written.
     """
+    if not files.missing():  # nothing is written, not even a lock
+        return []
     try:
         Path(files.folder).mkdir(parents=True, exist_ok=True)
         with FileLock(files.path(f".{Path(min(files.files)).name}.set.lock")):

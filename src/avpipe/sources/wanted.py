@@ -39,6 +39,16 @@ def direct(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, ("dl", "1")])))
 
 
+def without_secrets(url: str) -> str:
+    """An address without login, query and fragment, any of which may hold a password or key."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(an address that cannot be read)"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
 @dataclass(frozen=True)
 class Patience:
     """When a download waits, tries again or gives up.

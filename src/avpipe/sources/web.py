@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.util.retry import Retry
 
 from avpipe import __version__
+from avpipe.sources.wanted import without_secrets
 
 MOST_REDIRECTS = 10
 SECONDS_TO_CONNECT = 20.0
@@ -193,16 +194,6 @@ def check_is_data(beginning: bytes, response: requests.Response) -> None:
         found = re.search(rb"<title[^>]*>(.*?)</title>", beginning, re.IGNORECASE | re.DOTALL)
         title = " ".join(found[1].decode(errors="replace").split())[:200] if found else "without a title"
         raise Fault(Cause.HTML_PAGE, f"{without_secrets(response.url)} gave a web page ({title}) instead of the file")
-
-
-def without_secrets(url: str) -> str:
-    """An address without login, query and fragment, any of which may hold a password or key."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "(an address that cannot be read)"
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _short(error: Exception) -> str:
