@@ -29,7 +29,7 @@ def watch(event, arguments):
         raise OSError("this test allows no network")
 
 
-write(f"watched: {{sys.orig_argv}}")
+write("watched: " + " ".join(sys.orig_argv).replace("\\n", " "))
 sys.addaudithook(watch)
 """
 

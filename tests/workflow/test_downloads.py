@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -83,9 +85,14 @@ def test_one_command_from_nothing_to_a_result_and_no_connection_afterwards(empty
     guard = Guard(empty_project, tmp_path / "connections")
     again = ("-R", "extract_vggish")
     assert any(job.startswith("Training avca") for job in empty_project.planned(*again))
+    plan = [sys.executable, "-m", "avpipe", "sources", "plan", "small", "--configfile", "small.yaml"]
+    told = subprocess.run(
+        plan, cwd=empty_project.folder, env=empty_project.environment, capture_output=True, text=True, check=True
+    )
+    assert "small lacks nothing" in told.stdout and "unverified origin: vggish (pinned since" in told.stdout
     empty_project.run(*again)
     assert (empty_project.folder / TARGET).is_file() and guard.tried() == []
-    assert all(each in guard.watched() for each in ("snakemake", "train_gzsl", "extract"))
+    assert all(each in guard.watched() for each in ("snakemake", "sources plan", "train_gzsl", "extract"))
 
 
 def test_without_leave_nothing_is_fetched(empty_project, server):
