@@ -9,9 +9,9 @@ rule fetch_videos:
         "<logs>/fetch_videos/{dataset}/{shard}.log",
     benchmark:
         "<benchmarks>/fetch_videos/{dataset}/{shard}.tsv"
+    localrule: True
     conda:
         "../envs/avpipe.yaml"
-    localrule: True
     resources:
         mem_mb=1000,
         runtime="1d",

@@ -101,6 +101,20 @@ def test_an_archive_with_fewer_files_than_published_is_told_and_kept(running, tm
     assert (tmp_path / "set" / "videos.zip").exists() and not files.unpacked_record().exists()
 
 
+def test_what_comes_before_the_damage_of_a_published_archive_is_used(running, tmp_path, caplog):
+    _, url, folder = running
+    data = (folder / "release.tar.gz").read_bytes()
+    broken = data[:-8] + bytes(8)  # the checksum at its end
+    (folder / "broken.tar.gz").write_bytes(broken)
+    files = file_set(url, tmp_path / "set", {"broken.tar.gz": facts(broken)}, unpack={"bytes": 20_000})
+    fetch_set(files, PATIENCE)
+    assert "damaged although it is what was published" in caplog.text and not files.missing()
+    assert {path.name for path in (tmp_path / "set" / "unpacked").rglob("*.pth")} == MODELS.keys()
+    unknown = file_set(url, tmp_path / "other", {"broken.tar.gz": ""}, unpack={"bytes": 20_000})
+    with pytest.raises(AvpipeError, match=r"broken\.tar\.gz is damaged"):
+        fetch_set(unknown, PATIENCE)
+
+
 def left(folder: Path) -> dict[str, bytes]:
     """What a set's folder holds but for locks."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}

@@ -200,8 +200,9 @@ def fetch_set(
 
     Raises:
         DownloadError: a file could not be had.
-        AvpipeError: a person has to get a file first; a file is not the one pinned; an archive is refused or damaged
-            (what came before the damage lies there, and the archive stays); or the folder cannot be written.
+        AvpipeError: a person has to get a file first; a file is not the one pinned; an archive is refused, or damaged
+            and perhaps not what was published (what came before the damage lies there, and the archive stays); or the
+            folder cannot be written.
     """
     if not files.missing():  # nothing is written, not even a lock
         return []
@@ -241,7 +242,13 @@ def _unpack(files: FileSet, rules: Unpack) -> None:
     target = files.path(f".{parts[0].name}.picked") if rules.pick else files.path("unpacked")
     limits = Limits(rules.bytes, rules.members)
     unpacked = unpack(parts, target, limits, strip_components=rules.strip_components, pick=rules.pick)
-    if unpacked.damage:
+    is_as_published = not (rules.pick or files.without_hash() or unpacked.damage.startswith("whole"))
+    if unpacked.damage and is_as_published:
+        _log.warning(
+            "%s is damaged although it is what was published: %s. The files before the damage are in %s; the rest is "
+            "missing.", parts[0], unpacked.damage, target,
+        )  # fmt: skip
+    elif unpacked.damage:
         raise AvpipeError(
             f"{parts[0]} is damaged: {unpacked.damage}. The files before the damage are in {target}. Delete the "
             "archive and fetch it again, or go on with what is there."
