@@ -62,13 +62,16 @@ def test_what_is_known_without_asking(tmp_path):
     gone = VideoRecord("gone", "missing", "removed", "by the uploader", last_tried="2026-01-01")
     fetched_stem(videos, "gone").parent.mkdir(parents=True, exist_ok=True)
     write_record(fetched_stem(videos, "gone"), gone)
-    names = ["own", "below", "killed", "changed", "lost", "gone", "never"]
+    put(fetched_stem(videos, "late").with_name("late.mp4"))
+    write_record(fetched_stem(videos, "late"), VideoRecord("late", "missing", "unavailable", again="later"))
+    names = ["own", "below", "killed", "late", "changed", "lost", "gone", "never"]
     found = known(tmp_path, *map(wanted, names), wanted("cut", URL, "cut_1", "cut_2"), wanted("nowhere", ""))
     assert {name: (record.outcome, record.cause) for name, record in found.items()} == {
         "own": (OK, "local"),
         "below": (OK, "local"),
         "cut": (OK, "local"),
         "killed": (OK, OK),
+        "late": (OK, OK),
         "changed": (NOT_TRIED, "lost"),
         "lost": (NOT_TRIED, "lost"),
         "gone": ("missing", "removed"),

@@ -87,7 +87,7 @@ class Fetcher:
         file, record = files.get(name), read_record(stem)
         if file is not None and Path(file.path).parent != stem.parent:
             return VideoRecord(name, OK, LOCAL, bytes=file.size_bytes, origin=LOCAL, path=file.path)
-        if file is not None and record is None:  # whoever fetched it was killed before noting so
+        if file is not None and (record is None or record.outcome != OK):  # who fetched it was killed before noting so
             return _found(video, Path(file.path))
         if file is not None and record is not None and record.bytes == file.size_bytes:
             return replace(record, path=file.path)

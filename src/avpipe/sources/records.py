@@ -52,7 +52,7 @@ class VideoRecord:
 
     def is_settled(self, today: date) -> bool:
         """Whether another try would change nothing."""
-        if self.again == Again.LATER.value:
+        if self.again == Again.LATER.value and self.last_tried:
             return (today - date.fromisoformat(self.last_tried)).days < DAYS_UNTIL_ANOTHER_TRY
         return self.outcome == OK or self.again == Again.NO.value
 
