@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from avpipe.sources.lock_file import Pins
 from avpipe.sources.wanted import Fetched, Patience, WantedFile
 
 PATIENCE = Patience(max_tries=2, sleep=lambda _: None)
-DATA = os.urandom(20_000)
+DATA = random.Random(0).randbytes(20_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
