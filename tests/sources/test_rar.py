@@ -64,7 +64,7 @@ def test_an_archive_that_somebody_has_is_unpacked_without_the_network(tmp_path):
         title="a set", folder=str(tmp_path), urls=["http://127.0.0.1:9/"], licence="none", citation="nobody",
         files={"UCF101.rar": ""}, unpack={"members": 3, "bytes": 80_000},
     )  # fmt: skip
-    assert files.missing() == [] and fetch_set(files) == []
+    assert files.to_get() == [] and fetch_set(files) == [] and files.missing() == []
     assert files_in(tmp_path / "unpacked") == FILES and not (tmp_path / "UCF101.rar").exists()
 
 
@@ -253,3 +253,14 @@ def test_two_thousand_members_of_a_solid_archive(tmp_path):
     archive = make_rar(tmp_path / "a.rar", {f"c{n % 101}/{n}.avi": b"%d" % n for n in range(2000)}, "rar40", solid=True)
     unpacked = unpack([archive], tmp_path / "out", Limits(20_000, members=2000))
     assert unpacked.damage == "" and files_in(tmp_path / "out")["c5/106.avi"] == b"106"
+
+
+def test_names_are_picked_and_must_be_there(tmp_path):
+    archive = make_rar(tmp_path / "a.rar", kind="rar50")
+    everything = unpack([archive], tmp_path / "all", Limits(80_000))
+    name = next(path.name for path in sorted((tmp_path / "all").rglob("*")) if path.is_file())
+    picked = unpack([archive], tmp_path / "out", Limits(80_000), pick=[name])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name] and picked.members == 1 < everything.members
+    with pytest.raises(AvpipeError, match=r"gone\.pkl is not in it, but 3 files"):
+        unpack([archive], tmp_path / "none", Limits(80_000), pick=["gone.pkl"])
+    assert not (tmp_path / "none").exists()

@@ -228,8 +228,10 @@ def _fetch_missing(files: FileSet, missing: list[Path], patience: Patience, pins
         if files.unpack is None and path not in missing:
             continue
         wanted, keep = (pins.applied(file), partial(pins.keep, file)) if pins else (file, None)
-        fetched.append(fetch(wanted, path, patience, keep))
-        _log.info("%s: %s bytes, sha256 %s", path, f"{fetched[-1].n_bytes:,}", fetched[-1].sha256)
+        found = fetch(wanted, path, patience, keep)
+        _log.info("%s: %s bytes, sha256 %s", path, f"{found.n_bytes:,}", found.sha256)
+        if found.url:  # an archive may lie there already
+            fetched.append(found)
     if files.unpack is not None:
         _unpack(files, files.unpack)
     return fetched
