@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, say
+
+if TYPE_CHECKING:
+    from avpipe.report.verification import Verification
 
 _EXAMPLES = """\
 example:
@@ -28,23 +31,31 @@ def add(commands: Any) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from avpipe.io.manifest import manifest_path
     from avpipe.report.verification import verify_results
 
     found = verify_results(chosen.folder)
+    if tell_faults(found, chosen.folder):
+        return 1
+    say(
+        f"{chosen.folder} is whole: {found.checked} results are as they were written and made from what is there "
+        "now, and the account, the figures and eval.json agree."
+    )
+    return 0
+
+
+def tell_faults(found: Verification, folder: Path) -> bool:
+    """Print what is wrong with results and what to delete; returns whether anything is."""
+    from avpipe.io.manifest import manifest_path
+
     for each in found.findings:
         say(f"{each.result}: {each.fault}")
     if found.unchecked:
         shown = ", ".join(map(str, found.unchecked[:_SHOWN])) + (" …" if len(found.unchecked) > _SHOWN else "")
         say(f"{len(found.unchecked)} files have no manifest and were not checked: {shown}")
     if not found.findings:
-        say(
-            f"{chosen.folder} is whole: {found.checked} results are as they were written and made from what is there "
-            "now, and the account, the figures and eval.json agree."
-        )
-        return 0
+        return False
     paths = [path for each in found.to_delete for path in (each, manifest_path(each))]
     say("To have it made again, delete what is wrong and what was made from it, then run Snakemake:")
     say(f"  rm -rf {shlex.join(map(str, paths))}")
-    say(f"  snakemake --cores all {shlex.quote(str(chosen.folder / 'eval.json'))}")
-    return 1
+    say(f"  snakemake --cores all {shlex.quote(str(folder / 'eval.json'))}")
+    return True

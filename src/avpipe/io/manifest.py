@@ -220,6 +220,12 @@ def read_manifest(result: StrPath) -> Manifest:
         return Manifest(**{name: record[name] for name in Manifest.__dataclass_fields__})
 
 
+def set_time(place: Path, modified_ns: int) -> None:
+    """Give a file, or a folder and all that is in it, a time stamp in nanoseconds."""
+    for path in [place, *(place.rglob("*") if place.is_dir() else [])]:
+        os.utime(path, ns=(modified_ns, modified_ns), follow_symlinks=False)
+
+
 def remove(result: Path) -> None:
     """Remove a file and its manifest, if they are there."""
     manifest_path(result).unlink(missing_ok=True)

@@ -43,16 +43,22 @@ class Verification:
         findings: what is wrong.
         to_delete: the results that are wrong and all that were made from them.
         unchecked: files that no manifest names.
+        modified_ns: the newest time stamp of the results and of what they were made from.
     """
 
     checked: int
     findings: list[Finding]
     to_delete: list[Path]
     unchecked: list[Path]
+    modified_ns: int
 
 
-def verify_results(folder: Path) -> Verification:
+def verify_results(folder: Path, *, is_finished: bool = True) -> Verification:
     """Check everything below a dataset's folder of results.
+
+    Args:
+        folder: results/<dataset>.
+        is_finished: whether eval.json has to be there.
 
     Raises:
         AvpipeError: there is no such folder.
@@ -77,12 +83,13 @@ def verify_results(folder: Path) -> Verification:
         if result.name in _CHECKS and not damaged & {result, *_inputs(result, manifest)}:
             with _noted(findings, result):
                 findings += [Finding(result, fault) for fault in _CHECKS[result.name](result, manifest)]
-    if folder / "eval.json" not in results:
+    if is_finished and folder / "eval.json" not in results:
         findings.append(Finding(folder / "eval.json", "it, or its manifest, is not there"))
     named = {result.parent / name for result, manifest in manifests.items() for name in manifest.outputs}
     files = {path for path in _visible(folder, "*") if path.is_file() and path.suffix != SUFFIX}
     to_delete = _made_from({each.result for each in findings}, manifests)
-    return Verification(len(results), findings, sorted(to_delete), sorted(files - named - to_delete))
+    newest = max((path.stat().st_mtime_ns for path in named if path.exists()), default=0)
+    return Verification(len(results), findings, sorted(to_delete), sorted(files - named - to_delete), newest)
 
 
 def check_evaluations(evaluations: Iterable[StrPath]) -> None:
