@@ -2,7 +2,7 @@
 #
 #   snakemake --cores N results/<dataset>/eval.json
 #
-# results/    everything the workflow makes; .snakemake/ beside it knows what made it, so the two move together
+# results/    everything the workflow makes, each file with a manifest that says what made it
 # resources/  what is downloaded or generated before a dataset's videos can be listed
 # Both can lie elsewhere: docs/workflow.md.
 import sys
@@ -41,6 +41,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/provenance.smk"
 include: "rules/videos.smk"
 include: "rules/inventory.smk"
 include: "rules/media.smk"

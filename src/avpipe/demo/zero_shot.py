@@ -24,6 +24,7 @@ from avpipe.gzsl.benchmark import SUBSETS
 from avpipe.gzsl.splits import STAGE_2_PARTS, Split, write_class_split
 from avpipe.gzsl.words import write_names, write_words
 from avpipe.io.atomic import atomic_directory, atomic_path
+from avpipe.io.manifest import result_directory
 
 SPLIT_NAME = "main_split"
 VIDEO_FOLDER = "videos"
@@ -163,8 +164,8 @@ def make_demo(
     """
     specs = plan_demo(dataset)
     with atomic_directory(folder) as temporary, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        videos = temporary / VIDEO_FOLDER
-        list(pool.map(lambda spec: render_clip(spec, videos / spec.relative_path), specs))
+        with result_directory(temporary / VIDEO_FOLDER) as videos:
+            list(pool.map(lambda spec: render_clip(spec, videos / spec.relative_path), specs))
         write_demo_split(temporary, dataset)
         write_words(temporary / WORDS_FILE, word_vectors())
     return specs

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -92,7 +93,7 @@ def made_by(stage: str, inputs: Iterable[StrPath], settings: Mapping[str, Any]) 
         if manifest_path(path).exists():
             ours.append((path, read_manifest(verified(path)).contents))
         else:
-            given.append((path.name, digest_json(_describe(path, path))))
+            given.append((path.name, digest_given(path)))
     digests = tuple((name, digest_json(value)) for name, value in settings.items())
     token = _job.set(_Job(stage, tuple(ours), tuple(given), digests))
     try:
@@ -181,14 +182,19 @@ def verified(source: StrPath, *, may_be_given: bool = False) -> Path:
     return source
 
 
-def find_damage(result: StrPath) -> list[str]:
+def find_damage(result: StrPath, *, quick: bool = False) -> list[str]:
     """How a result's files differ from its manifest, a phrase for each, those that matter most first.
+
+    Args:
+        result: a file or folder.
+        quick: read no file but those of a folder that are newer than its manifest.
 
     Raises:
         AvpipeError: the manifest itself is damaged.
     """
     result = Path(result)
     expected = read_manifest(result).outputs
+    not_read = math.inf if result.is_file() else manifest_path(result).stat().st_mtime_ns
     damage = []
     for name, each in expected.items():
         path = result.parent / name
@@ -196,6 +202,8 @@ def find_damage(result: StrPath) -> list[str]:
             damage.append(f"{name} is gone")
         elif path.stat().st_size != each["bytes"]:
             damage.append(f"{name} has {path.stat().st_size:,} bytes, and {each['bytes']:,} were written")
+        elif quick and path.stat().st_mtime_ns <= not_read:
+            continue
         elif (sha256 := _sha256(path)) != each["sha256"]:
             damage.append(f"the sha256 of {name} is {sha256}, and {each['sha256']} was written")
     if result.is_dir():
@@ -233,20 +241,38 @@ def remove(result: Path) -> None:
 
 
 def _write_manifest(target: Path, outputs: Outputs) -> None:
-    job, folder = _job.get() or _Job(), target.parent
-    # From another place of the machine: its path, relative or not, would name folders that are nobody's business.
-    far = [(path.name, digest) for path, digest in job.inputs if path.is_absolute() != target.is_absolute()]
-    near = [each for each in job.inputs if each[0].is_absolute() == target.is_absolute()]
+    job = _job.get() or _Job()
     record: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
         "stage": job.stage,
         "outputs": outputs,
-        "inputs": {Path(os.path.relpath(path, folder)).as_posix(): digest for path, digest in near},
-        "given": _by_name([*job.given, *far]),
+        **name_sources(target, job.inputs, job.given),
         "settings": dict(job.settings),
     }
     atomic.write_json(manifest_path(target), {**record, "digest": digest_json(record)})
+
+
+def name_sources(
+    target: Path, results: Iterable[tuple[Path, str]], given: Iterable[tuple[str, str]]
+) -> dict[str, dict[str, str]]:
+    """`inputs` and `given` of a manifest.
+
+    Args:
+        target: what the manifest is about.
+        results: what it was made from, with the digests of their outputs.
+        given: names and digests of files that have no manifest.
+    """
+    # From another place of the machine: its path, relative or not, would name folders that are nobody's business.
+    far = [(path.name, digest) for path, digest in results if path.is_absolute() != target.is_absolute()]
+    near = [each for each in results if each[0].is_absolute() == target.is_absolute()]
+    inputs = {Path(os.path.relpath(path, target.parent)).as_posix(): digest for path, digest in near}
+    return {"inputs": inputs, "given": _by_name([*given, *far])}
+
+
+def digest_given(path: Path) -> str:
+    """Digest of a file or folder that has no manifest, as manifests have it in `given`."""
+    return digest_json(_describe(path, path))
 
 
 def _by_name(given: Iterable[tuple[str, str]]) -> dict[str, str]:
