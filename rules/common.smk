@@ -1,36 +1,19 @@
 # How the rules ask avpipe.plan, which has a module for each file here and is tested on its own (docs/workflow.md).
 import inspect
-import os
 import re
-import sys
 from functools import partial
-from pathlib import Path
-
-from snakemake.logging import logger
 
 from avpipe import versions
 from avpipe.demo.datasets import ZERO_SHOT
-from avpipe.errors import AvpipeError
 from avpipe.plan import Paths, Project, downloads, features, gzsl, inventory, media, retrieval, videos
 from avpipe.plan.features import RETRIEVAL_EXTRACTORS
 from avpipe.plan.requirements import lacking_datasets, ready_datasets, require, require_gzsl
 from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
-
-def in_words(function, *arguments, **keywords):
-    """Call a function; its error for the user ends Snakemake, which would wrap any exception in lines of its own."""
-    try:
-        return function(*arguments, **keywords)
-    except AvpipeError as error:
-        logger.error(str(error))
-        sys.exit(1)
-
-
-BASE = Path(workflow.basedir)
 PATHS = Paths(workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<resources>"))
 # Snakemake lists the files of the command line first, though they win.
-FILES = [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfiles[:-1])]
+FILES = [] if IS_MODULE else [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfiles[:-1])]
 PROJECT = in_words(Project.read, config, BASE, PATHS, FILES, logger.warning if workflow.is_main_process else None)
 
 
@@ -86,9 +69,8 @@ all_of = partial(collect, allow_missing=True)
 EMBEDDED = branch(ask(Project.is_synthetic), then=ask(Project.made_folder))
 # What became of the videos of an annotation.
 SOURCES = branch(ask(videos.are_fetched, check=require), then="<results>/{dataset}/sources/{shard}.parquet")
-# Relative, so that a project may be moved and has nothing to do all the same.
 PUBLISHED_GZSL, PUBLISHED_RETRIEVAL = (
-    os.path.relpath(BASE / "config" / f"published_{task}.csv") for task in ("gzsl", "retrieval")
+    f"{places.config_folder(BASE)}/published_{task}.csv" for task in ("gzsl", "retrieval")
 )
 # One name, two ways to make it: a dataset's eval.json is that of its task.
 RETRIEVAL_DATASET = "|".join(re.escape(name) for name in retrieval.datasets(PROJECT)) or "(?!)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from urllib.parse import quote
 
 from avpipe.errors import AvpipeError
 from avpipe.inventory.kept import keep, read_digest
@@ -52,7 +53,8 @@ def kept_listing(project: Project, dataset: str, shard: str) -> str | None:
     """
     if project.is_synthetic(dataset) or has_video_folder(project.dataset(dataset).source):
         return None
-    return f".snakemake/avpipe_listing/{dataset}/{shard}.json"
+    # Two modules of one workflow may have a dataset of one name.
+    return f".snakemake/avpipe_listing/{quote(project.paths.results, safe='')}/{dataset}/{shard}.json"
 
 
 @functools.cache

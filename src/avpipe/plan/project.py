@@ -13,6 +13,7 @@ from avpipe.config.load import load_config
 from avpipe.config.models import Config, Dataset
 from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS, Paths
+from avpipe.plan.places import config_folder
 from avpipe.sources.file_sets import FileSet
 from avpipe.sources.listing import has_video_folder
 from avpipe.sources.settings import Synthetic
@@ -50,14 +51,15 @@ class Project:
         Args:
             values: Snakemake's merged config.
             root: the folder of the Snakefile, which holds config/datasets.
-            paths: where files of the workflow lie; <results> and <resources> in the configuration stand for its roots.
+            paths: where files of the workflow lie; in the configuration <results> and <resources> stand for its roots,
+                and <config> for the folder of the committed settings.
             files: see `load_config`.
             tell: takes a line for whoever plans.
 
         Raises:
             AvpipeError: the configuration or the catalogue is not in order, or a folder has braces in its path.
         """
-        pathvars = asdict(paths)
+        pathvars = {**asdict(paths), "config": config_folder(root)}
         for folder in (str(root), *pathvars.values()):
             if "{" in folder or "}" in folder:
                 raise AvpipeError(
