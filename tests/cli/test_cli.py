@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from made_results import make_account, make_evaluation, make_failed, make_record, make_weights
 
+import avpipe
 from avpipe import __version__
-from avpipe.cli import demo, main, version
+from avpipe.cli import demo, main, run, version
 from avpipe.demo.zero_shot import plan_demo, render_clip
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import build_network, extract, names
 from avpipe.io.manifest import write_json
 from avpipe.media import ffmpeg
 from avpipe.registry import EXTRACTORS
+
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile"]
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +101,15 @@ def demo_runs(tmp_path, monkeypatch):
     """What `avpipe demo` starts and shows, with nothing run."""
     runs = []
 
-    def run(command, *, check):
+    def started(command, *, check):
         runs.append(command)
         return subprocess.CompletedProcess(command, 0)
 
     (tmp_path / "Snakefile").touch()
-    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "datasets").mkdir(parents=True)
     (tmp_path / "config" / "config.yaml").write_text("datasets: {}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo.subprocess, "run", run)
+    monkeypatch.setattr(demo.subprocess, "run", started)
     monkeypatch.setattr(demo, "show_result", lambda path: runs.append(str(path)))
     return runs
 
@@ -114,14 +117,14 @@ def demo_runs(tmp_path, monkeypatch):
 def test_demo_runs_the_small_dataset_and_tells_how_long_it_took(demo_runs, capsys):
     assert main(["demo", "--cores", "2"]) == 0
     small = "results/demo/eval.json"
-    assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", small], small]
+    assert demo_runs == [[*SNAKEMAKE, "--cores", "2", small], small]
     assert "The demo took 0 seconds." in capsys.readouterr().out
 
 
 def test_demo_all_runs_both_full_datasets_at_once(demo_runs):
     assert main(["demo", "--all", "--cores", "2"]) == 0
     both = ["results/demo_gzsl/eval.json", "results/demo_retrieval/eval.json"]
-    assert demo_runs == [[sys.executable, "-m", "snakemake", "--cores", "2", *both], *both]
+    assert demo_runs == [[*SNAKEMAKE, "--cores", "2", *both], *both]
 
 
 @pytest.mark.parametrize(
@@ -148,10 +151,37 @@ def test_a_demo_that_fails_shows_nothing(demo_runs, monkeypatch, capsys):
     assert demo_runs == [] and capsys.readouterr().out == ""
 
 
-def test_demo_outside_of_a_clone(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("place", ["Snakefile", "workflow/Snakefile"])
+@pytest.mark.parametrize("command", [["demo"], ["run", "results/demo/eval.json"]])
+def test_a_folder_of_another_workflow_is_left_to_snakemake(tmp_path, monkeypatch, capsys, place, command):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).touch()
     monkeypatch.chdir(tmp_path)
-    assert main(["demo"]) == 1
-    assert "There is no Snakefile here" in capsys.readouterr().err
+    assert main(command) == 1
+    assert f"{place} here is of another workflow than avpipe's" in capsys.readouterr().err
+    assert main(["show", "gone.json"]) == 1
+    assert "Make it with: snakemake --cores all gone.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["demo"], ["run", "-n", "x"], ["sources", "plan", "demo"]])
+def test_a_package_without_a_workflow_outside_of_a_checkout(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(avpipe, "__file__", str(tmp_path / "src" / "avpipe" / "__init__.py"))
+    assert main(command) == 1
+    assert "There is no Snakefile here, and the package in" in capsys.readouterr().err
+
+
+def test_run_hands_everything_to_snakemake_as_it_stands(demo_runs, monkeypatch):
+    monkeypatch.setattr(run.os, "execv", lambda program, command: demo_runs.append(command))
+    given = ["-n", "results/demo/eval.json", "--configfile", "a.yaml", "--cores=2", "--", "x"]
+    main(["run", *given])
+    assert demo_runs == [[*SNAKEMAKE, *given]]
+
+
+def test_other_commands_refuse_what_they_do_not_know(demo_runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--core", "2", "--fast"])
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err and demo_runs == []
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "not json"])

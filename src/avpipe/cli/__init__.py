@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from avpipe.cli import adopt, demo, evaluate_released, extract, index, pack, search, show, sources, verify
+from avpipe.cli import adopt, demo, evaluate_released, extract, index, pack, run, search, show, sources, verify
 from avpipe.cli.version import ShowVersion
 from avpipe.errors import AvpipeError, ClipFailure
 from avpipe.settings import expand_home
@@ -18,9 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="avpipe", description="Raw videos to audio-visual research results.")
     parser.add_argument("--version", action=ShowVersion, help="show the versions of avpipe and of what it rests on")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (demo, show, extract, evaluate_released, index, search, pack, sources, verify, adopt):
+    for command in (run, demo, show, extract, evaluate_released, index, search, pack, sources, verify, adopt):
         command.add(commands)
-    chosen = parser.parse_args([*map(_at_home, sys.argv[1:] if arguments is None else arguments)])
+    given = [*map(_at_home, sys.argv[1:] if arguments is None else arguments)]
+    chosen, further = parser.parse_known_args(given)
+    chosen.further = further
+    if further and not hasattr(chosen, "takes_any"):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
     try:
         return chosen.run(chosen)
     except KeyboardInterrupt:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.cli.options import positive
+from avpipe.cli.project import root_to_run
+from avpipe.cli.run import snakemake_command
 from avpipe.cli.show import show_result
 from avpipe.config.yaml_files import read_yaml
-from avpipe.errors import AvpipeError
 from avpipe.plan.paths import DEFAULT_PATHS
+from avpipe.plan.places import config_file
 from avpipe.settings import expand_home
 
 QUICK = ("demo",)
@@ -41,12 +43,11 @@ def add(commands: Any) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    if not Path("Snakefile").exists():
-        raise AvpipeError("There is no Snakefile here. Run the demo in the folder that avpipe was cloned into.")
-    results = (read_yaml(Path("config/config.yaml")).get("pathvars") or {}).get("results") or DEFAULT_PATHS.results
+    config = config_file(root_to_run())
+    results = (read_yaml(config).get("pathvars") or {}).get("results") or DEFAULT_PATHS.results
     targets = [f"{expand_home(results)}/{dataset}/eval.json" for dataset in (ALL if chosen.all else QUICK)]
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", str(chosen.cores), *targets], check=False)
+    done = subprocess.run(snakemake_command(["--cores", str(chosen.cores), *targets]), check=False)
     if done.returncode == 0:
         for target in targets:
             show_result(Path(target))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avpipe.cli.project import command_to_make
 from avpipe.errors import AvpipeError
 
 
@@ -25,7 +26,7 @@ def show_result(path: Path) -> int:
     from avpipe.schema.reading import read_any_record
 
     if not path.exists():
-        raise AvpipeError(f"{path} does not exist. Make it with: snakemake --cores all {path}")
+        raise AvpipeError(f"{path} does not exist. Make it with: {command_to_make(path)}")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     print_document(to_document(read_any_record(path)), console)
     console.print(f"The result and all it rests on: {path}", highlight=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, say
+from avpipe.cli.project import command_to_make
 
 if TYPE_CHECKING:
     from avpipe.report.verification import Verification
@@ -55,7 +56,7 @@ def tell_faults(found: Verification, folder: Path) -> bool:
     if not found.findings:
         return False
     paths = [path for each in found.to_delete for path in (each, manifest_path(each))]
-    say("To have it made again, delete what is wrong and what was made from it, then run Snakemake:")
+    say("To have it made again, delete what is wrong and what was made from it, then run the workflow:")
     say(f"  rm -rf {shlex.join(map(str, paths))}")
-    say(f"  snakemake --cores all {shlex.quote(str(folder / 'eval.json'))}")
+    say(f"  {command_to_make(folder / 'eval.json')}")
     return True
