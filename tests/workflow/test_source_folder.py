@@ -99,7 +99,7 @@ def test_one_clip_under_two_names_is_used_once_and_the_account_adds_up(messy):
 def test_no_result_tells_a_folder_of_the_machine(messy):
     project = messy.project
     home = project.folder.parent
-    files = [*project.folder.rglob("results/**/*.json"), *project.folder.rglob("results/**/*.md")]
+    files = [*project.folder.glob("results/**/*.json"), *project.folder.glob("results/**/*.md")]
     assert {"eval.json", "eval.md", "accounting.json", "evaluation.json"} <= {path.name for path in files}
     telling = {
         str(path.relative_to(project.folder)): text
