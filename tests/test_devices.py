@@ -1,7 +1,9 @@
 import os
+import select
 import subprocess
 import sys
-import time
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from avpipe.errors import AvpipeError
 def two_gpus(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1"])
-    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices, "LOCKS", tmp_path / "gpus")
 
 
 def test_jobs_lease_different_gpus_and_give_them_back(two_gpus):
@@ -28,24 +30,61 @@ def test_jobs_lease_different_gpus_and_give_them_back(two_gpus):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
-def test_a_lease_ends_with_its_process(two_gpus, tmp_path):
-    """A killed job must not keep a GPU for ever: locks belong to processes."""
-    code = (
-        "import sys, time, pathlib\nfrom filelock import FileLock\n"
-        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
-    )
-    folder = tmp_path / f"avpipe-gpus-{os.getuid()}"
-    folder.mkdir()
-    holder = subprocess.Popen([sys.executable, "-c", code, str(folder / "0.lock")], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "held\n"
-    with devices.leased_device("auto"):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    time.sleep(0.1)
-    with devices.leased_device("auto"):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from avpipe import devices
+os.umask(0o077)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+devices.LOCKS = Path(sys.argv[1])
+devices.visible_gpus = lambda: ["0"]
+with devices.leased_device("cuda"):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+def test_another_users_job_waits_and_a_killed_one_frees_its_gpu(two_gpus, monkeypatch):
+    if os.getuid() != 0:
+        pytest.skip("only root can be two users")
+    with tempfile.TemporaryDirectory(dir="/tmp") as shared:
+        Path(shared).chmod(0o1777)
+        folder = Path(shared) / "gpus"
+        holders = [start_holder(folder)]
+        assert holders[0].stdout.readline() == "held\n"
+        assert (folder / "0.lock").stat().st_uid == 65534
+        monkeypatch.setattr(devices, "LOCKS", folder)
+        with devices.leased_device("cuda"):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "1", "the other user's is not free"
+        holders[0].kill()
+        holders[0].communicate()
+        with devices.leased_device("cuda"):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0", "a killed job keeps none"
+            holders.append(start_holder(folder))
+            with pytest.raises(subprocess.TimeoutExpired):
+                holders[1].wait(timeout=3)
+            assert not select.select([holders[1].stdout], [], [], 0)[0], "root's is not free to nobody"
+        assert holders[1].stdout.readline() == "held\n"
+        holders[1].kill()
+        holders[1].communicate()
+
+
+def start_holder(folder):
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.parametrize("place", ["0.lock", ""])
+def test_no_link_is_followed_to_a_lock(two_gpus, tmp_path, place):
+    victim = tmp_path / "victim"
+    (devices.LOCKS if place else tmp_path).mkdir(exist_ok=True)
+    (devices.LOCKS / place).symlink_to(victim)
+    with pytest.raises(AvpipeError, match="cannot be used as a lock"), devices.leased_device("cuda"):
+        pass
+    assert not victim.exists()
 
 
 def test_an_assignment_by_the_cluster_stands(two_gpus, monkeypatch):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from avpipe.errors import AvpipeError
+from avpipe.locks import try_shared_lock
 
 if TYPE_CHECKING:
     import torch
+
+LOCKS = Path("/tmp/avpipe-gpus")
+"""Of all users of a machine, so not in a user's own TMPDIR; a GPU has the same number for each of them."""
 
 
 def visible_gpus() -> list[str]:
@@ -36,7 +37,8 @@ def wants_gpu(device: str) -> bool:
 
 @contextmanager
 def leased_device(device: str) -> Iterator[str]:
-    """Yield "cpu" or "cuda"; in the latter case one GPU is this job's alone until the block ends.
+    """Yield "cpu" or "cuda"; in the latter case one GPU is this job's alone until the block ends,
+    among the jobs of all users of this machine.
 
     Must be entered before torch is imported, since it sets CUDA_VISIBLE_DEVICES. Where the variable is
     set already (a cluster's scheduler did it) the assignment stands and nothing is leased.
@@ -86,7 +88,7 @@ def leased_devices(device: str, count: int) -> Iterator[list[str]]:
     finally:
         del os.environ["CUDA_VISIBLE_DEVICES"]
         for lock in locks.values():
-            lock.release()
+            os.close(lock)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -104,20 +106,14 @@ def resolve_device(name: str) -> torch.device:
         raise AvpipeError(f"Cannot use the device {name!r} ({reason}); use cpu, or check the driver.") from error
 
 
-def _first_free(gpus: list[str], count: int) -> dict[str, FileLock]:
-    folder = Path(tempfile.gettempdir()) / f"avpipe-gpus-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+def _first_free(gpus: list[str], count: int) -> dict[str, int]:
     while True:
-        locks: dict[str, FileLock] = {}
+        locks: dict[str, int] = {}
         for gpu in gpus:
-            lock = FileLock(folder / f"{gpu}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            locks[gpu] = lock
+            if (lock := try_shared_lock(LOCKS / f"{gpu}.lock")) is not None:
+                locks[gpu] = lock
             if len(locks) == count:
                 return locks
         for lock in locks.values():
-            lock.release()
+            os.close(lock)
         time.sleep(random.uniform(0.5, 1.5))

@@ -10,6 +10,7 @@ from avpipe.features.shard import ShardRequest, extract_shard
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import OK, read_statuses
 from avpipe.io.manifest import read_json
+from avpipe.locks import sole_writer
 
 __all__ = ["check_weights", "extract_features"]
 
@@ -25,6 +26,9 @@ def extract_features(extractor: str, inputs: Any, outputs: Any, params: Any, thr
         params: `settings`, `weights`, `pca` and `media` as in `ShardRequest`; `batch_size` or None;
             `device` and `timeout` as in `extract_shard`.
         threads: CPU threads.
+
+    Raises:
+        AvpipeError: another job extracts the shard, or as `extract_shard`.
     """
     folder, status = inputs.converted or (None, None)
     failed = {row.clip_id: row for row in read_statuses(status) if row.status != OK} if status else {}
@@ -39,11 +43,13 @@ def extract_features(extractor: str, inputs: Any, outputs: Any, params: Any, thr
         prepared=Path(folder) if folder else None,
         failed_before=failed,
     )
-    extract_shard(
-        request,
-        outputs.store,
-        outputs.status,
-        device=params.device,
-        threads=threads,
-        clip_timeout_seconds=params.timeout,
-    )
+    store = Path(outputs.store)
+    with sole_writer(store.with_name(f".{store.stem}.lock"), f"{store}"):
+        extract_shard(
+            request,
+            outputs.store,
+            outputs.status,
+            device=params.device,
+            threads=threads,
+            clip_timeout_seconds=params.timeout,
+        )

@@ -35,6 +35,7 @@ from avpipe.inventory.accounting import account, check_failure_rate, make_accoun
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.repeats import find_repeats
 from avpipe.io.manifest import result_directory, verified, write_json
+from avpipe.locks import sole_writer
 from avpipe.registry import METHODS
 from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
@@ -274,9 +275,12 @@ def train_method(experiment: Experiment, *, device: str, threads: int, target: S
         threads: CPU threads.
         target: training.json: seed -> both stages' results and the sha256 of stage 2's checkpoint. The checkpoints lie
             beside it in seed<seed>/stage1 and seed<seed>/stage2; what is finished there already is kept.
+
+    Raises:
+        AvpipeError: another job trains there, or as `avpipe.gzsl.training.train_seeds`.
     """
     folder = Path(target).parent
-    with leased_device(device) as leased:
+    with sole_writer(folder / ".training.lock", f"{folder}"), leased_device(device) as leased:
         from avpipe.gzsl.stage_files import summarise_seed
         from avpipe.gzsl.training import train_seeds
 
@@ -291,7 +295,7 @@ def train_method(experiment: Experiment, *, device: str, threads: int, target: S
             threads=threads,
             words_of=experiment.words if experiment.text == "permuted" else None,
         )
-    write_json(target, {"seeds": {str(seed): summarise_seed(folder, seed) for seed in experiment.seeds}})
+        write_json(target, {"seeds": {str(seed): summarise_seed(folder, seed) for seed in experiment.seeds}})
 
 
 def evaluate_method(experiment: Experiment, *, device: str, threads: int, training: StrPath, target: StrPath) -> None:

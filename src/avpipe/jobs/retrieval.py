@@ -15,6 +15,7 @@ from typing import Any
 from avpipe.devices import leased_device, leased_devices, resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.io.manifest import write_json
+from avpipe.locks import sole_writer
 from avpipe.report.retrieval import collect_record
 from avpipe.report.tasks import write_report
 from avpipe.report.verification import check_evaluations
@@ -94,11 +95,15 @@ def train_run(job: RunJob, *, device: str, target: StrPath, **given: Any) -> Non
         **given: see `avpipe.retrieval.training.train_seeds`.
 
     Raises:
-        AvpipeError: data, weights or settings that do not fit, fewer GPUs than wanted, a loss that is not finite.
+        AvpipeError: another job trains there; data, weights or settings that do not fit, fewer GPUs than wanted, a loss
+            that is not finite.
         SystemExit: code 143 after SIGTERM; running again goes on where it stopped.
     """
     folder = Path(target).parent
-    with leased_devices(device, job.settings().gpus) as devices:
+    with (
+        sole_writer(folder / ".training.lock", f"{folder}"),
+        leased_devices(device, job.settings().gpus) as devices,
+    ):
         from avpipe.retrieval.training import list_seeds, train_seeds
         from avpipe.training.distributed import ProcessGroup, check_batch
         from avpipe.training.processes import run_together
@@ -110,7 +115,7 @@ def train_run(job: RunJob, *, device: str, target: StrPath, **given: Any) -> Non
         else:
             run_together(train, [job], devices)
         seeds = list_seeds(folder, job.seeds)
-    write_json(target, {"run": job.name, "variant": job.variant, "model": job.settings().model, "seeds": seeds})
+        write_json(target, {"run": job.name, "variant": job.variant, "model": job.settings().model, "seeds": seeds})
 
 
 def evaluate_run(job: RunJob, *, device: str, target: StrPath, **given: Any) -> None:
