@@ -2,10 +2,12 @@
 # knows a folder by one time stamp. No public way leads there; a method that Snakemake renames stops it here in words.
 import functools
 import inspect
+from contextlib import ExitStack, contextmanager
 
 from snakemake.persistence import ParamsChange, PersistenceBase
 
 from avpipe.io.provenance import PlannedJob, has_manifest, recorded_sha256, stale_results
+from avpipe.locks import only_run
 
 
 def planned(job):
@@ -56,7 +58,22 @@ def ask_manifests_too(has_metadata, params_changed, input_checksums):
     return has_records, changed, checksums
 
 
+def locks_while_it_lives(lock):
+    """Snakemake's lock, and one that `--unlock` does not take from a run that lives; neither under -n."""
+
+    @contextmanager
+    def held(self):
+        with ExitStack() as stack:
+            runs, outputs = Path(".snakemake", "avpipe_runs"), map(str, self.all_outputfiles())
+            in_words(stack.enter_context, only_run(runs, outputs))
+            stack.enter_context(lock(self))
+            yield
+
+    return held
+
+
 if workflow.is_main_process:
+    PersistenceBase.lock = locks_while_it_lives(PersistenceBase.lock)
     PersistenceBase.has_metadata, PersistenceBase.params_changed, PersistenceBase.input_checksums = ask_manifests_too(
         PersistenceBase.has_metadata, PersistenceBase.params_changed, PersistenceBase.input_checksums
     )

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,6 +96,39 @@ def sole_writer(path: Path, what: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextmanager
+def only_run(folder: Path, outputs: Iterable[str]) -> Iterator[None]:
+    """Be the only run of Snakemake that makes some files, until the block ends.
+
+    Snakemake's own lock are files that `--unlock` deletes, also those of a run that lives.
+
+    Args:
+        folder: where every run that lives has its lock, which lists what it makes.
+        outputs: what this one makes.
+
+    Raises:
+        AvpipeError: another run that lives makes one of them; its host and process are named.
+    """
+    wanted = set(map(str, outputs))
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / f"{os.getpid()} on {socket.gethostname()}"
+    for path in folder.iterdir():
+        try:
+            with sole_writer(path, f"{path}"):
+                pass  # its run is dead, and the file is gone now
+        except AvpipeError:
+            common = sorted(wanted.intersection(path.read_text(encoding="utf-8").splitlines()))
+            if common:
+                raise AvpipeError(
+                    f"Another run of Snakemake, process {path.name}, is at work in this folder and makes "
+                    f"{common[0]} too. It lives, whatever --unlock has deleted: wait for it, or end it (kill), and "
+                    "run the same command again."
+                ) from None
+    with sole_writer(own, f"{own}"):
+        own.write_text("".join(f"{name}\n" for name in wanted), encoding="utf-8")
+        yield
 
 
 def _locks(descriptor: int) -> bool:

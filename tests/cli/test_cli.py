@@ -293,3 +293,16 @@ def test_a_dataset_that_needs_no_published_files_says_so(monkeypatch, capsys):
     assert "demo needs nothing" in capsys.readouterr().out
     assert main(["sources", "plan", "ucf_gzsl"]) == 0
     assert "avca_ucf" in capsys.readouterr().out
+
+
+def test_the_settings_of_a_workflow_that_imports_avpipe_are_not_taken_for_avpipes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text("module avpipe: ...")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("samples: theirs.tsv")
+    assert main(["sources", "plan", "demo"]) == 1
+    told = capsys.readouterr().err
+    assert "Snakefile here is of another workflow" in told and "--configfile" in told
+    (tmp_path / "mine.yaml").write_text("{}")
+    assert main(["sources", "plan", "demo", "--configfile", "mine.yaml"]) == 0
+    assert "demo needs nothing" in capsys.readouterr().out

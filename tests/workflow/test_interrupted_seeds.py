@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from project import TARGET, Project
@@ -45,16 +47,20 @@ def stop_at(project: Project, file: str, number: signal.Signals) -> str:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 240
-        while not (project.folder / file).exists():
-            assert process.poll() is None and time.monotonic() < deadline, f"{file} did not appear"
-            time.sleep(0.02)
+        wait_for(process, project.folder / file)
         os.killpg(process.pid, number)
         assert process.wait(timeout=60) != 0
         output.seek(0)
         printed = output.read()
     project.snakemake(TARGET, "--unlock")
     return printed
+
+
+def wait_for(process: subprocess.Popen, file: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not file.exists():
+        assert process.poll() is None and time.monotonic() < deadline, f"{file} did not appear"
+        time.sleep(0.02)
 
 
 def test_a_stopped_job_goes_on_with_the_seed_that_it_was_at(trained, project):
@@ -74,6 +80,30 @@ def test_a_stopped_job_goes_on_with_the_seed_that_it_was_at(trained, project):
     assert (project.folder / f"{RUN}/seed3/stage1/stage.json").stat().st_mtime_ns == first
     assert project.digests() == trained.digests()
     assert list((project.folder / RUN).rglob("resume.pt")) == []
+
+
+def test_a_second_run_is_refused_while_the_first_lives(project):
+    """Whatever --unlock has deleted; but not under -n, and not where it makes something else."""
+    shutil.rmtree(project.folder / "results/small/runs")
+    (project.folder / TARGET).unlink()
+    first = project.start(TARGET)
+    try:
+        wait_for(first, project.folder / RUN / "seed3/stage1/stage.json")
+        project.snakemake(TARGET, "--unlock")
+        done = project.snakemake(TARGET, "--cores", "2", check=False)
+        told = done.stdout + done.stderr
+        assert done.returncode == 1, told
+        assert f"process {first.pid} on {socket.gethostname()}, is at work" in told and "Traceback" not in told
+        assert project.planned()
+        project.snakemake("results/small/gzsl/main_split/published/cls_features", "--cores", "1")
+        assert first.poll() is None, "the first run ended too early to show anything"
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert list((project.folder / ".snakemake/avpipe_runs").iterdir()), "the kill leaves its file"
+    project.snakemake(TARGET, "--unlock")
+    project.run()
+    assert list((project.folder / ".snakemake/avpipe_runs").iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", ["deleted", "replaced"])

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from avpipe.cli.project import command_to_make
 from avpipe.errors import AvpipeError
 
 
@@ -21,6 +20,7 @@ def show_result(path: Path) -> int:
     """Print notices, result tables and account of clips of an eval.json."""
     from rich.console import Console
 
+    from avpipe.plan.places import command_to_make
     from avpipe.report.tasks import to_document
     from avpipe.report.terminal import WIDTH, print_document
     from avpipe.schema.reading import read_any_record

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpipe.cli.options import add_parser, say
-from avpipe.cli.project import command_to_make
 
 if TYPE_CHECKING:
     from avpipe.report.verification import Verification
@@ -47,6 +46,7 @@ def _run(chosen: argparse.Namespace) -> int:
 def tell_faults(found: Verification, folder: Path) -> bool:
     """Print what is wrong with results and what to delete; returns whether anything is."""
     from avpipe.io.manifest import manifest_path
+    from avpipe.plan.places import command_to_make
 
     for each in found.findings:
         say(f"{each.result}: {each.fault}")

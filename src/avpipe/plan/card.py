@@ -11,6 +11,7 @@ from avpipe.errors import AvpipeError
 from avpipe.io.manifest import read_json
 from avpipe.io.tables import read_rows
 from avpipe.plan import downloads, features, gzsl, inventory, videos
+from avpipe.plan.places import command_to_make
 from avpipe.plan.project import Project
 from avpipe.registry import EXTRACTORS
 from avpipe.schema.card import ClassCount, DatasetCard, FeatureSet, Origin
@@ -26,7 +27,7 @@ def collect_card(project: Project, dataset: str) -> DatasetCard:
     settings, results = project.dataset(dataset), Path(project.paths.results) / dataset
     if not (results / "accounting.json").is_file():
         raise AvpipeError(
-            f"{dataset} has no account of its clips yet. Run: snakemake --cores all {results / 'accounting.json'}"
+            f"{dataset} has no account of its clips yet. Run: {command_to_make(results / 'accounting.json')}"
         )
     account = read_json(results / "accounting.json")
     probes = [results / f"probe/{shard}.parquet" for shard in inventory.shards(project, dataset)]

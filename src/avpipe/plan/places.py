@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import avpipe
 from avpipe.errors import AvpipeError
 
 CONFIG_FILE = Path("config") / "config.yaml"
+_SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 
 
 def is_root(folder: Path) -> bool:
@@ -52,3 +54,14 @@ def config_folder(root: Path) -> str:
     Relative to the present folder, so that a project may be moved together with its checkout and has nothing to do.
     """
     return os.path.relpath(root / "config")
+
+
+def command_to_make(target: Path) -> str:
+    """What to type to have a file made, as the present folder is."""
+    command = "avpipe run" if snakefile_here() is None else "snakemake --cores all"
+    return f"{command} {shlex.quote(str(target))}"
+
+
+def snakefile_here() -> Path | None:
+    """The Snakefile that Snakemake would take."""
+    return next((path for path in map(Path, _SNAKEFILES) if path.is_file()), None)
