@@ -54,7 +54,10 @@ def try_shared_lock(path: Path) -> int | None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise AvpipeError(f"{path} is no plain file, so that it is no lock of avpipe's. Have it removed.")
-    return descriptor if _locks(descriptor) else _closed(descriptor)
+    if _locks(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextmanager
@@ -137,7 +140,3 @@ def _locks(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _closed(descriptor: int) -> None:
-    os.close(descriptor)
