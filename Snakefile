@@ -28,6 +28,7 @@ rule all:
 
 include: "rules/common.smk"
 include: "rules/provenance.smk"
+include: "rules/files.smk"
 include: "rules/videos.smk"
 include: "rules/inventory.smk"
 include: "rules/media.smk"

@@ -33,8 +33,9 @@ def ask(function, check=None, **given):
     def answer(wildcards):
         if check is not None and workflow.is_main_process:
             if PROJECT.config.allow_download and is_real_run():
-                in_words(downloads.fetch_missing, PROJECT, wildcards.dataset)
+                in_words(downloads.fetch_to_plan, PROJECT, wildcards.dataset)
             in_words(check, PROJECT, wildcards.dataset)
+            in_words(downloads.tell_awaited, PROJECT, wildcards.dataset)
             if is_real_run():
                 in_words(inventory.keep_listing, PROJECT, wildcards.dataset)
         return in_words(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
@@ -56,6 +57,12 @@ def setting(place=""):
 def files(answer):
     """An answer as input: no file where it is None."""
     return branch(answer, then=answer)
+
+
+def checked_weights(wildcards, extractor):
+    """What an extractor's weights are. Where they are gone and come back just as they were, its time does not count."""
+    path = PATHS.weights(wildcards.dataset, extractor)
+    return ancient(path) if in_words(downloads.come_back, PROJECT, wildcards.dataset, extractor) else path
 
 
 def not_compared(value):

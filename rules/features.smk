@@ -35,7 +35,7 @@ for _extractor, _entry in EXTRACTORS.items():
             f"extract_{_extractor}"
         input:
             probe="<results>/{dataset}/probe/{shard}.parquet",
-            weights=f"<results>/{{dataset}}/weights/{_extractor}.json",
+            weights=partial(checked_weights, extractor=_extractor),
             converted=branch(
                 ask(media.reads_converted, extractor=_extractor),
                 then=["<results>/{dataset}/converted/{shard}", "<results>/{dataset}/converted/{shard}.parquet"],

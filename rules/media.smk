@@ -30,7 +30,9 @@ rule trim_clips:
 rule convert_fps:
     input:
         probe="<results>/{dataset}/probe/{shard}.parquet",
-        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(media.converted_extractors)),
+        weights=lambda wildcards: [
+            checked_weights(wildcards, each) for each in media.converted_extractors(PROJECT, wildcards.dataset)
+        ],
         trimmed=branch(
             ask(media.is_trimmed),
             then=["<results>/{dataset}/trimmed/{shard}", "<results>/{dataset}/trimmed/{shard}.parquet"],

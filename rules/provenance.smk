@@ -47,7 +47,8 @@ def ask_manifests_too(has_metadata, params_changed, input_checksums):
         sha256 = recorded_sha256(job.output, path)
         if sha256 is None:
             return input_checksums(self, job, path)
-        if has_manifest([path]) and "dataset" in job.wildcards.keys():
+        # Weights that were fetched again are looked at again, and their record is newer than the features.
+        if has_manifest([path]) and Path(path).parent.name != "weights" and "dataset" in job.wildcards.keys():
             results = f"{PATHS.results}/{job.wildcards.dataset}"
             warn_once(
                 f"{results}: files are newer than what was made from them, though that was made from just these. If they "

@@ -8,6 +8,7 @@ without a new number.
 """
 
 MAKE_DEMO = "make_demo/1"
+FETCH_FILES = "fetch_files/1"
 FETCH_VIDEOS = "fetch_videos/1"
 SUM_UP_VIDEOS = "sum_up_videos/1"
 INDEX = "index_source/2"

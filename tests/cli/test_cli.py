@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -19,6 +20,7 @@ from avpipe.io.manifest import write_json
 from avpipe.media import ffmpeg
 from avpipe.registry import EXTRACTORS
 
+ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile"]
 
 
@@ -306,3 +308,14 @@ def test_the_settings_of_a_workflow_that_imports_avpipe_are_not_taken_for_avpipe
     (tmp_path / "mine.yaml").write_text("{}")
     assert main(["sources", "plan", "demo", "--configfile", "mine.yaml"]) == 0
     assert "demo needs nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["sources", "plan", "ucf_gzsl"], ["--help"]])
+def test_a_closed_pipe_ends_a_command_silently(arguments):
+    """As `| head` does it once it has its lines; here nobody reads at all."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "avpipe", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writing)
+    assert done.stderr == b""

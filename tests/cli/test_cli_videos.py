@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from avpipe.cli import main
+from avpipe.plan import Project, videos
 from avpipe.sources.availability import write_table
 from avpipe.sources.local import shard_of
 from avpipe.sources.records import VideoRecord, read_record, write_record
@@ -111,3 +112,15 @@ def test_a_dataset_without_addresses_says_so(capsys):
 def test_a_card_needs_an_account(capsys):
     assert run("card") == 1
     assert "mine has no account of its clips yet" in capsys.readouterr().err
+
+
+def test_videos_that_were_fetched_and_deleted_are_told_with_the_command_that_gets_them_back():
+    for name in ("dog", "cow"):
+        note(name, "ok", "ok")
+    project = Project.read(yaml.safe_load(Path("mine.yaml").read_text()), Path())
+    told = videos.describe_left(project, "mine")
+    assert "mine: 2 of 4 videos are not there" in told and "2 videos were fetched and are gone" in told
+    assert "`avpipe sources retry mine --cause lost`" in told
+    assert run("retry", "--cause", "lost") == 0
+    again = Project.read(yaml.safe_load(Path("mine.yaml").read_text()), Path())
+    assert len(videos.left(again, "mine")) == 4 and "gone" not in videos.describe_left(again, "mine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from avpipe.cli import adopt, demo, evaluate_released, extract, index, pack, run, search, show, sources, verify
@@ -14,7 +15,19 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status. Where nobody reads on, as after `| head`, it ends silently."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="avpipe", description="Raw videos to audio-visual research results.")
     parser.add_argument("--version", action=ShowVersion, help="show the versions of avpipe and of what it rests on")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -127,8 +127,8 @@ class Config(Settings):
     weights: Weights = Field(Weights(), description="Weights of the networks.")
     allow_download: bool = Field(
         False,
-        description="Whether a run fetches what is missing: published files (config/files.yaml) before it plans, and "
-        "videos that have an address, shard by shard.",
+        description="Whether a run fetches what is missing: of the published files (config/files.yaml) those that "
+        "planning reads before it plans, the others in jobs; and videos that have an address, shard by shard.",
     )
     downloads: Downloads = Field(Downloads(), description="How videos are fetched where allow_download is true.")
     clip_timeout_seconds: float = Field(

@@ -72,8 +72,8 @@ def weight_files(project: Project, dataset: str, extractor: str) -> list[str]:
 
 
 def weights_state(project: Project, dataset: str, extractor: str) -> list[tuple[str, int, int]]:
-    """Path, size and time stamp of those files; a file that replaces one may be older than it."""
-    paths = [Path(file) for file in weight_files(project, dataset, extractor)]
+    """Path, size and time stamp of those that are there; a file that replaces one may be older than it."""
+    paths = [path for path in map(Path, weight_files(project, dataset, extractor)) if path.exists()]
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from avpipe.plan.project import Project
 
@@ -10,9 +11,9 @@ WITHOUT_WEIGHTS = "random:<seed> to try the chain without them"
 
 
 class Problem(str):
-    """Something that is missing, in words, with the path where it was looked for, "" where none is set."""
+    """Something that is missing, in words, with the path where it was looked for, if one is set."""
 
-    path = ""
+    file = Path()
 
 
 def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str]:
@@ -23,7 +24,7 @@ def missing_path(what: str, path: str | None, key: str, obtain: str) -> list[str
     looked = f"looked for {os.path.abspath(path)}; put it there or" if path else "no path is set;"  # noqa: PTH100
     where = f"; to be had from {obtain}" if obtain else ""
     problem = Problem(f"{what}: {looked} set {key}{where}")
-    problem.path = path or ""
+    problem.file = Path(path or "")
     return [problem]
 
 

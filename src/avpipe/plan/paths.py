@@ -35,6 +35,10 @@ class Paths:
         """What became of each video of a shard."""
         return f"{self.results}/{dataset}/sources/{shard}.parquet"
 
+    def weights(self, dataset: str, extractor: str) -> str:
+        """What the weights of an extractor are."""
+        return f"{self.results}/{dataset}/weights/{extractor}.json"
+
     def store(self, dataset: str, extractor: str, shard: str) -> str:
         """Features of a shard."""
         return f"{self.results}/{dataset}/features/{extractor}/{shard}.h5"

@@ -21,13 +21,17 @@ from avpipe.sources.settings import Annotation, ClassFolders, ClipTable, Publish
 def require(project: Project, dataset: str) -> None:
     """Check all that a run of a dataset needs from outside, and name everything that is missing at once.
 
+    What jobs fetch (`downloads.awaited`) is checked by those that read it.
+
     A dataset without benchmarks, whose features alone are asked for (`extract_also`), needs no split.
 
     Raises:
         AvpipeError: what is missing, where it was looked for, what to set and where it can be had; or the
             source or a split is not in order.
     """
-    _refuse(project, dataset, missing(project, dataset) or _unfit_weights(project, dataset))
+    fetched = downloads.awaited(project, dataset)
+    lacking = [each for each in missing(project, dataset) if not (isinstance(each, Problem) and each.file in fetched)]
+    _refuse(project, dataset, lacking or _unfit_weights(project, dataset))
     if _has_gzsl(project, dataset):
         gzsl_checks.check_splits(project, dataset, gzsl_checks.listed_clips(project, dataset))
     if retrieval.is_used(project.dataset(dataset)):
@@ -48,7 +52,7 @@ def missing_elsewhere(project: Project, dataset: str) -> list[str]:
     return [
         problem
         for problem in missing(project, dataset)
-        if not (isinstance(problem, Problem) and any(files.used([Path(problem.path)]) for files in held))
+        if not (isinstance(problem, Problem) and any(files.used([problem.file]) for files in held))
     ]
 
 
@@ -108,7 +112,10 @@ def _fetchable(project: Project, dataset: str) -> str:
     if fetched:
         told += f"\n`avpipe sources fetch {dataset}`, or a run with allow_download: true, fetches{''.join(fetched)}"
     if fetched and by_hand:
-        told += "\nSuch a run fetches nothing before the following is there:" + "".join(by_hand)
+        told += (
+            "\nSuch a run begins nothing, neither fetching nor training, before the following is there or the settings "
+            "named above ask for it no more:" + "".join(by_hand)
+        )
     elif by_hand:
         told += "\nBy hand:" + "".join(by_hand)
     return told
@@ -191,7 +198,8 @@ def _unfit_weights(project: Project, dataset: str) -> list[str]:
     """Weight files that are not those of their networks; known before anything is decoded."""
     requests: list[dict[str, Any]] = []
     for extractor in features.extractors(project, dataset):
-        if features.weight_files(project, dataset, extractor):
+        files = features.weight_files(project, dataset, extractor)
+        if files and all(Path(file).exists() for file in files):  # a job checks what a job fetches
             # Random weights need no check; beside them the PCA file does.
             weights = features.weights(project, dataset, extractor)
             file = None if weights is None or weights.startswith("random:") else weights

@@ -12,7 +12,7 @@ from avpipe.sources.annotations.clips import Annotations
 from avpipe.sources.hosts import host_of
 from avpipe.sources.listing import annotations_of, source_folder
 from avpipe.sources.local import shard_of
-from avpipe.sources.records import read_record, today
+from avpipe.sources.records import OK, VideoRecord, read_record, today
 from avpipe.sources.video_files import fetched_stem
 
 _YOUTUBE_SECONDS = 15.0  # for a video itself, beside the pause
@@ -68,10 +68,16 @@ def mode(project: Project, dataset: str, shard: str) -> str:
 @functools.cache
 def left(project: Project, dataset: str) -> list[WantedVideo]:
     """The videos that lie nowhere, that have an address, and that a run would ask for."""
+    absent = _absent(project, dataset).items()
+    return [video for video, record in absent if record is None or not record.is_settled(today())]
+
+
+@functools.cache
+def _absent(project: Project, dataset: str) -> dict[WantedVideo, VideoRecord | None]:
+    """The videos that lie nowhere and that have an address -> what became of each."""
     folder = source_folder(project.dataset(dataset).source, project.made_folder(dataset))
     absent = without_files(videos(project, dataset), look_through(project, dataset))
-    records = {video: read_record(fetched_stem(folder, video.video_id)) for video in absent if video.url}
-    return [video for video, record in records.items() if record is None or not record.is_settled(today())]
+    return {video: read_record(fetched_stem(folder, video.video_id)) for video in absent if video.url}
 
 
 def days(project: Project, wanted: list[WantedVideo]) -> float:
@@ -81,7 +87,21 @@ def days(project: Project, wanted: list[WantedVideo]) -> float:
 
 
 def describe_left(project: Project, dataset: str) -> str:
-    """In a sentence: how many videos are left to fetch; "" where none is."""
+    """How many videos are left to fetch, and how many were fetched and are gone, in sentences; "" where none is."""
+    return " ".join(filter(None, (_describe_left(project, dataset), _describe_lost(project, dataset))))
+
+
+def _describe_lost(project: Project, dataset: str) -> str:
+    lost = sum(record is not None and record.outcome == OK for record in _absent(project, dataset).values())
+    if not lost:
+        return ""
+    return (
+        f"{dataset}: {lost:,} videos were fetched and are gone from the disk: where features have to be made again, "
+        f"their clips count as missing. `avpipe sources retry {dataset} --cause lost` has a run fetch them again."
+    )
+
+
+def _describe_left(project: Project, dataset: str) -> str:
     wanted = left(project, dataset)
     if not wanted:
         return ""
