@@ -35,7 +35,9 @@ def ask_manifests_too(has_metadata, params_changed, input_checksums):
         return has_metadata(self, job) or has_manifest(job.output)
 
     def changed(self, job, file=None):
-        if found := params_changed(self, job, file):
+        found = params_changed(self, job, file)
+        PersistenceBase._params.cache_clear()  # else what planning saw is recorded, though a job has fetched weights since
+        if found:
             return found
         stale = in_words(stale_results, planned(job))
         for each in stale:

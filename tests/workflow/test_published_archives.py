@@ -99,8 +99,12 @@ def test_released_clips_and_models_are_fetched_by_a_run_and_give_a_result(projec
     assert server.log()["count"] == 0
     given = {"allow_download": True, "datasets": {"youcook2": settings}}
     (project.folder / "small.yaml").write_text(yaml.safe_dump(given))
-    said = project.run(target=target)
-    assert "Fetching avlnet_data: AVLnet's released clips" in said
+    titles = ("AVLnet's released clips of YouCook2, MSR-VTT and CrossTask", "AVLnet's released models")
+    fetching = {
+        f"Fetching {title} to resources/{folder}" for title, folder in zip(titles, ("avlnet", "weights"), strict=True)
+    }
+    assert fetching <= project.planned(target=target) and server.log()["count"] == 0
+    assert fetching <= project.ran(target=target)
     record = json.loads((project.folder / target).read_text())
     assert {each["run"] for each in record["results"]} == {"avlnet_zero_shot"}
     resources = project.folder / "resources"
