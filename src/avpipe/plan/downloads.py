@@ -179,7 +179,7 @@ def tell_awaited(project: Project, dataset: str) -> None:
     fetched = {need.name: need for need in awaited(project, dataset).values()}
     if fetched and project.tell is not None:
         total = sum(need.n_bytes(need.for_jobs) for need in fetched.values()) / 1e6
-        size = f"{total:,.1f} MB as far as lengths are known"
+        size = f"{total:,.1f} MB as far as lengths are known" if total else "whose lengths are not published"
         project.tell(f"{dataset}: jobs fetch {len(fetched)} set(s) of published files ({', '.join(fetched)}), {size}.")
 
 
