@@ -1,6 +1,7 @@
 """The benchmark's metric: per-class accuracies under calibrated stacking (docs/methods.md, Metric).
 
-`calibrated_stacking` is for constants that are given, `exact_calibration` for all there are.
+`calibrated_stacking` is for constants that are given, `exact_calibration` for all there are. Both compute with numpy,
+so that saved distances are scored without torch.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from avpipe.errors import AvpipeError
 
@@ -20,6 +19,7 @@ _OTHER_CONSTANTS = 12  # that are tried beside the best one, for the rare case t
 _SUM_ERROR = 1e-10  # far above the rounding of sums over clips: harmonic means that differ by less are equal
 
 Floats = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 
 
 def beta_grid(beta_max: float = 3.0, n_betas: int = 16) -> npt.NDArray[np.float32]:
@@ -102,7 +102,8 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
     so the prediction is the one that a float32 sum over all classes would give.
 
     Args:
-        distances: [N, C], numpy or torch, any precision and device; not NaN. Whole numbers count as float64.
+        distances: [N, C], numpy or torch, any precision and device; not NaN. Whole numbers count as float64,
+            bfloat16 as float32.
         labels: int [N], the column of each sample's class.
         seen: bool [C].
         betas: float [K], rounded to the distances' precision; finite.
@@ -111,17 +112,17 @@ def calibrated_stacking(distances: Any, labels: Any, seen: Any, betas: Any) -> C
         AvpipeError: shapes, labels or values that do not fit, or no sample of any seen or of any unseen class.
     """
     d, y, is_seen, b = _checked(distances, labels, seen, betas)
-    seen_columns = is_seen.nonzero()[:, 0]
+    seen_columns = np.flatnonzero(is_seen)
     nearest_unseen, zsl_prediction = _nearest(d, ~is_seen)
-    shifted, seen_prediction = _nearest_seen(d.index_select(1, seen_columns), b)
+    shifted, seen_prediction = _nearest_seen(d.take(seen_columns, 1), b)
     seen_prediction = seen_columns[seen_prediction]
     is_tie_for_seen = (shifted == nearest_unseen) & (seen_prediction < zsl_prediction)
-    prediction = torch.where((shifted < nearest_unseen) | is_tie_for_seen, seen_prediction, zsl_prediction)
+    prediction = np.where((shifted < nearest_unseen) | is_tie_for_seen, seen_prediction, zsl_prediction)
 
-    counts = torch.bincount(y, minlength=d.shape[1]).cpu().numpy()
+    counts = np.bincount(y, minlength=d.shape[1])
     accuracy = _per_class(prediction == y, y, counts)
     zsl_accuracy = _per_class((zsl_prediction == y)[None], y, counts)[0]
-    return _summary(b.double().cpu().numpy(), is_seen.cpu().numpy(), counts, accuracy, zsl_accuracy)
+    return _summary(b.astype(np.float64), is_seen, counts, accuracy, zsl_accuracy)
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,12 @@ def exact_calibration(distances: Any, labels: Any, seen: Any) -> ExactCalibratio
     d, y, is_seen, _ = _checked(distances, labels, seen, [0.0])
     nearest_seen, seen_prediction = _nearest(d, is_seen)
     nearest_unseen, unseen_prediction = _nearest(d, ~is_seen)
-    right = torch.stack((seen_prediction == y, unseen_prediction == y))  # among their own kind
+    right = np.stack((seen_prediction == y, unseen_prediction == y))  # among their own kind
     rows = right.any(0)
-    share = _share_of_a_clip(torch.bincount(y, minlength=len(is_seen)).cpu().numpy(), is_seen.cpu().numpy())
+    share = _share_of_a_clip(np.bincount(y, minlength=len(is_seen)), is_seen)
     of_rows = (each[rows] for each in (nearest_seen, nearest_unseen, seen_prediction < unseen_prediction))
-    turns = _turning_constants(*of_rows).double().cpu().numpy()
-    shares = right[:, rows].cpu().numpy() * share[y[rows].cpu().numpy()]
+    turns = _turning_constants(*of_rows).astype(np.float64)
+    shares = right[:, rows] * share[y[rows]]
     starts, s, u, hm = _steps(turns, shares)
     constants = _best_constants(starts, hm, d.dtype)
     chosen = calibrated_stacking(d, y, is_seen, constants[:1])
@@ -190,36 +191,37 @@ def combined_beta(results: dict[str, CalibratedStacking], modes: tuple[str, ...]
     return float(np.mean(betas, dtype=np.float64))
 
 
-def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    d = _tensor(distances)
-    if d.is_complex():
+def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Array, Array, Array, Array]:
+    d = _array(distances)
+    if np.iscomplexobj(d):
         raise AvpipeError(f"Distances are {d.dtype}; expected real numbers.")
-    if not d.is_floating_point():  # whole numbers would cut off the betas
-        d = d.double()
-    given_labels, given_seen = _tensor(labels).to(d.device), _tensor(seen).to(d.device)
-    y, is_seen = given_labels.long(), given_seen.bool()
-    if not torch.equal(y.to(given_labels.dtype), given_labels):
+    if d.dtype.kind != "f":  # whole numbers would cut off the betas
+        d = d.astype(np.float64)
+    given_labels, given_seen = _array(labels), _array(seen)
+    with np.errstate(invalid="ignore"):  # NaN among labels, which is refused below
+        y, is_seen = given_labels.astype(np.int64), given_seen.astype(bool)
+    if not np.array_equal(y, given_labels):
         raise AvpipeError("Labels must be whole numbers, the column of each sample's class.")
-    if not torch.equal(is_seen.to(given_seen.dtype), given_seen):
+    if not np.array_equal(is_seen, given_seen):
         raise AvpipeError("seen must say for each class whether it is seen: bool [C], not the seen classes' columns.")
-    b = _tensor(betas).to(d.device, d.dtype).reshape(-1)
+    b = _array(betas).astype(d.dtype).reshape(-1)
     if d.ndim != 2 or y.shape != d.shape[:1] or is_seen.shape != d.shape[1:] or not len(b):
         raise AvpipeError(
             f"Calibrated stacking needs distances [N, C], labels [N], seen [C] and at least one beta; found "
-            f"{tuple(d.shape)}, {tuple(y.shape)}, {tuple(is_seen.shape)} and {len(b)} betas."
+            f"{d.shape}, {y.shape}, {is_seen.shape} and {len(b)} betas."
         )
-    if bool(is_seen.all()) or not bool(is_seen.any()):
+    if is_seen.all() or not is_seen.any():
         raise AvpipeError(
             f"Calibrated stacking needs seen and unseen classes; {int(is_seen.sum())} of {len(is_seen)} are seen."
         )
-    if len(y) and (int(y.min()) < 0 or int(y.max()) >= d.shape[1]):
-        raise AvpipeError(f"Labels must be columns 0 to {d.shape[1] - 1}; found {int(y.min())} to {int(y.max())}.")
-    if bool(d.isnan().any()):
+    if len(y) and (y.min() < 0 or y.max() >= d.shape[1]):
+        raise AvpipeError(f"Labels must be columns 0 to {d.shape[1] - 1}; found {y.min()} to {y.max()}.")
+    if np.isnan(d).any():
         raise AvpipeError("Distances contain NaN: the model has diverged, or features or class vectors are not finite.")
-    if not bool(b.isfinite().all()):
+    if not np.isfinite(b).all():
         raise AvpipeError(f"Calibration constants must be finite, found {b.tolist()}.")
     for name, columns in (("seen", is_seen), ("unseen", ~is_seen)):
-        if not bool(columns[y].any()):
+        if not columns[y].any():
             raise AvpipeError(
                 f"None of the {len(y)} samples belongs to one of the {int(columns.sum())} {name} classes, so the "
                 "harmonic mean is undefined. Check which clips of the split have features."
@@ -227,27 +229,29 @@ def _checked(distances: Any, labels: Any, seen: Any, betas: Any) -> tuple[Tensor
     return d, y, is_seen, b
 
 
-def _tensor(values: Any) -> Tensor:
-    """A tensor of any array, also of one that torch cannot share: other byte order, steps backwards."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.ascontiguousarray(values)
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
+def _array(values: Any) -> Array:
+    """An array of this machine's byte order of anything; of a tensor, without importing torch, on the CPU."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # numpy has no such type
+    array = np.asarray(values)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _first_minimum(values: Tensor) -> tuple[Tensor, Tensor]:
-    at = values.argmin(-1)  # torch documents the first of equal minima
-    return values.gather(-1, at[..., None])[..., 0], at
+def _first_minimum(values: Array) -> tuple[Array, Array]:
+    at = values.argmin(-1)  # numpy documents the first of equal minima
+    return np.take_along_axis(values, at[..., None], -1)[..., 0], at
 
 
-def _nearest(d: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest(d: Array, is_candidate: Array) -> tuple[Array, Array]:
     """Smallest distance [N] to a candidate, and its column of d [N, C]."""
-    columns = is_candidate.nonzero()[:, 0]
-    smallest, at = _first_minimum(d.index_select(1, columns))
+    columns = np.flatnonzero(is_candidate)
+    smallest, at = _first_minimum(d.take(columns, 1))
     return smallest, columns[at]
 
 
-def _turning_constants(seen: Tensor, unseen: Tensor, seen_first: Tensor) -> Tensor:
+@np.errstate(over="ignore", invalid="ignore")
+def _turning_constants(seen: Array, unseen: Array, seen_first: Array) -> Array:
     """The smallest constant [N] with which `seen` + constant loses to `unseen`; -inf and inf: every one and none.
 
     Found by bisection over all numbers of the precision, in order: the difference of the distances, rounded, may lie
@@ -258,21 +262,20 @@ def _turning_constants(seen: Tensor, unseen: Tensor, seen_first: Tensor) -> Tens
         unseen: [N], to the nearest unseen class.
         seen_first: bool [N], whether a tie is the seen class's.
     """
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[seen.element_size()]
-    infinity = int(torch.tensor(torch.inf, dtype=seen.dtype).view(integers))
+    integers = np.dtype(f"i{seen.itemsize}")
+    infinity = np.array(np.inf, seen.dtype).view(integers)[()]
 
-    def number(place: Tensor) -> Tensor:  # the bits of negative floats ascend as the numbers descend
-        bits = place.to(integers)
-        return torch.where(bits < 0, bits ^ torch.iinfo(integers).max, bits).view(seen.dtype)
+    def number(bits: Array) -> Array:  # the bits of negative floats ascend as the numbers descend
+        return np.where(bits < 0, bits ^ np.iinfo(integers).max, bits).view(seen.dtype)
 
-    high = torch.full(seen.shape, infinity, device=seen.device)
+    high = np.full(seen.shape, infinity)
     low = -high  # the place of the lowest finite number
-    for _ in range(8 * seen.element_size()):
+    for _ in range(8 * seen.itemsize):
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, rounded down, without overflow
         shifted = seen + number(middle)
         turned = (shifted > unseen) | ((shifted == unseen) & ~seen_first)
-        low, high = torch.where(turned, low, middle + 1), torch.where(turned, middle, high)
-    return number(high).masked_fill(high == -infinity, -torch.inf)
+        low, high = np.where(turned, low, middle + 1), np.where(turned, middle, high)
+    return np.where(high == -infinity, -np.inf, number(high)).astype(seen.dtype)
 
 
 def _share_of_a_clip(counts: npt.NDArray[np.int64], is_seen: npt.NDArray[np.bool_]) -> Floats:
@@ -296,7 +299,8 @@ def _steps(turns: Floats, right: Floats) -> tuple[Floats, Floats, Floats, Floats
     return starts[possible], s, u, _harmonic_mean(s, u)
 
 
-def _best_constants(starts: Floats, hm: Floats, dtype: torch.dtype) -> Floats:
+@np.errstate(over="ignore")
+def _best_constants(starts: Floats, hm: Floats, dtype: np.dtype[Any]) -> Floats:
     """The middle of the widest interval of best steps, then those of the best steps; all numbers of the precision."""
     if hm.max() <= _SUM_ERROR:
         return np.zeros(1)
@@ -305,34 +309,33 @@ def _best_constants(starts: Floats, hm: Floats, dtype: torch.dtype) -> Floats:
     is_best = np.pad(hm >= hm.max() - _SUM_ERROR, 1)
     runs = np.flatnonzero(is_best[1:] != is_best[:-1]).reshape(-1, 2)  # first step of each, and first after it
     widths = ends[runs[:, 1]] - ends[runs[:, 0]]
-    widest = runs[(widths >= widths.max() - torch.finfo(dtype).eps * limit).argmax()]  # ties make ends a unit apart
+    widest = runs[(widths >= widths.max() - np.finfo(dtype).eps * limit).argmax()]  # ties make ends a unit apart
     others = np.argsort(-hm, kind="stable")[:_OTHER_CONSTANTS]
     low, high = ends[np.append(widest[:1], others)], ends[np.append(widest[1:], others + 1)]
-    middles = torch.from_numpy(low + (high - low) / 2).to(dtype).double().numpy()
+    middles = (low + (high - low) / 2).astype(dtype).astype(np.float64)
     return np.where(middles < high, middles, low)
 
 
-def _nearest_seen(d: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+@np.errstate(over="ignore")
+def _nearest_seen(d: Array, betas: Array) -> tuple[Array, Array]:
     """Smallest d + beta [K, N] over the seen columns of d [N, S] and the first column that attains it."""
     smallest, at = _first_minimum(d)
     shifted = smallest + betas[:, None]
-    column = at.expand_as(shifted)
+    column = np.tile(at, (len(betas), 1))
     if d.shape[1] > 1:
-        runner_up = d.scatter(1, at[:, None], torch.inf).amin(1)
-        collision = runner_up + betas[:, None] == shifted
-        which, rows = collision.nonzero(as_tuple=True)
+        others = d.copy()
+        np.put_along_axis(others, at[:, None], np.inf, 1)
+        which, rows = np.nonzero(others.min(1) + betas[:, None] == shifted)
         if len(rows):
-            column = column.clone()
             column[which, rows] = (d[rows] + betas[which, None]).argmin(1)
     return shifted, column
 
 
-def _per_class(correct: Tensor, labels: Tensor, counts: npt.NDArray[np.int64]) -> Floats:
+def _per_class(correct: Array, labels: Array, counts: npt.NDArray[np.int64]) -> Floats:
     """Accuracy [K, C] of predictions correct [K, N]; NaN for classes without samples."""
-    hits = torch.zeros(len(correct), len(counts), dtype=torch.float64, device=correct.device)
-    hits.index_add_(1, labels, correct.double())
+    hits = np.stack([np.bincount(labels[each], minlength=len(counts)) for each in correct])
     with np.errstate(invalid="ignore"):
-        return hits.cpu().numpy() / counts
+        return hits / counts
 
 
 def _summary(
