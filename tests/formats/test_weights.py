@@ -17,9 +17,9 @@ from torch import nn
 
 from avpipe.errors import AvpipeError
 from avpipe.features.vggish import VGGish
+from avpipe.formats.digests import file_sha256
 from avpipe.formats.weights import (
     build_empty,
-    file_sha256,
     load_published,
     load_weights,
     random_state_dict,

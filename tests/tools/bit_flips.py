@@ -33,7 +33,7 @@ from tiny_retrieval import SIZES, make_pack, word_table  # noqa: E402
 from avpipe.errors import AvpipeError  # noqa: E402
 from avpipe.features.store import StoredClip, read_clips, read_provenance, read_written_by, write_store  # noqa: E402
 from avpipe.features.types import Features  # noqa: E402
-from avpipe.formats.weights import file_sha256  # noqa: E402
+from avpipe.formats.digests import file_sha256  # noqa: E402
 from avpipe.gzsl.splits import read_split, write_class_split  # noqa: E402
 from avpipe.gzsl.tree import publish_class_split  # noqa: E402
 from avpipe.gzsl.tree_reading import read_tree  # noqa: E402

@@ -45,7 +45,7 @@ from own_videos import (
 from project import Project, jobs_in
 from real_media import SHARED
 
-from avpipe.formats.weights import file_sha256
+from avpipe.formats.digests import file_sha256
 from avpipe.jobs.retrieval import evaluate_run
 from avpipe.retrieval.settings import RunJob
 from avpipe.sources.local import shard_of

@@ -64,7 +64,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
     from avpipe.features.shard import library_versions
     from avpipe.features.single import extract_file
-    from avpipe.formats.weights import file_sha256, random_seed
+    from avpipe.formats.digests import file_sha256
+    from avpipe.formats.weights import random_seed
     from avpipe.io.atomic import atomic_path
 
     check_output(chosen.output, ".npz", chosen.path)

@@ -25,8 +25,9 @@ from avpipe.features.vggish_frontend import (
     RATE_HZ,
     ExampleStream,
 )
+from avpipe.formats.digests import file_sha256
 from avpipe.formats.npy import read_npz
-from avpipe.formats.weights import file_sha256, renamed_prefix
+from avpipe.formats.weights import renamed_prefix
 from avpipe.io.reading import reading
 from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks

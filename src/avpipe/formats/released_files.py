@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from avpipe.errors import AvpipeError, listed
-from avpipe.formats import weights
+from avpipe.formats import digests, weights
 
 _LAST_LAYER = 4  # of a published block with a hidden layer: Linear, BatchNorm, ReLU, Dropout, Linear, ...
 
@@ -89,7 +89,7 @@ def read_released(path: Path) -> Released:
     Raises:
         AvpipeError: the file cannot be read, holds objects other than tensors and plain values, or is none of these.
     """
-    sha256, content = weights.file_sha256(path), weights.read_checkpoint(path)
+    sha256, content = digests.file_sha256(path), weights.read_checkpoint(path)
     expected = "Expected a checkpoint of the published program: a dict with epoch (from 1) and model (a state dict)."
     if not isinstance(content, Mapping) or not {"epoch", "model"} <= content.keys():
         found = f"a dict with {listed(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.digests import open_weights
 from avpipe.formats.pickle_writing import STORAGES
 from avpipe.formats.pickled_arrays import MAX_DIMENSIONS, shown
 from avpipe.formats.pickles import StorageType, TensorUnpickler, unpickle
@@ -85,7 +85,7 @@ def load_weights(module: torch.nn.Module, spec: str | Path) -> WeightsRecord:
         load_published(module, random_state_dict(module, seed))
         return WeightsRecord(label=f"{RANDOM_PREFIX}{seed}", sha256=None)
     path = Path(spec)
-    with _open(path) as handle:
+    with open_weights(path) as handle:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
         handle.seek(0)
         data = handle.read()
@@ -122,16 +122,6 @@ def random_seed(spec: str | Path) -> int | None:
     return int(digits)
 
 
-def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes in hex, read as a stream.
-
-    Raises:
-        AvpipeError: the file cannot be opened.
-    """
-    with _open(path) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def read_checkpoint(path: Path) -> Any:
     """Whatever `torch.save` put into a file, if it is tensors, numbers, strings and containers of them.
 
@@ -141,7 +131,7 @@ def read_checkpoint(path: Path) -> Any:
     Raises:
         AvpipeError: no such file, not a file of `torch.save`, cut short, damaged, or holding other objects.
     """
-    with _open(path) as handle:
+    with open_weights(path) as handle:
         return _unpickle_tensors(handle.read(), path)
 
 
@@ -247,18 +237,6 @@ def _random_entry(key: str, like: torch.Tensor, seed: int) -> torch.Tensor:
     else:
         values.mul_(0.05)
     return values.to(like.dtype)
-
-
-def _open(path: Path) -> io.BufferedReader:
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError(0, "it is a folder, a pipe or a device")
-        return path.open("rb")
-    except OSError as error:
-        raise AvpipeError(
-            f"Weights: {path} cannot be opened ({error.strerror}). Expected a weight file; "
-            "check the path, or use 'random:<seed>' to try the pipeline without published weights."
-        ) from error
 
 
 class _WeightsUnpickler(TensorUnpickler):

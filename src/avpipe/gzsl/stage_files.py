@@ -6,21 +6,17 @@ A stage's folder has `checkpoint.pt`, `epochs.csv` and `stage.json`; an interrup
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
-from torch import nn
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.weights import file_sha256
-from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
+from avpipe.formats.digests import file_sha256
 from avpipe.io.manifest import read_json, verified
-from avpipe.training import checkpoint
-from avpipe.training.loop import Row
-from avpipe.training.seed_files import check_listed, seed_folder, write_results
+from avpipe.training.seed_files import check_listed, seed_folder
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +80,7 @@ class StageResult:
         return result
 
 
-def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult | None:
+def finished(folder: Path, fingerprint: Mapping[str, str]) -> StageResult | None:
     """The stage's result if this very stage has been finished here before."""
     if not (folder / SUMMARY).is_file() or not (folder / CHECKPOINT).is_file():
         return None
@@ -94,37 +90,6 @@ def finished(folder: Path, fingerprint: checkpoint.Fingerprint) -> StageResult |
         log.warning("Training again: %s", error)
         return None
     return result if result.fingerprint == fingerprint else None
-
-
-def write_stage(
-    folder: Path,
-    model: nn.Module,
-    history: list[Row],
-    result: StageResult,
-    hyperparameters: MethodSettings,
-    training: TrainingSettings,
-) -> None:
-    """Write the stage's three files, then drop the resume file. Wall-clock times are in epochs.csv alone."""
-    checkpoint.save(
-        folder / CHECKPOINT,
-        {
-            "model": model.state_dict(),
-            "stage": result.stage,
-            "method": result.method,
-            "epoch": result.best_epoch,
-            "beta": result.beta,
-            "betas": result.betas,
-            "seed": result.seed,
-            "metrics": result.metrics,
-            "scored_on": result.scored_on,
-            "settings": {
-                "method": hyperparameters.model_dump(mode="json"),
-                "training": training.model_dump(mode="json"),
-            },
-            "fingerprint": result.fingerprint,
-        },
-    )
-    write_results(folder, CHECKPOINT, history, (SUMMARY, asdict(result)))
 
 
 def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:

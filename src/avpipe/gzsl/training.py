@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from avpipe import versions
 from avpipe.devices import resolve_device
@@ -24,13 +25,13 @@ from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.settings import MethodSettings, TrainingSettings
 from avpipe.gzsl.side_by_side import train_side_by_side
-from avpipe.gzsl.stage_files import SUMMARY, StageResult, finished, stage_folder, write_stage
+from avpipe.gzsl.stage_files import CHECKPOINT, SUMMARY, StageResult, finished, stage_folder
 from avpipe.gzsl.tensors import EvaluationSet, TrainingSet
 from avpipe.gzsl.trainer import Stage, StageTrainer
 from avpipe.training import checkpoint
-from avpipe.training.loop import LoopSettings, train_in_sequence
+from avpipe.training.loop import LoopSettings, Row, train_in_sequence
 from avpipe.training.runtime import TERMINATED, Interrupt, deterministic
-from avpipe.training.seed_files import RESUME
+from avpipe.training.seed_files import RESUME, write_results
 
 log = logging.getLogger(__name__)
 
@@ -301,3 +302,34 @@ def _finish_stage(setup: _Setup, request: _Request, trainer: StageTrainer) -> No
         fingerprint=trainer.loop.fingerprint,
     )
     write_stage(request.folder, model, trainer.history, result, setup.hyperparameters, setup.training)
+
+
+def write_stage(
+    folder: Path,
+    model: nn.Module,
+    history: list[Row],
+    result: StageResult,
+    hyperparameters: MethodSettings,
+    training: TrainingSettings,
+) -> None:
+    """Write the stage's three files, then drop the resume file. Wall-clock times are in epochs.csv alone."""
+    checkpoint.save(
+        folder / CHECKPOINT,
+        {
+            "model": model.state_dict(),
+            "stage": result.stage,
+            "method": result.method,
+            "epoch": result.best_epoch,
+            "beta": result.beta,
+            "betas": result.betas,
+            "seed": result.seed,
+            "metrics": result.metrics,
+            "scored_on": result.scored_on,
+            "settings": {
+                "method": hyperparameters.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
+            },
+            "fingerprint": result.fingerprint,
+        },
+    )
+    write_results(folder, CHECKPOINT, history, (SUMMARY, asdict(result)))

@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.digests import file_sha256
 from avpipe.formats.weights import (
     RANDOM_PREFIX,
     WeightsRecord,
     build_empty,
-    file_sha256,
     load_published,
     load_weights,
     random_seed,

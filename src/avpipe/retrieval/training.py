@@ -14,8 +14,9 @@ import torch
 
 from avpipe import versions
 from avpipe.errors import AvpipeError
+from avpipe.formats.digests import file_sha256
 from avpipe.formats.howto100m import read_list
-from avpipe.formats.weights import WeightsRecord, file_sha256
+from avpipe.formats.weights import WeightsRecord
 from avpipe.inventory.accounting import make_account
 from avpipe.inventory.probing import read_probed
 from avpipe.inventory.status import ClipStatus

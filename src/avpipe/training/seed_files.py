@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avpipe.errors import AvpipeError
-from avpipe.formats.weights import file_sha256
+from avpipe.formats.digests import file_sha256
 from avpipe.io import atomic
 from avpipe.io.manifest import write_json
-from avpipe.training.loop import Row
+
+if TYPE_CHECKING:
+    from avpipe.training.loop import Row
 
 EPOCHS, RESUME = "epochs.csv", "resume.pt"
 
