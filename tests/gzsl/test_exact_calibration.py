@@ -14,7 +14,7 @@ from avpipe.errors import AvpipeError
 from avpipe.gzsl import models, training
 from avpipe.gzsl.evaluation import beta_grid, calibrated_stacking, combined_beta, exact_calibration
 from avpipe.gzsl.models.settings import CJMESettings, TrainingSettings
-from avpipe.gzsl.testing import _curve
+from avpipe.gzsl.scores import _curve
 
 INF = np.inf
 TWO = [True, False]

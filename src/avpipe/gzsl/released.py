@@ -20,7 +20,8 @@ from avpipe.gzsl.class_split import find_folder, read_all_classes, read_clip_lis
 from avpipe.gzsl.evaluation import beta_grid, combined_beta
 from avpipe.gzsl.models.base import Method, evaluate
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment
-from avpipe.gzsl.testing import in_percent, test_model
+from avpipe.gzsl.scores import in_percent
+from avpipe.gzsl.testing import test_model
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
 from avpipe.gzsl.words import odd_vectors
 from avpipe.registry import METHODS

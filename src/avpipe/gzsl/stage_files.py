@@ -100,13 +100,17 @@ def summarise_seed(folder: Path, seed: int) -> dict[str, Any]:
     return stages | {"checkpoint_sha256": file_sha256(stage_folder(folder, seed, 2) / CHECKPOINT)}
 
 
-def check_seeds(training: Path, seeds: Sequence[int]) -> None:
+def check_seeds(training: Path, seeds: Sequence[int]) -> dict[int, str]:
     """Check that the checkpoints beside a training.json are those that it lists.
+
+    Returns:
+        seed -> digest of its stage-2 checkpoint.
 
     Raises:
         AvpipeError: one is not there, or another.
     """
     listed = read_json(training)["seeds"]
-    for seed in seeds:
-        sha256 = listed.get(str(seed), {}).get("checkpoint_sha256")
+    found = {seed: listed.get(str(seed), {}).get("checkpoint_sha256") for seed in seeds}
+    for seed, sha256 in found.items():
         check_listed(stage_folder(training.parent, seed, 2) / CHECKPOINT, sha256, training)
+    return found

@@ -6,22 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from avpipe.devices import resolve_device
 from avpipe.errors import AvpipeError
+from avpipe.formats.digests import file_sha256
 from avpipe.gzsl import models, tensors
 from avpipe.gzsl.benchmark import Benchmark
-from avpipe.gzsl.evaluation import CalibratedStacking, ExactCalibration
-from avpipe.gzsl.models.base import Method
+from avpipe.gzsl.models.base import Method, distances_of
 from avpipe.gzsl.models.settings import MethodSettings
+from avpipe.gzsl.scores import Scores, Tested
 from avpipe.gzsl.stage_files import CHECKPOINT
-from avpipe.schema.gzsl import FIGURES, METRICS, BetaCurve, CalibratedAccuracies, ClassAccuracy, ClipCounts, SeedResult
+from avpipe.schema.gzsl import SeedResult
 from avpipe.training import checkpoint
 from avpipe.training.runtime import deterministic
-
-_STEPS_KEPT = 256  # of a curve: enough for a figure
 
 
 def evaluate_stage2(
@@ -52,10 +48,33 @@ def evaluate_stage2(
     """
     where = resolve_device(device)
     with deterministic(where, threads):
-        test = tensors.evaluation_set(benchmark, *tensors.TEST, where)
-        model = models.make(model_name, hyperparameters, test).to(where)
-        stored = _load(stage2 / CHECKPOINT, model, model_name, hyperparameters)
+        model, test, stored = _open(benchmark, model_name, hyperparameters, stage2, device)
         return test_model(benchmark, model_name, model, test, stored)
+
+
+def hand_over(
+    benchmark: Benchmark,
+    model_name: str,
+    hyperparameters: MethodSettings,
+    *,
+    stage2: Path,
+    device: str,
+    threads: int,
+) -> None:
+    """Write the distances of the test clips beside a stage-2 checkpoint, so that they can be scored without torch.
+
+    Of a method that classifies in a way of its own there are none: its checkpoint is tested.
+
+    Args:
+        benchmark, model_name, hyperparameters, stage2, device, threads: as in `evaluate_stage2`.
+    """
+    if not _goes_by_distances(models.implementation(model_name)):
+        return
+    where = resolve_device(device)
+    with deterministic(where, threads):
+        model, test, stored = _open(benchmark, model_name, hyperparameters, stage2, device)
+        scores = _scores(_tested(benchmark, model_name, model, test, stored), model, test)
+    scores.write(stage2, file_sha256(stage2 / CHECKPOINT))
 
 
 def test_model(
@@ -70,40 +89,52 @@ def test_model(
         test: test_seen + test_unseen.
         stored: beta, epoch, seed and fingerprint of a checkpoint.
     """
+    tested = _tested(benchmark, model_name, model, test, stored)
+    if _goes_by_distances(type(model)):
+        return _scores(tested, model, test).result()
     train = tensors.training_set(benchmark, tensors.STAGE2_TRAINING, model.device)
-    modes = (*model.calibration_modes, *model.extra_modes)
-    results = model.evaluate(train, test, [stored["beta"]], modes=modes)
-    curves = model.evaluate(train, test, None, modes=modes) if model.is_calibrated else {}
-    score = results[model.score_mode]
-    named = [benchmark.class_names[i] for i in test.class_ids]
-    metrics = {mode: in_percent(stacking, curves.get(mode)) for mode, stacking in results.items()}
-    return SeedResult(
-        **{figure: getattr(metrics[model.score_mode], figure) for figure in FIGURES},
+    modes = _modes(model)
+    results = model.evaluate(train, test, [tested.beta], modes=modes)
+    return tested.result(results, model.evaluate(train, test, None, modes=modes) if tested.is_calibrated else {})
+
+
+def _goes_by_distances(method: type[Method]) -> bool:
+    return method.evaluate is Method.evaluate
+
+
+def _modes(model: Method) -> tuple[str, ...]:
+    return (*model.calibration_modes, *model.extra_modes)
+
+
+def _tested(
+    benchmark: Benchmark, name: str, model: Method, test: tensors.EvaluationSet, stored: Mapping[str, Any]
+) -> Tested:
+    return Tested(
+        method=name,
         seed=stored["seed"],
-        method=model_name,
-        best_epoch=stored["epoch"],
+        epoch=stored["epoch"],
         beta=stored["beta"],
+        fingerprint=dict(stored["fingerprint"]),
         score_mode=model.score_mode,
-        metrics=metrics,
-        per_class=_per_class(named, score),
-        classes_without_clips=[named[c] for c in score.classes_without_clips],
-        clips=_clip_counts(score.counts, test.seen.cpu().numpy()),
-        beta_curve=_curve(curves.get(model.score_mode)),
-        fingerprint=stored["fingerprint"],
+        is_calibrated=model.is_calibrated,
+        classes=[benchmark.class_names[i] for i in test.class_ids],
+        seen=test.seen.tolist(),
         device=str(model.device),
     )
 
 
-def in_percent(stacking: CalibratedStacking, curve: CalibratedStacking | None = None) -> CalibratedAccuracies:
-    """The figures at the best beta, and the area under the curve of an `ExactCalibration`, in %."""
-    figures = stacking.figures()
-    ausuc = 100 * curve.ausuc if isinstance(curve, ExactCalibration) else None
-    metrics = {metric: 100 * figures[metric] for metric in METRICS}
-    return CalibratedAccuracies(**metrics, ausuc=ausuc, beta=figures["beta"])
+def _scores(tested: Tested, model: Method, test: tensors.EvaluationSet) -> Scores:
+    found = distances_of(model, test, _modes(model))
+    return Scores(tested, test.labels.cpu().numpy(), {mode: each.cpu().numpy() for mode, each in found.items()})
 
 
-def _load(path: Path, model: Method, name: str, hyperparameters: MethodSettings) -> dict[str, Any]:
-    """Fill a model from its stage-2 checkpoint; what else the checkpoint holds."""
+def _open(
+    benchmark: Benchmark, name: str, hyperparameters: MethodSettings, stage2: Path, device: str
+) -> tuple[Method, tensors.EvaluationSet, dict[str, Any]]:
+    """The model of a stage-2 checkpoint, the test clips, and what else the checkpoint holds."""
+    where, path = resolve_device(device), stage2 / CHECKPOINT
+    test = tensors.evaluation_set(benchmark, *tensors.TEST, where)
+    model = models.make(name, hyperparameters, test).to(where)
     stored = checkpoint.load_model(path, model)
     if (stored.get("stage"), stored.get("method")) != (2, name):
         raise AvpipeError(
@@ -111,30 +142,4 @@ def _load(path: Path, model: Method, name: str, hyperparameters: MethodSettings)
         )
     if stored["settings"]["method"] != hyperparameters.model_dump(mode="json"):
         raise AvpipeError(f"{path} was trained with other hyper-parameters; train stage 2 again.")
-    return stored
-
-
-def _per_class(names: list[str], score: CalibratedStacking) -> dict[str, ClassAccuracy]:
-    rates = zip(score.per_class_gzsl, score.per_class_zsl, score.counts, strict=True)
-    return {
-        name: ClassAccuracy(gzsl=_percent(gzsl), zsl=_percent(zsl), clips=int(n))
-        for name, (gzsl, zsl, n) in zip(names, rates, strict=True)
-    }
-
-
-def _curve(exact: CalibratedStacking | None) -> BetaCurve | None:
-    """The curve in %, thinned to steps spread evenly, the first, the best and the last among them."""
-    if not isinstance(exact, ExactCalibration):
-        return None
-    last = len(exact.starts) - 1
-    kept = np.unique([*np.linspace(0, last, min(last + 1, _STEPS_KEPT)).round().astype(int), exact.step_hm.argmax()])
-    rates = {name: (100 * exact[f"step_{name}"][kept]).tolist() for name in ("seen", "unseen", "hm")}
-    return BetaCurve(betas=[None, *exact.starts[kept][1:].tolist()], steps=last + 1, **rates)
-
-
-def _clip_counts(counts: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> ClipCounts:
-    return ClipCounts(seen=int(counts[seen].sum()), unseen=int(counts[~seen].sum()))
-
-
-def _percent(accuracy: np.float64) -> float | None:
-    return 100 * float(accuracy) if np.isfinite(accuracy) else None
+    return model, test, stored

@@ -1,6 +1,6 @@
 """What the jobs of rules/gzsl.smk do: the account of clips, splits, class vectors, folder trees, training, evaluation.
 
-Torch is imported only after a device has been leased.
+Torch is imported only after a device has been leased, and where only finished distances are scored not at all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from avpipe.gzsl.class_split import FOLDER_NAMES
 from avpipe.gzsl.import_features import import_features
 from avpipe.gzsl.models.settings import MethodSettings, TextAlignment, TrainingSettings
 from avpipe.gzsl.own_split import draw_split, spoken_names
+from avpipe.gzsl.scores import read_scores
 from avpipe.gzsl.settings import OwnSplit
 from avpipe.gzsl.source_videos import repeated_clips, shared_sources, source_videos
 from avpipe.gzsl.splits import only_at_hand, read_split, write_class_split
+from avpipe.gzsl.stage_files import check_seeds, stage_folder, summarise_seed
 from avpipe.gzsl.tree import NAMES_SUFFIX, PooledFeatures, publish_class_split, whole_class_split, write_features
 from avpipe.gzsl.tree_files import only_file
 from avpipe.gzsl.tree_reading import read_class_vectors, read_features
@@ -265,6 +267,10 @@ class Experiment:
         """A seed's class vectors, float32 [n_classes, d_w]: the permuted control is permuted anew for each seed."""
         return read_class_vectors(self.class_split, self.tree, self.split, alignment=self.text, permutation_seed=seed)
 
+    def benchmark_of(self, seed: int, benchmark: Benchmark) -> Benchmark:
+        """The benchmark, as `read` gave it, with the class vectors of a seed."""
+        return replace(benchmark, words=self.words(seed)) if self.text == "permuted" else benchmark
+
 
 def train_method(experiment: Experiment, *, device: str, threads: int, target: StrPath) -> None:
     """Train both stages with every seed and list the results.
@@ -274,20 +280,22 @@ def train_method(experiment: Experiment, *, device: str, threads: int, target: S
         device: "auto", "cpu" or "cuda".
         threads: CPU threads.
         target: training.json: seed -> both stages' results and the sha256 of stage 2's checkpoint. The checkpoints lie
-            beside it in seed<seed>/stage1 and seed<seed>/stage2; what is finished there already is kept.
+            beside it in seed<seed>/stage1 and seed<seed>/stage2; what is finished there already is kept. Beside
+            stage 2's lie the distances of the test clips, for `evaluate_method`.
 
     Raises:
         AvpipeError: another job trains there, or as `avpipe.gzsl.training.train_seeds`.
     """
     folder = Path(target).parent
     with sole_writer(folder / ".training.lock", f"{folder}"), leased_device(device) as leased:
-        from avpipe.gzsl.stage_files import summarise_seed
+        from avpipe.gzsl.testing import hand_over
         from avpipe.gzsl.training import train_seeds
 
+        benchmark, settings = experiment.read(), experiment.settings()
         train_seeds(
-            experiment.read(),
+            benchmark,
             experiment.method,
-            experiment.settings(),
+            settings,
             experiment.protocol(),
             seeds=experiment.seeds,
             device=leased,
@@ -295,11 +303,16 @@ def train_method(experiment: Experiment, *, device: str, threads: int, target: S
             threads=threads,
             words_of=experiment.words if experiment.text == "permuted" else None,
         )
+        for seed in experiment.seeds:
+            tested, stage2 = experiment.benchmark_of(seed, benchmark), stage_folder(folder, seed, 2)
+            hand_over(tested, experiment.method, settings, stage2=stage2, device=leased, threads=threads)
         write_json(target, {"seeds": {str(seed): summarise_seed(folder, seed) for seed in experiment.seeds}})
 
 
 def evaluate_method(experiment: Experiment, *, device: str, threads: int, training: StrPath, target: StrPath) -> None:
     """Test the stage-2 checkpoint of every seed and write evaluation.json, accuracies in %.
+
+    What training has handed over (`avpipe.gzsl.scores`) is scored without torch; the other checkpoints are loaded.
 
     Args:
         experiment: what was trained, on what.
@@ -312,29 +325,37 @@ def evaluate_method(experiment: Experiment, *, device: str, threads: int, traini
         AvpipeError: a checkpoint is not the one that training.json lists.
     """
     folder = Path(training).parent
+    checkpoints = check_seeds(Path(training), experiment.seeds)
+    handed_over = {seed: read_scores(stage_folder(folder, seed, 2), checkpoints[seed]) for seed in experiment.seeds}
+    left = [seed for seed, scores in handed_over.items() if scores is None]
+    found = {seed: scores.result() for seed, scores in handed_over.items() if scores is not None}
+    found |= _test_checkpoints(experiment, left, folder, device, threads) if left else {}
+    seeds = [found[seed] for seed in experiment.seeds]
+    for each in seeds:
+        figures = (getattr(each, key) for key in METRICS)
+        _log.info("seed %d, test clips: S %.2f U %.2f HM %.2f ZSL %.2f", each.seed, *figures)
+    write_json(target, _evaluation(experiment, seeds).to_json())
+
+
+def _test_checkpoints(
+    experiment: Experiment, seeds: Sequence[int], folder: Path, device: str, threads: int
+) -> dict[int, SeedResult]:
+    """Tests of the seeds that training has handed nothing over for."""
     with leased_device(device) as leased:
-        from avpipe.gzsl.stage_files import check_seeds, stage_folder
         from avpipe.gzsl.testing import evaluate_stage2
 
-        check_seeds(Path(training), experiment.seeds)
-        benchmark = experiment.read()
-        seeds = []
-        for seed in experiment.seeds:
-            if experiment.text == "permuted":
-                benchmark = replace(benchmark, words=experiment.words(seed))
-            result = evaluate_stage2(
-                benchmark,
+        benchmark, settings = experiment.read(), experiment.settings()
+        options: dict[str, Any] = {"device": leased, "threads": threads}
+        return {
+            seed: evaluate_stage2(
+                experiment.benchmark_of(seed, benchmark),
                 experiment.method,
-                experiment.settings(),
+                settings,
                 stage2=stage_folder(folder, seed, 2),
-                device=leased,
-                threads=threads,
+                **options,
             )
-            seeds.append(result)
-            _log.info(
-                "seed %d, test clips: S %.2f U %.2f HM %.2f ZSL %.2f", seed, *(getattr(result, key) for key in METRICS)
-            )
-    write_json(target, _evaluation(experiment, seeds).to_json())
+            for seed in seeds
+        }
 
 
 def _evaluation(experiment: Experiment, seeds: list[SeedResult]) -> GzslEvaluation:

@@ -161,7 +161,6 @@ class Method(nn.Module):
         return next(self.parameters()).device
 
 
-@torch.no_grad()
 def evaluate(
     model: Method, data: EvaluationSet, betas: Any, *, modes: Sequence[str] | None = None
 ) -> dict[str, CalibratedStacking]:
@@ -176,6 +175,15 @@ def evaluate(
     Returns:
         mode -> `CalibratedStacking`, `ExactCalibration` without betas; columns follow `data.class_ids`.
     """
+    distances = distances_of(model, data, modes or model.calibration_modes)
+    if betas is None:
+        return {mode: exact_calibration(each, data.labels, data.seen) for mode, each in distances.items()}
+    return {mode: calibrated_stacking(each, data.labels, data.seen, betas) for mode, each in distances.items()}
+
+
+@torch.no_grad()
+def distances_of(model: Method, data: EvaluationSet, modes: Sequence[str]) -> dict[str, Tensor]:
+    """Distances [N, C] of all clips to all classes in some modes and in `score_mode`; the model's mode is restored."""
     was_training = model.training
     model.eval()
     try:
@@ -185,11 +193,8 @@ def evaluate(
         ]
     finally:
         model.train(was_training)
-    wanted = dict.fromkeys((*(modes or model.calibration_modes), model.score_mode))
-    distances = {mode: torch.cat([chunk[mode] for chunk in chunks]) for mode in wanted}
-    if betas is None:
-        return {mode: exact_calibration(each, data.labels, data.seen) for mode, each in distances.items()}
-    return {mode: calibrated_stacking(each, data.labels, data.seen, betas) for mode, each in distances.items()}
+    wanted = dict.fromkeys((*modes, model.score_mode))
+    return {mode: torch.cat([chunk[mode] for chunk in chunks]) for mode in wanted}
 
 
 def adam(
