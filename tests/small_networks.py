@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     import pytest
 
 MEANS = 64
+_SMALLER = """
+
+_as_published = build_extractor
+
+
+def build_extractor(*arguments, **options):
+    from avpipe.small_networks import smaller
+
+    return smaller(_as_published)(*arguments, **options)
+"""
 
 
 class SmallNetwork(nn.Module):
@@ -44,7 +54,7 @@ def replace_networks_of_package(package: Path) -> None:
     """Give every extractor of a copy of the package a small network: for jobs, which are processes of their own."""
     shutil.copyfile(__file__, package / "small_networks.py")
     with (package / "features" / "build.py").open("a", encoding="utf-8") as module:
-        module.write("\n\nfrom avpipe.small_networks import smaller\n\nbuild_extractor = smaller(build_extractor)\n")
+        module.write(_SMALLER)  # which imports torch when an extractor is built, as the package does
 
 
 def smaller(build: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,7 +26,8 @@ import torch
 from avpipe.errors import ClipFailure
 from avpipe.features import names
 from avpipe.features.build import build_extractor
-from avpipe.features.engine import Outcome, extract_clips, prepare_network
+from avpipe.features.engine import extract_clips, prepare_network
+from avpipe.features.streaming import Outcome
 from avpipe.features.types import Extractor, Rows, Window
 from avpipe.media.clip import Clip
 from avpipe.media.ffmpeg import run_ffmpeg

@@ -201,9 +201,9 @@ def test_a_batch_under_way_while_the_next_is_gathered_changes_nothing(extractor,
     """As on a GPU, where a batch is collected only after the next one was started."""
     ids = [f"{number}x{number % 7 + 1}" for number in range(30)]
     expected = run(extractor(), ids)
-    original = engine._Batches
+    original = engine.Batches
     for depth in (1, 3):
-        monkeypatch.setattr(engine, "_Batches", lambda *args, ahead, depth=depth: original(*args, ahead=depth))
+        monkeypatch.setattr(engine, "Batches", lambda *args, depth=depth: original(*args, ahead=depth))
         outcomes = run(extractor(), ids)
         assert set(outcomes) == set(ids)
         for clip_id, streams in expected.items():

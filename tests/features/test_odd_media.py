@@ -18,7 +18,7 @@ from odd_media import CASES, H264, NAMES, RICH, Case, build_all, build_long, fil
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features import names
-from avpipe.features.engine import Outcome
+from avpipe.features.streaming import Outcome
 from avpipe.features.types import Features
 from avpipe.media.clip import Clip
 from avpipe.media.probe import read_media_info

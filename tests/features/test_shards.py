@@ -1,5 +1,6 @@
 """Extraction of a shard without Snakemake: what is computed, kept, saved on the way, and accounted for."""
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,20 +54,32 @@ def test_features_and_reasons_of_a_shard(clips, tmp_path):
     assert sorted(read_source_keys(tmp_path / "s.h5")) == sorted(clip.clip_id for clip in clips[:3])
 
 
-def test_nothing_new_means_nothing_is_computed_and_no_torch(clips, tmp_path):
-    run(request(clips[:3]), tmp_path)
-    before = (tmp_path / "s.h5").read_bytes()
+def without_torch(made, folder):
+    """As `run`, in a process that fails where torch is imported."""
     program = (
         "import sys, pickle\nfrom pathlib import Path\nfrom avpipe.features.shard import extract_shard\n"
         "made = pickle.loads(sys.stdin.buffer.read())\nfolder = Path(sys.argv[1])\n"
-        "extract_shard(made, folder / 's.h5', folder / 's.parquet', device='auto', threads=1, clip_timeout_seconds=1)\n"
+        "extract_shard(made, folder / 's.h5', folder / 's.parquet', device='cpu', threads=1, clip_timeout_seconds=60)\n"
         "assert 'torch' not in sys.modules"
     )
-    import pickle
+    subprocess.run([sys.executable, "-c", program, str(folder)], input=pickle.dumps(made), check=True)
 
-    data = pickle.dumps(request(clips[:3]))
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], input=data, check=True)
+
+def test_nothing_new_means_nothing_is_computed_and_no_torch(clips, tmp_path):
+    run(request(clips[:3]), tmp_path)
+    before = (tmp_path / "s.h5").read_bytes()
+    without_torch(request(clips[:3]), tmp_path)
     assert (tmp_path / "s.h5").read_bytes() == before
+
+
+def test_an_extractor_without_a_network_never_imports_torch(clips, tmp_path):
+    made = ShardRequest("spectrogram", {"quantise": False}, None, {"label": "none"}, None, {}, clips[:2], None, {})
+    without_torch(made, tmp_path)
+    assert sorted(read_source_keys(tmp_path / "s.h5")) == sorted(clip.clip_id for clip in clips[:2])
+    first = (tmp_path / "s.h5").read_bytes()
+    (tmp_path / "s.h5").unlink()
+    run(made, tmp_path)
+    assert (tmp_path / "s.h5").read_bytes() == first
 
 
 @pytest.mark.parametrize(

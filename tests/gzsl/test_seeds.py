@@ -19,14 +19,18 @@ import torch
 from test_training import BENCHMARK, METHOD, SHORT, terminate_at
 
 from avpipe.errors import AvpipeError
+from avpipe.formats.digests import file_sha256
 from avpipe.gzsl import models, training
+from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.models.settings import FVAEGANSettings, MethodSettings, TrainingSettings
+from avpipe.gzsl.scores import SCORES, Scores, read_scores
 from avpipe.gzsl.side_by_side import train_side_by_side
 from avpipe.gzsl.splits import Split
 from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
-from avpipe.gzsl.testing import evaluate_stage2
+from avpipe.gzsl.testing import evaluate_stage2, hand_over
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
+from avpipe.io.manifest import write_json
 from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
 from avpipe.registry import METHODS
 from avpipe.schema.gzsl import METRICS, GzslEvaluation
@@ -160,6 +164,36 @@ def test_every_method_runs_both_stages_and_is_tested(name: str, form: Any, tmp_p
     assert (report.beta_curve is None) == (not modes.is_calibrated)
     again = evaluate_stage2(BENCHMARK, name, settings, stage2=stage_folder(tmp_path, 0, 2), device="cpu", threads=1)
     assert again == report
+    scores = handed_over(tmp_path, name, settings)
+    assert scores is None if name == "fvaegan" else scores.result() == report
+
+
+def handed_over(folder: Path, name: str, settings: MethodSettings, benchmark: Benchmark = BENCHMARK) -> Scores | None:
+    """What the first seed's training hands to the test."""
+    stage2 = stage_folder(folder, 0, 2)
+    hand_over(benchmark, name, settings, stage2=stage2, device="cpu", threads=1)
+    return read_scores(stage2, file_sha256(stage2 / CHECKPOINT))
+
+
+def test_handed_over_scores_follow_the_test_clips_and_are_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is kept where other clips are tested with it: training does not see those."""
+    train(tmp_path, (0,))
+    first = handed_over(tmp_path, "avca", METHOD)
+    path = stage_folder(tmp_path, 0, 2) / SCORES
+    written = path.stat().st_mtime_ns
+    handed_over(tmp_path, "avca", METHOD)
+    assert path.stat().st_mtime_ns == written
+    unseen = BENCHMARK.subsets["stage_2_test_unseen"]
+    changed = {**BENCHMARK.subsets, "stage_2_test_unseen": replace(unseen, audio=unseen.audio[::-1].copy())}
+    other = replace(BENCHMARK, subsets=changed)
+    second = handed_over(tmp_path, "avca", METHOD, other)
+    assert first is not None and second is not None and not second.same_as(first)
+    options: dict[str, Any] = {"stage2": path.parent, "device": "cpu", "threads": 1}
+    assert second.result() == evaluate_stage2(other, "avca", METHOD, **options)
+    monkeypatch.setattr("avpipe.gzsl.scores.MOST_BYTES", 10)
+    assert handed_over(tmp_path, "avca", METHOD) is None and not path.exists()
 
 
 def test_choosing_on_the_test_clips_is_done_when_asked_for_and_only_then(tmp_path: Path) -> None:
@@ -249,12 +283,6 @@ def test_the_record_of_a_method(tree: Path, tmp_path: Path) -> None:
     assert seed["zsl"] == pytest.approx(np.mean(among_unseen)) and max(curve["seen"]) > 1
 
 
-def test_the_permuted_control_has_other_vectors_for_each_seed(tree: Path, tmp_path: Path) -> None:
-    control = experiment(tree, form="permuted", text="permuted")
-    assert not np.array_equal(control.words(1), control.words(2))
-    assert run(tmp_path, control)["control"]
-
-
 def test_a_checkpoint_that_is_not_the_listed_one_is_refused(tree: Path, tmp_path: Path) -> None:
     task = experiment(tree, seeds=[1])
     run(tmp_path, task)
@@ -266,6 +294,49 @@ def test_a_checkpoint_that_is_not_the_listed_one_is_refused(tree: Path, tmp_path
     path.unlink()
     with pytest.raises(AvpipeError, match="does not exist"):
         evaluate_method(task, **options)
+
+
+@pytest.fixture(scope="module")
+def control(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
+    """A control, trained and tested."""
+    task, folder = experiment(tree, form="permuted", text="permuted"), tmp_path_factory.mktemp("control")
+    run(folder, task)
+    return task, folder
+
+
+def test_the_permuted_control_has_other_vectors_for_each_seed(control: tuple[Experiment, Path]) -> None:
+    task, folder = control
+    assert not np.array_equal(task.words(1), task.words(2))
+    assert read_evaluation(folder / "evaluation.json", GzslEvaluation).control
+
+
+@pytest.mark.parametrize("fault", ["none", "lost", "damaged", "other version", "other checkpoint"])
+def test_a_test_is_the_same_from_what_was_handed_over_and_from_the_checkpoint(
+    fault: str, control: tuple[Experiment, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, finished = control
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    path, tested = stage_folder(tmp_path, 1, 2) / SCORES, []
+    if fault == "lost":
+        path.unlink()
+    elif fault == "damaged":
+        array = path.with_suffix(".npy")
+        array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
+    elif fault == "other version":
+        monkeypatch.setattr("avpipe.versions.GZSL_EVALUATE", "gzsl_evaluate/0")
+    elif fault == "other checkpoint":
+        write_json(path, json.loads(path.read_text()) | {"checkpoint_sha256": "0"}, beside=[path.with_suffix(".npy")])
+    monkeypatch.setattr(
+        "avpipe.gzsl.testing.evaluate_stage2",
+        lambda *given, stage2, **more: (
+            tested.append(stage2.parent.name) or evaluate_stage2(*given, stage2=stage2, **more)
+        ),
+    )
+    options = {"training": tmp_path / "training.json", "target": tmp_path / "again.json"}
+    evaluate_method(task, device="cpu", threads=1, **options)
+    assert json.loads((tmp_path / "again.json").read_text()) == record
+    assert tested == {"none": [], "other version": ["seed1", "seed2"]}.get(fault, ["seed1"])
 
 
 def test_a_rate_in_a_tensor_keeps_its_place(tmp_path: Path) -> None:

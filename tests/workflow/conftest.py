@@ -44,12 +44,32 @@ def build_with_small_networks(folder: Path) -> Project:
     return project
 
 
+# Python runs it at its start, since the library's folder is on its path: jobs then say at their end what they imported.
+TELLS_IMPORTS = """import atexit, sys
+from pathlib import Path
+
+
+@atexit.register
+def tell():
+    script = Path(sys.argv[0])
+    if script.parent.name == "scripts":
+        with (Path(__file__).parents[1] / "imports.txt").open("a") as stream:
+            stream.write(f"{script.name.split('.')[1]} {'torch' in sys.modules}\\n")
+"""
+
+
+def run_watched(folder: Path) -> None:
+    """Run the small dataset; its imports.txt has a line for each job: its script, and whether it imported torch."""
+    project = build_with_small_networks(folder)
+    (folder / "src" / "sitecustomize.py").write_text(TELLS_IMPORTS)
+    project.run()
+    (folder / "src" / "sitecustomize.py").unlink()
+
+
 @pytest.fixture(scope="session")
 def finished(built_once) -> Project:
     """The small dataset, run to its end; never changed, only copied."""
-    return Project(
-        built_once("finished", lambda folder: build_with_small_networks(folder / "project").run()) / "project"
-    )
+    return Project(built_once("finished", lambda folder: run_watched(folder / "project")) / "project")
 
 
 @pytest.fixture

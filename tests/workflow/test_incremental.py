@@ -65,6 +65,27 @@ def test_a_first_run_makes_everything_and_the_account_adds_up(finished):
     assert 0 <= record["results"][0]["mean"]["hm"] <= 100
 
 
+def test_jobs_import_torch_for_networks_and_trainings_alone(finished):
+    """It takes longer to start than most jobs take."""
+    told = {tuple(line.split()) for line in (finished.folder / "imports.txt").read_text().splitlines()}
+    with_torch = {script for script, imported in told if imported == "True"}
+    assert with_torch == {"extract_features", "train_gzsl"}
+    assert {script for script, _ in told} - with_torch == {
+        "index_source", "probe_clips", "check_weights", "account_clips", "check_failure_rate", "write_class_split",
+        "build_gzsl_tree", "evaluate_gzsl", "write_eval",
+    }  # fmt: skip
+
+
+def test_a_raised_test_version_tests_saved_checkpoints_and_trains_nothing(project):
+    versions = project.folder / "src" / "avpipe" / "versions.py"
+    versions.write_text(versions.read_text().replace('GZSL_EVALUATE = "', 'GZSL_EVALUATE = "raised '))
+    place = "results/small/runs/main_split/cls_features/ale/corrected/evaluation.json"
+    before = (project.folder / place).read_bytes()
+    assert project.planned() == {job for job in BOTH_SPLITS if "Testing" in job} | EVAL
+    assert project.ran(target=place) == {f"Testing ale (corrected) on small, main_split, {FEATURES}"}
+    assert (project.folder / place).read_bytes() == before
+
+
 def test_a_second_run_has_nothing_to_do(project):
     assert "Nothing to be done" in project.run()
 

@@ -6,11 +6,10 @@ the other rows. A clip's features are therefore the same bits whatever clips sur
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from avpipe.errors import AvpipeError, ClipFailure
-from avpipe.features.decoding import ClipRows, Decoder
-from avpipe.features.types import Extractor, Features, Rows, Window
-from avpipe.io.memory import release_memory
+from avpipe.features.decoding import ClipRows
+from avpipe.features.streaming import Outcome, stream_clips
+from avpipe.features.types import Extractor, Rows, Window
 from avpipe.media.clip import Clip
-from avpipe.media.decoded import Decoded
 from avpipe.training.precision import arithmetic
 
-Outcome = dict[str, Features] | ClipFailure
-SECONDS_BETWEEN_TICKS = 5.0
 # Frames of other sizes wait for batches of their own; a dataset of many sizes must not hold a batch of each.
 MOST_SHAPES = 16
 
@@ -108,10 +103,7 @@ def extract_clips(
     clips: Iterable[Clip],
     *,
     device: str = "cpu",
-    decode_workers: int = 1,
-    clip_timeout_seconds: float = 1800.0,
-    tick: Callable[[], None] = lambda: None,
-    tell: Callable[[Clip, Decoded], None] = lambda clip, decoded: None,
+    **options: Any,
 ) -> Generator[tuple[Clip, Outcome]]:
     """Stream clips through an extractor.
 
@@ -120,70 +112,12 @@ def extract_clips(
         network: as `prepare_network` returned it.
         clips: consumed as needed, never all at once.
         device: where the network lies.
-        decode_workers: threads that decode clips.
-        clip_timeout_seconds: a clip whose decoding takes longer fails with the reason timeout.
-        tick: called every few seconds while work goes on, for progress.
-        tell: called for each clip, before it is given, with how much of it was decoded.
-
-    Yields:
-        Each clip once, as it is done, with its features by stream or the failure it met.
-
-    Raises:
-        AvpipeError: a value is too large for the storage that the settings ask for.
-        Exception: any other error that is not a `ClipFailure` is a bug and is raised here.
+        **options: the other arguments of `avpipe.features.streaming.stream_clips`, which says what is given and raised.
     """
-    capacity = 4 * extractor.batch_size  # windows that wait for the network: enough to keep it busy, and bounded
-    decoder = Decoder(extractor, clips, decode_workers, clip_timeout_seconds, capacity)
-    # On a GPU one batch is under way while the next is gathered; on a CPU a forward pass returns when it is done.
-    batches = _Batches(extractor, network, device, ahead=int(device.startswith("cuda")))
-    last_tick = time.monotonic()
-    with contextlib.closing(decoder):
-        for found, piece in decoder:
-            if isinstance(piece, Window):
-                found.pending += 1
-                yield from _results(extractor, batches.add(found, piece), tell)
-            elif isinstance(piece, Rows):
-                found.add(found.number(), piece)
-            else:
-                found.ended = True
-                found.failure = piece
-                yield from _results(extractor, [found], tell)
-            if time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
-                last_tick = time.monotonic()
-                release_memory()
-                tick()
-        yield from _results(extractor, batches.flush(), tell)
+    return stream_clips(extractor, lambda: Batches(extractor, network, device), clips, **options)
 
 
-def _results(
-    extractor: Extractor, candidates: list[ClipRows], tell: Callable[[Clip, Decoded], None]
-) -> Iterator[tuple[Clip, Outcome]]:
-    """Finish the clips that are done: decoding has ended, and no window of them waits in a batch any more."""
-    for found in {id(each): each for each in candidates}.values():  # a clip may have had several windows in the batches
-        if found.ended and found.pending == 0:
-            tell(found.clip, found.decoded)
-            yield found.clip, found.failure or _finish(extractor, found)
-
-
-def _finish(extractor: Extractor, found: ClipRows) -> dict[str, Features]:
-    features = {}
-    for stream in extractor.streams:
-        rows = found.joined(stream)
-        values = extractor.finish(stream, rows.values)
-        if not np.isfinite(values).all():
-            raise AssertionError(f"{extractor.name} gave values that are not finite for {found.clip}")
-        with np.errstate(over="ignore"):  # what overflowed is reported below
-            stored = values.astype(extractor.settings.storage, copy=False)
-        if not np.isfinite(stored).all():
-            raise AvpipeError(
-                f"{extractor.name} gave {np.abs(values).max():g} for {found.clip.clip_id}, more than float16 holds "
-                "(65,504). Set the extractor's storage to float32."
-            )
-        features[stream] = Features(stored, extractor.pool(stream, stored), rows.times)
-    return features
-
-
-class _Batches:
+class Batches:
     """Gathers windows into fixed-shape batches and hands the network's rows back to their clips.
 
     A GPU works on one batch while the next is gathered: a batch is collected when the one after it was started.
@@ -192,15 +126,16 @@ class _Batches:
         extractor: cuts clips into windows.
         network: as `prepare_network` returned it.
         device: where the network lies.
-        ahead: batches that may be under way while another is gathered.
+        ahead: batches that may be under way while another is gathered; None: one on a GPU, and none on a CPU, where a
+            forward pass returns when it is done.
     """
 
-    def __init__(self, extractor: Extractor, network: torch.nn.Module, device: str, ahead: int) -> None:
+    def __init__(self, extractor: Extractor, network: torch.nn.Module, device: str, ahead: int | None = None) -> None:
         self._extractor = extractor
         self._network = network
         self._size = extractor.batch_size
         self._device = torch.device(device)
-        self._ahead = ahead
+        self._ahead = int(device.startswith("cuda")) if ahead is None else ahead
         self._waiting: dict[Key, _Batch] = {}
         self._running: deque[_Batch] = deque()
         self._spare: dict[Key, list[torch.Tensor]] = {}

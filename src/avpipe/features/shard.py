@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from avpipe.features.store import (
     read_written_by,
     write_store,
 )
+from avpipe.features.streaming import Outcome, stream_clips
 from avpipe.inventory.probing import ProbedClip, read_probed
 from avpipe.inventory.status import OK, ClipStatus, close_shard
 from avpipe.io.manifest import SUFFIX, read_json, remove
@@ -34,7 +36,7 @@ from avpipe.media.decoded import DecodedShares
 from avpipe.media.names import clip_file_name
 
 if TYPE_CHECKING:
-    from avpipe.features.engine import Outcome
+    from avpipe.features.engine import Batches
     from avpipe.features.types import Extractor
 
 SECONDS_BETWEEN_PARTS = 60.0
@@ -135,21 +137,18 @@ def _compute(
     progress: Progress,
 ) -> Iterator[tuple[ClipStatus, StoredClip | None]]:
     """Status of each clip, with its features where it is ok; finished clips are saved as it goes."""
-    import torch
-
-    from avpipe.features.engine import extract_clips
-
-    torch.set_num_threads(threads)
-    extractor, network = _extractor_and_network(request, device)
+    extractor = build_extractor(request.extractor, dict(request.settings), request.pca)
+    open_batches = cache(partial(_open_batches, request, extractor, device, threads))
+    if request.weights is not None:  # before anything is decoded: the file may be another one by now
+        open_batches()
     keys = {clip.clip_id: clip.source_key() for clip in clips}
     lengths = {clip.clip_id: None if request.prepared else clip.seconds for clip in clips}
     shares: dict[str, DecodedShares] = {}
     saved_at = time.monotonic()
-    outcomes = extract_clips(
+    outcomes = stream_clips(
         extractor,
-        network,
+        open_batches,
         (_as_input(clip, request.prepared) for clip in clips),
-        device=device,
         decode_workers=_decode_workers(request, device, threads),
         clip_timeout_seconds=clip_timeout_seconds,
         tick=progress.tick,
@@ -168,17 +167,20 @@ def _compute(
             saved_at = time.monotonic()
 
 
-def _extractor_and_network(request: ShardRequest, device: str) -> tuple[Extractor, Any]:
-    from avpipe.features.engine import prepare_network
+def _open_batches(request: ShardRequest, extractor: Extractor, device: str, threads: int) -> Batches:
+    """The network, ready for windows; imports torch."""
+    import torch
+
+    from avpipe.features.engine import Batches, prepare_network
     from avpipe.formats.weights import build_empty, load_weights
 
-    extractor = build_extractor(request.extractor, dict(request.settings), request.pca)
+    torch.set_num_threads(threads)
     network = build_empty(extractor.build_network)
     if request.weights is not None:
         record = load_weights(network, request.weights)
         if record.label != request.weights_record["label"]:
             raise AvpipeError(f"{request.weights} is not the file that was checked any more. Run the command again.")
-    return extractor, prepare_network(network, device)
+    return Batches(extractor, prepare_network(network, device), device)
 
 
 def _status(clip: Clip, outcome: Outcome, stored: StoredClip | None, progress: Progress) -> ClipStatus:

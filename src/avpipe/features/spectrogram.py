@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from avpipe.errors import ClipFailure, Reason
 from avpipe.features.settings import SpectrogramSettings
-from avpipe.features.spectrogram_frontend import (
-    FRAME_SAMPLES,
-    HOP_SAMPLES,
-    RATE_HZ,
-    Samples,
-    decibel_frames,
-    measure,
-    mono_blocks,
-    relative_decibels,
-)
+from avpipe.features.spectrogram_frontend import Samples, decibel_frames, measure, mono_blocks, relative_decibels
+from avpipe.features.spectrogram_sizes import FRAME_SAMPLES, HOP_SAMPLES, RATE_HZ
 from avpipe.features.types import Extractor, Rows
 from avpipe.media.clip import Clip
 from avpipe.media.decode import audio_blocks
+
+if TYPE_CHECKING:
+    from torch import nn
 
 STREAM = "audio"
 _BLOCK_SECONDS = 2.0
@@ -82,6 +77,8 @@ class SpectrogramExtractor(Extractor):
 
     def build_network(self) -> nn.Identity:
         """A network that returns its input: there is nothing to learn here."""
+        from torch import nn  # extraction never asks for it
+
         return nn.Identity().eval()
 
     def windows(self, clip: Clip) -> Iterator[Rows]:

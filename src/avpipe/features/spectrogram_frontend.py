@@ -12,13 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from avpipe.features.spectrogram_sizes import FRAME_SAMPLES, HOP_SAMPLES, MEL_BANDS, PADDING_SAMPLES, RATE_HZ
 from avpipe.features.vggish_frontend import to_mono, triangles
 
-RATE_HZ = 16_000
-FRAME_SAMPLES = 400
-HOP_SAMPLES = 160
-PADDING_SAMPLES = FRAME_SAMPLES // 2
-MEL_BANDS = 40
 MEL_LOW_HZ, MEL_HIGH_HZ = 20.0, 8000.0
 PRE_EMPHASIS = 0.97
 SMALLEST_POWER = 1e-10

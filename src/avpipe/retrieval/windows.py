@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avpipe.features.spectrogram_frontend import HOP_SAMPLES, PADDING_SAMPLES, RATE_HZ
+from avpipe.features.spectrogram_sizes import HOP_SAMPLES, PADDING_SAMPLES, RATE_HZ
 from avpipe.retrieval.settings import Windows
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from avpipe.features.spectrogram_frontend import MEL_BANDS
+from avpipe.features.spectrogram_sizes import MEL_BANDS
 from avpipe.retrieval.models.folded import Block, Convolution, FoldedAudioNetwork
 from avpipe.retrieval.models.layers import stored_unused
 
