@@ -63,7 +63,7 @@ EXAMPLES = (EXTRACTOR, METHOD, MODEL)
 def copy_package(folder: Path, *examples: Example) -> Path:
     """A copy of src/avpipe in `folder`, with examples in it as the page says: the folder to put on PYTHONPATH."""
     package = folder / "src" / "avpipe"
-    shutil.copytree(ROOT / "src" / "avpipe", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src" / "avpipe", package)  # with its bytecode, which takes seconds to compile
     for example in examples:
         assert not (package / example.path).exists()
         (package / example.path).write_text(example.module, encoding="utf-8")

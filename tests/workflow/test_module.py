@@ -14,6 +14,8 @@ import yaml
 from conftest import build_with_small_networks
 from project import Project
 
+from avpipe.registry import METHODS
+
 IMPORTING = """
 configfile: "config/config.yaml"
 
@@ -49,8 +51,13 @@ OF_PROJECT = ("videos", "split", "words_normed.npy")
 
 @pytest.fixture(scope="module")
 def checkout(built_once) -> Project:
-    """A checkout with the small dataset's files, in which nothing has run."""
-    return Project(built_once("unfinished", lambda folder: build_with_small_networks(folder / "project")) / "project")
+    """A checkout with the small dataset's files, in which nothing has run, with one method on one split."""
+
+    def make(folder: Path) -> None:
+        project = build_with_small_networks(folder / "project")
+        project.change_settings(benchmarks=[{"split": "main_split"}], methods=dict.fromkeys(set(METHODS) - {"ale"}))
+
+    return Project(built_once("unfinished", make) / "project")
 
 
 @pytest.fixture
