@@ -1,6 +1,7 @@
 """The files of a training stage: where they lie, what is in them, and whether they belong to a run.
 
-A stage's folder has `checkpoint.pt`, `epochs.csv` and `stage.json`; an interrupted stage leaves `resume.pt`.
+A stage's folder has `checkpoint.pt`, `epochs.csv` and `stage.json`; an interrupted stage leaves `resume.pt`. Stage 2's
+may also have what `avpipe.gzsl.scores` says. Nothing here imports torch.
 """
 
 from __future__ import annotations
