@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from avpipe.io.manifest import digest_json
+from avpipe.plan import inventory
 from avpipe.plan.inventory import look_through
 from avpipe.plan.project import Project
 from avpipe.sources.annotated import WantedVideo, wanted_videos, without_files
@@ -57,9 +58,7 @@ def mode(project: Project, dataset: str, shard: str) -> str:
 
     As a param it makes a shard run again when, and only when, a download is allowed now and would change something.
     """
-    from avpipe.sources.availability import read_mode
-
-    known = read_mode(project.paths.availability(dataset, shard))
+    known = _mode_of(project.paths.availability(dataset, shard))
     if project.config.allow_download and (known is None or known[1]):
         return "fetched"
     return "local" if known is None else known[0]
@@ -67,9 +66,29 @@ def mode(project: Project, dataset: str, shard: str) -> str:
 
 @functools.cache
 def left(project: Project, dataset: str) -> list[WantedVideo]:
-    """The videos that lie nowhere, that have an address, and that a run would ask for."""
+    """The videos that lie nowhere, that have an address, and that a run would ask for, if it may."""
+    return [video for video in _unsettled(project, dataset) if not _is_done(project, dataset, video)]
+
+
+@functools.cache
+def _unsettled(project: Project, dataset: str) -> dict[WantedVideo, VideoRecord | None]:
+    """The videos that lie nowhere and that another try may bring -> what became of each."""
     absent = _absent(project, dataset).items()
-    return [video for video, record in absent if record is None or not record.is_settled(today())]
+    return {video: record for video, record in absent if record is None or not record.is_settled(today())}
+
+
+def _is_done(project: Project, dataset: str, video: WantedVideo) -> bool:
+    """Whether every video of its shard was tried or is there: no run asks again by itself."""
+    shard = inventory.shards(project, dataset)[shard_of(video.shard_key, project.dataset(dataset).n_shards)]
+    known = _mode_of(project.paths.availability(dataset, shard))
+    return known is not None and not known[1]
+
+
+@functools.cache
+def _mode_of(table: str) -> tuple[str, int] | None:
+    from avpipe.sources.availability import read_mode
+
+    return read_mode(table)
 
 
 @functools.cache
@@ -87,8 +106,24 @@ def days(project: Project, wanted: list[WantedVideo]) -> float:
 
 
 def describe_left(project: Project, dataset: str) -> str:
-    """How many videos are left to fetch, and how many were fetched and are gone, in sentences; "" where none is."""
-    return " ".join(filter(None, (_describe_left(project, dataset), _describe_lost(project, dataset))))
+    """How many videos are left to fetch, did not come, or were fetched and are gone, in sentences; "" where none is."""
+    parts = (_describe_left, _describe_tried, _describe_lost)
+    return " ".join(filter(None, (part(project, dataset) for part in parts)))
+
+
+def _describe_tried(project: Project, dataset: str) -> str:
+    tried = [
+        record.cause
+        for video, record in _unsettled(project, dataset).items()
+        if record is not None and record.outcome != OK and _is_done(project, dataset, video)
+    ]
+    if not tried:
+        return ""
+    causes = " ".join(f"--cause {cause}" for cause in sorted(set(tried)))
+    return (
+        f"{dataset}: {len(tried):,} videos could not be had when they were tried, which may have changed: "
+        f"`avpipe sources retry {dataset} {causes}` has a run ask for them again."
+    )
 
 
 def _describe_lost(project: Project, dataset: str) -> str:
