@@ -70,9 +70,10 @@ def test_what_became_of_videos_is_told(capsys):
     assert run("status") == 0
     said = capsys.readouterr().out
     assert "missing" in said and "removed" in said and "region" in said and "not_allowed" in said
-    assert "clips of train: 0 of 4" in said and "2 videos are left to ask for" in said
+    assert "clips of train: 0 of 4" in said and "1 videos are left to ask for" in said
+    assert "1 videos are not there and no run asks for" in said and "retry mine --cause not_allowed`" in said
     assert run("plan") == 0
-    assert "2 of 4 videos are left to fetch" in capsys.readouterr().out
+    assert "1 of 4 videos are left to fetch" in capsys.readouterr().out
 
 
 def test_videos_are_asked_for_again_by_their_cause(capsys):

@@ -107,8 +107,11 @@ def test_one_command_from_addresses_to_a_result(addressed, server):
     assert len(set(asked)) == AT_A_SERVER
     again = project.run()
     assert "Nothing to be done" in again and targets(server) == asked
-    assert "videos are not there" not in again
-    assert f"{len(late)} videos could not be had" in again and "retry small --cause stalled` has a run ask" in again
+    assert "shard by shard" not in again
+    assert (
+        f"{len(late)} videos are not there and no run asks" in again
+        and "retry small --cause stalled` has one try" in again
+    )
 
 
 def test_only_what_is_left_is_asked_for(addressed, server):

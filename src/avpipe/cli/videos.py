@@ -113,6 +113,8 @@ def _say_left(project: Project, dataset: str) -> None:
             f"{len(left):,} videos are left to ask for; at the present pauses that takes "
             f"{videos.days(project, left):.1f} days or more for those of YouTube."
         )
+    if tried := videos.describe_tried(project, dataset):
+        say(tried)
     for line in stops(Path(project.paths.hosts())):
         say(line)
 

@@ -10,6 +10,7 @@ from avpipe.plan.inventory import look_through
 from avpipe.plan.project import Project
 from avpipe.sources.annotated import WantedVideo, wanted_videos, without_files
 from avpipe.sources.annotations.clips import Annotations
+from avpipe.sources.fetching import NOT_ALLOWED
 from avpipe.sources.hosts import host_of
 from avpipe.sources.listing import annotations_of, source_folder
 from avpipe.sources.local import shard_of
@@ -107,22 +108,23 @@ def days(project: Project, wanted: list[WantedVideo]) -> float:
 
 def describe_left(project: Project, dataset: str) -> str:
     """How many videos are left to fetch, did not come, or were fetched and are gone, in sentences; "" where none is."""
-    parts = (_describe_left, _describe_tried, _describe_lost)
+    parts = (_describe_left, describe_tried, _describe_lost)
     return " ".join(filter(None, (part(project, dataset) for part in parts)))
 
 
-def _describe_tried(project: Project, dataset: str) -> str:
+def describe_tried(project: Project, dataset: str) -> str:
+    """How many videos no run asks for by itself though they may be had now, and what does; "" where none is."""
     tried = [
-        record.cause
+        NOT_ALLOWED if record is None else record.cause
         for video, record in _unsettled(project, dataset).items()
-        if record is not None and record.outcome != OK and _is_done(project, dataset, video)
+        if _is_done(project, dataset, video)
     ]
     if not tried:
         return ""
     causes = " ".join(f"--cause {cause}" for cause in sorted(set(tried)))
     return (
-        f"{dataset}: {len(tried):,} videos could not be had when they were tried, which may have changed: "
-        f"`avpipe sources retry {dataset} {causes}` has a run ask for them again."
+        f"{dataset}: {len(tried):,} videos are not there and no run asks for them by itself: "
+        f"`avpipe sources retry {dataset} {causes}` has one try again."
     )
 
 
