@@ -1,4 +1,5 @@
 # How the rules ask avpipe.plan, which has a module for each file here and is tested on its own (docs/workflow.md).
+import gc
 import inspect
 import re
 from functools import partial
@@ -11,6 +12,9 @@ from avpipe.plan.requirements import lacking_datasets, ready_datasets, require, 
 from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
+# Planning keeps nearly all that it makes, so that looking for what could be freed takes a seventh of its time.
+gc.set_threshold(200_000, 50, 1000)
+
 PATHS = Paths(workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<resources>"))
 # Snakemake lists the files of the command line first, though they win.
 FILES = [] if IS_MODULE else [Path(path) for path in (*workflow.configfiles[-1:], *workflow.configfiles[:-1])]
@@ -20,6 +24,12 @@ PROJECT = in_words(Project.read, config, BASE, PATHS, FILES, logger.warning if w
 def is_real_run():
     """Whether jobs will run: not under -n, and not in the Snakemake of a single job on a cluster's node."""
     return workflow.is_main_process and workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
+
+
+def signed(function):
+    """A function with its signature worked out once: Snakemake asks for it several times for each job."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 def ask(function, check=None, **given):
@@ -40,7 +50,7 @@ def ask(function, check=None, **given):
                 in_words(inventory.keep_listing, PROJECT, wildcards.dataset)
         return in_words(function, PROJECT, **{name: wildcards[name] for name in names}, **given)
 
-    return answer
+    return signed(answer)
 
 
 def setting(place=""):
@@ -51,7 +61,7 @@ def setting(place=""):
         found = in_words(PROJECT.setting, wildcards.dataset, *keys)
         return found.model_dump() if hasattr(found, "model_dump") else found
 
-    return value
+    return signed(value)
 
 
 def files(answer):
@@ -67,7 +77,7 @@ def checked_weights(wildcards, extractor):
 
 def not_compared(value):
     """A param that no result depends on: Snakemake compares none that is a function of the input."""
-    return lambda wildcards, input: value(wildcards) if callable(value) else value
+    return signed(lambda wildcards, input: value(wildcards) if callable(value) else value)
 
 
 # Snakemake's collect for some of a path's wildcards; the others are the job's.

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from avpipe.io.atomic import write_text
-from avpipe.sources.local import SourceClip, listing_digest
+from avpipe.sources.local import SourceClip, fields_of, listing_digest
 
 _DIGEST = re.compile(r'\{"digest": "([0-9a-f]{64})"')
 _BEGINNING = 100
@@ -17,7 +17,7 @@ _BEGINNING = 100
 def keep(clips: list[SourceClip], digest: str, target: Path) -> None:
     """Keep the clips of a shard for the job that writes its inventory; a file that has them stays as it is."""
     if read_digest(target) != digest:
-        write_text(target, json.dumps({"digest": digest, "clips": [list(vars(clip).values()) for clip in clips]}))
+        write_text(target, json.dumps({"digest": digest, "clips": [fields_of(clip) for clip in clips]}))
 
 
 def read_digest(kept: str | os.PathLike[str]) -> str | None:

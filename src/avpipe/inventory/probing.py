@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -81,7 +81,7 @@ def probe_shard(
     files: dict[tuple[str, int], dict[str, Any]] = {}  # clips may share a long file; it is read once
     rows = []
     for clip in clips:
-        measured = known.get(tuple(vars(clip)[key] for key in _FILE_KEY))
+        measured = known.get(tuple(getattr(clip, key) for key in _FILE_KEY))
         if measured is None:
             row = _measure(clip, files)
             if clip.size_bytes < 0 and clip.path in unavailable:
@@ -162,7 +162,7 @@ def _measure(clip: SourceClip, files: dict[tuple[str, int], dict[str, Any]]) -> 
     file = (clip.path, clip.modified_ns)
     if file not in files:
         files[file] = _measure_file(clip)
-    return dict.fromkeys(SCHEMA.names) | vars(clip) | files[file]
+    return dict.fromkeys(SCHEMA.names) | asdict(clip) | files[file]
 
 
 def _measure_file(clip: SourceClip) -> dict[str, Any]:
