@@ -1,9 +1,10 @@
 """What planning costs with many clips: made-up tables of empty files with a split, planned, and one job's own start.
 
-python benchmarks/plan_scale.py [--clips 200000] [--shards 512] [--folder /tmp/scale]
+python benchmarks/plan_scale.py [--sizes 200000:512 1200000:2048] [--folder /tmp/scale]
 
-Prints processor seconds and peak memory of `snakemake -n` and of the Snakemake that starts a single job on a node. The
-folder is kept and used again if --folder is given.
+Prints, for each number of clips and of shards, processor seconds and peak memory of `snakemake -n` and of the Snakemake
+that starts a single job on a node; and with several sizes what a clip more costs. The folder is kept and used again if
+--folder is given.
 """
 
 from __future__ import annotations
@@ -29,21 +30,36 @@ LETTERS = string.ascii_letters + string.digits + "-_"
 
 
 def main() -> None:
-    """Make the tables, plan, start a job, print what both took."""
+    """Make the tables, plan, start a job, print what all took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=200_000)
-    parser.add_argument("--shards", type=int, default=512)
+    parser.add_argument("--sizes", nargs="+", default=["200000:512", "1200000:2048"], metavar="CLIPS:SHARDS")
     parser.add_argument("--folder", type=Path)
     chosen = parser.parse_args()
+    planned = []
+    print("| clips | shards | plan | one job's start |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = chosen.folder or Path(temporary)
-        if not (folder / "scale.yaml").exists():
-            make_project(folder, chosen.clips, chosen.shards)
-        common = [sys.executable, "-m", "snakemake", "-n", "-q", "all", "--nolock"]
-        configured = ["--configfile", str(folder / "scale.yaml")]
-        tell("plan", [*common, *configured, "--", "results/scale/eval.json"])
-        job = ["--target-jobs", "probe_clips:dataset=scale,shard=0003", "--allowed-rules", "probe_clips", "--force"]
-        tell("one job's start", [*common, *configured, "--mode", "subprocess", *job])
+        for size in chosen.sizes:
+            n_clips, n_shards = map(int, size.split(":"))
+            plan, start = measure((chosen.folder or Path(temporary)) / f"{n_clips}-{n_shards}", n_clips, n_shards)
+            told = " | ".join(f"{seconds:.1f} s, {megabytes:.0f} MB" for seconds, megabytes in (plan, start))
+            print(f"| {n_clips:,} | {n_shards:,} | {told} |", flush=True)
+            planned.append((n_clips, plan[0]))
+    (fewest, least), (most, longest) = min(planned), max(planned)
+    if most > fewest:
+        print(f"a clip more, with its share of shards: {(longest - least) / (most - fewest) * 1e6:.0f} microseconds")
+
+
+def measure(folder: Path, n_clips: int, n_shards: int) -> list[tuple[float, float]]:
+    """Processor seconds and peak memory in MB of planning and of one job's start."""
+    if not (folder / "scale.yaml").exists():
+        make_project(folder, n_clips, n_shards)
+    common = [sys.executable, "-m", "snakemake", "-n", "-q", "all", "--nolock"]
+    configured = ["--configfile", str(folder / "scale.yaml")]
+    job = ["--target-jobs", "probe_clips:dataset=scale,shard=0003", "--allowed-rules", "probe_clips", "--force"]
+    return [
+        cost([*common, *configured, "--", "results/scale/eval.json"]),
+        cost([*common, *configured, "--mode", "subprocess", *job]),
+    ]
 
 
 def make_project(folder: Path, n_clips: int, n_shards: int) -> None:
@@ -108,15 +124,15 @@ def split_of(clips: dict[str, str], labels: list[str]) -> Split:
     return Split("main_split", tuple(labels), classes, chosen)
 
 
-def tell(what: str, command: list[str]) -> None:
-    """Run a command and print its processor seconds and peak memory."""
+def cost(command: list[str]) -> tuple[float, float]:
+    """Run a command: its processor seconds and peak memory in MB."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) != 0:
         sys.exit(output)
-    print(f"{what}: {usage.ru_utime + usage.ru_stime:.1f} s of the processor, {usage.ru_maxrss / 1024:.0f} MB")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
