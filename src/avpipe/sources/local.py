@@ -111,12 +111,13 @@ def table_rows(path: Path) -> Iterator[tuple[dict[str, str], str]]:
         AvpipeError: it cannot be read, or rows or columns are not in order.
     """
     with _opened(path) as reader:
-        name, row = str(path), None
+        name, is_empty = str(path), True
         for row in reader:
             place = f"{name}, line {reader.line_num}"
             _check_cells(row, place)
             yield row, place
-    if row is None:
+            is_empty = False
+    if is_empty:
         raise AvpipeError(f"{path} has a header but no clip.")
 
 
