@@ -6,9 +6,16 @@ from functools import partial
 
 from avpipe import versions
 from avpipe.demo.datasets import ZERO_SHOT
-from avpipe.plan import Paths, Project, downloads, features, gzsl, inventory, media, retrieval, videos
+from avpipe.plan import Paths, Project, downloads, features, features_from, gzsl, inventory, media, retrieval, videos
 from avpipe.plan.features import RETRIEVAL_EXTRACTORS
-from avpipe.plan.requirements import lacking_datasets, ready_datasets, require, require_gzsl
+from avpipe.plan.requirements import (
+    lacking_datasets,
+    ready_datasets,
+    require,
+    require_features_from,
+    require_gzsl,
+    require_to_make,
+)
 from avpipe.registry import EXTRACTORS, METHODS
 from avpipe.settings import NAME
 
@@ -82,6 +89,8 @@ def not_compared(value):
 
 # Snakemake's collect for some of a path's wildcards; the others are the job's.
 all_of = partial(collect, allow_missing=True)
+# The same of a dataset's listing, weights' records and features, which another run may have made (features_from).
+all_made = partial(all_of, place=ask(features.place, check=require_features_from))
 # What has to be made before an embedded dataset's clips, captions and word vectors can be read.
 EMBEDDED = branch(ask(Project.is_synthetic), then=ask(Project.made_folder))
 # What became of the videos of an annotation.

@@ -4,7 +4,7 @@
 # What the files are, for the provenance of features; that they fit was seen while planning (avpipe.plan.requirements).
 rule check_weights:
     input:
-        files=ask(features.weight_files, check=require),
+        files=ask(features.weight_files, check=require_to_make),
     output:
         "<results>/{dataset}/weights/{extractor}.json",
     log:
@@ -59,7 +59,7 @@ for _extractor, _entry in EXTRACTORS.items():
             settings=ask(features.extractor_settings, extractor=_extractor),
             batch_size=not_compared(ask(features.batch_size, extractor=_extractor)),
             media=ask(media.preparation, extractor=_extractor),
-            weights=ask(features.weights, check=require, extractor=_extractor),
+            weights=ask(features.weights, check=require_to_make, extractor=_extractor),
             pca=ask(features.pca, extractor=_extractor),
             device=not_compared(PROJECT.config.device),
             timeout=not_compared(PROJECT.config.clip_timeout_seconds),

@@ -3,9 +3,9 @@
 
 rule account_clips:
     input:
-        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(inventory.shards)),
-        statuses=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+        probes=all_made("{place}/probe/{shard}.parquet", shard=ask(inventory.shards)),
+        statuses=all_made(
+            "{place}/features/{extractor}/{shard}.status.parquet",
             extractor=ask(features.extractors),
             shard=ask(inventory.shards),
         ),
@@ -59,7 +59,7 @@ rule write_class_split:
     input:
         files=ask(gzsl.split_files, check=require_gzsl),
         names=ask(gzsl.names_files),
-        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.split_shards)),
+        probes=all_made("{place}/probe/{shard}.parquet", shard=ask(gzsl.split_shards)),
     output:
         directory("<results>/{dataset}/gzsl/{split}/class-split"),
     log:
@@ -111,19 +111,19 @@ rule build_gzsl_tree:
         class_split="<results>/{dataset}/gzsl/{split}/class-split",
         words=files(ask(gzsl.class_vectors, check=require_gzsl)),
         published=files(ask(gzsl.published_features)),
-        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
-        statuses=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+        probes=all_made("{place}/probe/{shard}.parquet", shard=ask(gzsl.extracted_shards)),
+        statuses=all_made(
+            "{place}/features/{extractor}/{shard}.status.parquet",
             extractor=ask(gzsl.extractors_of),
             shard=ask(gzsl.extracted_shards),
         ),
-        video=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.h5",
+        video=all_made(
+            "{place}/features/{extractor}/{shard}.h5",
             extractor=setting("gzsl.feature_sets.{features}.video"),
             shard=ask(gzsl.extracted_shards),
         ),
-        audio=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.h5",
+        audio=all_made(
+            "{place}/features/{extractor}/{shard}.h5",
             extractor=setting("gzsl.feature_sets.{features}.audio"),
             shard=ask(gzsl.extracted_shards),
         ),
@@ -237,7 +237,7 @@ rule write_eval:
         trees=all_of("<results>/{dataset}/gzsl/{benchmark}.json", benchmark=ask(gzsl.benchmarks)),
         accounting=branch(ask(features.uses_videos), then="<results>/{dataset}/accounting.json"),
         failure_rate=branch(ask(features.uses_videos), then="<results>/{dataset}/failure_rate.json"),
-        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(features.extractors)),
+        weights=all_made("{place}/weights/{extractor}.json", extractor=ask(features.extractors)),
         published=PUBLISHED_GZSL,
     output:
         eval="<results>/{dataset}/eval.json",
@@ -260,6 +260,7 @@ rule write_eval:
         stage=versions.WRITE_EVAL,
         settings=setting(),
         fidelity=PROJECT.config.fidelity,
+        features_from=ask(features_from.digests),
     message:
         "Writing {output.eval}"
     script:

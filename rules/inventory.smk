@@ -63,7 +63,7 @@ rule index_source:
         stage=versions.INDEX,
         source=setting("source"),
         n_shards=setting("n_shards"),
-        listing=ask(inventory.listing, check=require),
+        listing=ask(inventory.listing, check=require_to_make),
         made_folder=ask(Project.made_folder),
         kept=not_compared(ask(inventory.kept_listing)),
     message:

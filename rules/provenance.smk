@@ -50,7 +50,9 @@ def ask_manifests_too(has_metadata, params_changed, input_checksums):
         if sha256 is None:
             return input_checksums(self, job, path)
         # Weights that were fetched again are looked at again, and their record is newer than the features.
-        if has_manifest([path]) and Path(path).parent.name != "weights" and "dataset" in job.wildcards.keys():
+        # So are those of another run (features_from), which nobody here may touch.
+        is_ours = has_manifest([path]) and path.startswith(f"{PATHS.results}/") and Path(path).parent.name != "weights"
+        if is_ours and "dataset" in job.wildcards.keys():
             results = f"{PATHS.results}/{job.wildcards.dataset}"
             warn_once(
                 f"{results}: files are newer than what was made from them, though that was made from just these. If they "

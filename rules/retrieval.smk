@@ -5,15 +5,15 @@ rule build_pack:
     input:
         given=files(setting("retrieval.subsets.{subset}.path")),
         made=branch(ask(retrieval.is_made), then=EMBEDDED),
-        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(retrieval.pack_shards)),
-        statuses=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+        probes=all_made("{place}/probe/{shard}.parquet", shard=ask(retrieval.pack_shards)),
+        statuses=all_made(
+            "{place}/features/{extractor}/{shard}.status.parquet",
             extractor=RETRIEVAL_EXTRACTORS,
             shard=ask(retrieval.pack_shards),
         ),
-        video_2d=all_of("<results>/{dataset}/features/resnet152/{shard}.h5", shard=ask(retrieval.pack_shards)),
-        video_3d=all_of("<results>/{dataset}/features/resnext101/{shard}.h5", shard=ask(retrieval.pack_shards)),
-        audio=all_of("<results>/{dataset}/features/spectrogram/{shard}.h5", shard=ask(retrieval.pack_shards)),
+        video_2d=all_made("{place}/features/resnet152/{shard}.h5", shard=ask(retrieval.pack_shards)),
+        video_3d=all_made("{place}/features/resnext101/{shard}.h5", shard=ask(retrieval.pack_shards)),
+        audio=all_made("{place}/features/spectrogram/{shard}.h5", shard=ask(retrieval.pack_shards)),
     output:
         pack="<results>/{dataset}/retrieval/packs/{subset}.h5",
         summary="<results>/{dataset}/retrieval/packs/{subset}.json",
@@ -117,12 +117,12 @@ rule select_window_words:
 rule train_retrieval:
     input:
         pack=files(ask(retrieval.training_pack)),
-        video_2d=all_of("<results>/{dataset}/features/resnet152/{shard}.h5", shard=ask(retrieval.window_shards)),
-        video_3d=all_of("<results>/{dataset}/features/resnext101/{shard}.h5", shard=ask(retrieval.window_shards)),
-        audio=all_of("<results>/{dataset}/features/spectrogram/{shard}.h5", shard=ask(retrieval.window_shards)),
-        probes=all_of("<results>/{dataset}/probe/{shard}.parquet", shard=ask(retrieval.window_shards)),
-        statuses=all_of(
-            "<results>/{dataset}/features/{extractor}/{shard}.status.parquet",
+        video_2d=all_made("{place}/features/resnet152/{shard}.h5", shard=ask(retrieval.window_shards)),
+        video_3d=all_made("{place}/features/resnext101/{shard}.h5", shard=ask(retrieval.window_shards)),
+        audio=all_made("{place}/features/spectrogram/{shard}.h5", shard=ask(retrieval.window_shards)),
+        probes=all_made("{place}/probe/{shard}.parquet", shard=ask(retrieval.window_shards)),
+        statuses=all_made(
+            "{place}/features/{extractor}/{shard}.status.parquet",
             extractor=RETRIEVAL_EXTRACTORS,
             shard=ask(retrieval.window_shards),
         ),
@@ -239,7 +239,7 @@ rule write_retrieval_eval:
         packs=all_of("<results>/{used.dataset}/retrieval/packs/{used.subset}.json", used=ask(retrieval.used_subsets)),
         accounting=branch(ask(features.uses_videos), then="<results>/{dataset}/accounting.json"),
         failure_rate=branch(ask(features.uses_videos), then="<results>/{dataset}/failure_rate.json"),
-        weights=all_of("<results>/{dataset}/weights/{extractor}.json", extractor=ask(features.extractors)),
+        weights=all_made("{place}/weights/{extractor}.json", extractor=ask(features.extractors)),
         published=PUBLISHED_RETRIEVAL,
     output:
         eval="<results>/{dataset}/eval.json",
@@ -261,6 +261,7 @@ rule write_retrieval_eval:
         stage=versions.WRITE_RETRIEVAL_EVAL,
         settings=setting(),
         fidelity=PROJECT.config.fidelity,
+        features_from=ask(features_from.digests),
     message:
         "Writing {output.eval}"
     script:

@@ -18,7 +18,7 @@ rule fetch_videos:
         downloads=1,
     params:
         stage=versions.FETCH_VIDEOS,
-        videos=ask(videos.digest, check=require),
+        videos=ask(videos.digest, check=require_to_make),
         mode=ask(videos.mode),
         source=not_compared(setting("source")),
         made_folder=not_compared(ask(Project.made_folder)),

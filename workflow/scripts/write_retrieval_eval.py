@@ -14,6 +14,7 @@ with run_job(snakemake):
         dataset=snakemake.wildcards.dataset,
         settings=snakemake.params.settings,
         fidelity=snakemake.params.fidelity,
+        features_from=snakemake.params.features_from,
         evaluations=snakemake.input.evaluations,
         packs=snakemake.input.packs,
         accounting=snakemake.input.accounting or None,

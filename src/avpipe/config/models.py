@@ -12,7 +12,7 @@ from avpipe.media.settings import FrameRate
 from avpipe.registry import EXTRACTORS, MODELS
 from avpipe.retrieval.settings import Retrieval
 from avpipe.settings import Fidelity, InputPath, LocalPath, Settings, check_names
-from avpipe.sources.settings import Downloads, Source
+from avpipe.sources.settings import Downloads, HowTo100M, Packs, PublishedFeatures, Source
 
 
 class WeightFiles(Settings):
@@ -74,6 +74,11 @@ class Dataset(Settings):
     synthetic: bool = Field(False, description="Whether the data are made up; said wherever a result is shown.")
     notes: list[str] = Field([], description="Sentences said wherever a result is shown, such as what was made up.")
     source: Source = Field(description="Where the videos come from.")
+    features_from: InputPath | None = Field(
+        None,
+        description="The results of this dataset in another run, such as `/shared/results/ucf_gzsl`: its clips, "
+        "weights' records and features are read there and not made here; nothing is written there (docs/clusters.md).",
+    )
     files: list[str] = Field(
         [], description="Sets of published files that it needs, by their names in config/files.yaml."
     )
@@ -103,6 +108,8 @@ class Dataset(Settings):
             raise ValueError(
                 "both benchmarks (gzsl) and runs (retrieval) are set; make two datasets of one source of it"
             )
+        if self.features_from is not None and isinstance(self.source, PublishedFeatures | Packs | HowTo100M):
+            raise ValueError("features_from is set, but the source has features itself; drop one of the two")
         return self
 
 

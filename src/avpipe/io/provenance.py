@@ -33,14 +33,14 @@ class PlannedJob:
     """A job as Snakemake plans it.
 
     Attributes:
-        outputs, inputs: its files and folders, there or not.
+        outputs, inputs: its files and folders, there or not; inputs None: they are not compared.
         stage: name and version of what it runs.
         settings: its params but the stage.
         not_compared: names of those that no result depends on.
     """
 
     outputs: Sequence[str]
-    inputs: Sequence[str]
+    inputs: Sequence[str] | None
     stage: str
     settings: Mapping[str, Any]
     not_compared: Collection[str]
@@ -105,7 +105,7 @@ def _check(result: Path, job: PlannedJob) -> Iterator[Stale]:
         yield Stale(str(result), f"it was made by {manifest.stage}, and now there is {job.stage}")
     if changed := _changed_settings(manifest, job):
         yield Stale(str(result), f"it was made with other settings ({', '.join(changed)})")
-    if changed := _changed_sources(result, manifest, job.inputs):
+    if job.inputs is not None and (changed := _changed_sources(result, manifest, job.inputs)):
         yield Stale(str(result), f"it was made from other files ({', '.join(changed[:3])})")
 
 

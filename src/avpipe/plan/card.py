@@ -30,7 +30,8 @@ def collect_card(project: Project, dataset: str) -> DatasetCard:
             f"{dataset} has no account of its clips yet. Run: {command_to_make(results / 'accounting.json')}"
         )
     account = read_json(results / "accounting.json")
-    probes = [results / f"probe/{shard}.parquet" for shard in inventory.shards(project, dataset)]
+    made = features.place(project, dataset)
+    probes = [Path(made, f"probe/{shard}.parquet") for shard in inventory.shards(project, dataset)]
     rows = [row for probe in probes for row in read_rows(probe)]
     failed = {each["clip_id"] for each in account["failed"]}
     ok = {row["clip_id"] for row in rows} - failed
@@ -73,7 +74,8 @@ def _notices(synthetic: bool, sets: Iterable[FeatureSet], account: Mapping[str, 
 def _feature_set(project: Project, dataset: str, extractor: str) -> FeatureSet:
     from avpipe.features.store import read_provenance, read_widths, read_written_by
 
-    stores = [project.paths.store(dataset, extractor, shard) for shard in inventory.shards(project, dataset)]
+    made = features.place(project, dataset)
+    stores = [f"{made}/features/{extractor}/{shard}.h5" for shard in inventory.shards(project, dataset)]
     provenance = read_provenance(stores[0])
     widths = [read_widths(store) for store in stores]
     weights = provenance.pop("weights", None) or {}

@@ -106,7 +106,9 @@ def pins(project: Project, name: str) -> Pins:
 
 def _read_by_planning(project: Project, dataset: str) -> list[Path]:
     """Every path that planning reads, as the settings name it; other texts do no harm."""
-    settings = project.dataset(dataset).model_dump(include={"source", "gzsl"})
+    configured = project.dataset(dataset)
+    is_listed = configured.features_from is None or features.reads_source(project, dataset)
+    settings = configured.model_dump(include={"source", "gzsl"} if is_listed else {"gzsl"})
     return [Path(text) for text in _texts(settings) if text]
 
 
@@ -117,7 +119,7 @@ def _read_by_jobs(project: Project, dataset: str) -> list[Path]:
 
 def _for_jobs(project: Project, dataset: str) -> Iterator[str | None]:
     settings = project.dataset(dataset)
-    for extractor in features.extractors(project, dataset):
+    for extractor in features.extracted(project, dataset):
         yield from features.weight_files(project, dataset, extractor)
     subsets = [] if settings.retrieval.runs else [SubsetName(dataset, each) for each in settings.retrieval.subsets]
     for name in settings.retrieval.runs:

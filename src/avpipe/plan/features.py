@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,28 @@ def retrieval_reads_videos(settings: Dataset) -> bool:
 def uses_videos(project: Project, dataset: str) -> bool:
     """Whether any feature is extracted, so that clips are probed and accounted for."""
     return bool(extractors(project, dataset))
+
+
+def extracted(project: Project, dataset: str) -> list[str]:
+    """The extractors that run here: none where another run's features are used (`features_from`)."""
+    return [] if project.dataset(dataset).features_from else extractors(project, dataset)
+
+
+def reads_source(project: Project, dataset: str) -> bool:
+    """Whether clips are listed: to be extracted, or for what packs take from their table."""
+    return bool(extracted(project, dataset)) or retrieval_reads_videos(project.dataset(dataset))
+
+
+def place(project: Project, dataset: str) -> str:
+    """The folder of a dataset's listing, weights' records and features: its results, or those of `features_from`.
+
+    The latter is absolute where results are relative, and the other way round: manifests then name what lies there by
+    its name alone, so that no folder of a machine stands in them and either can be moved.
+    """
+    results, other = project.paths.results, project.dataset(dataset).features_from
+    if other is None:
+        return f"{results}/{dataset}"
+    return os.path.relpath(other) if os.path.isabs(results) else os.path.abspath(other)  # noqa: PTH100, PTH117
 
 
 def extractor_settings(project: Project, dataset: str, extractor: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from avpipe.config.models import Dataset
 from avpipe.errors import AvpipeError
 from avpipe.gzsl.settings import Gzsl
 from avpipe.plan import gzsl
-from avpipe.plan.features import uses_videos
+from avpipe.plan.features import extracted
 from avpipe.plan.inventory import shard_listings
 from avpipe.plan.missing import missing_path
 from avpipe.plan.project import Project
@@ -72,12 +72,12 @@ def _brings_words(configured: Dataset) -> bool:
 
 
 def listed_clips(project: Project, dataset: str) -> dict[str, SourceClip] | None:
-    """Clip id -> clip as the source lists it now; None where it lists none yet, or no video is used.
+    """Clip id -> clip as the source lists it now; None where it lists none yet, or no video is read.
 
     Raises:
         AvpipeError: the source does not say of what class its clips are.
     """
-    if project.is_synthetic(dataset) or not uses_videos(project, dataset):
+    if project.is_synthetic(dataset) or not extracted(project, dataset):
         return None
     clips = {clip.clip_id: clip for shard in shard_listings(project, dataset) for clip in shard}
     if any(not clip.class_name for clip in clips.values()):

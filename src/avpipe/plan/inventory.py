@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from avpipe.errors import AvpipeError
 from avpipe.inventory.kept import keep, read_digest
-from avpipe.plan.features import uses_videos
+from avpipe.plan.features import extracted
 from avpipe.plan.project import Project
 from avpipe.sources.folders import Listing, PassedOver, describe
 from avpipe.sources.listing import has_video_folder, list_source, shard_digest, split_into_shards
@@ -31,8 +31,9 @@ def look_through(project: Project, dataset: str) -> Listing:
 
 
 def passed_over(project: Project, dataset: str) -> PassedOver:
-    """What of the source is no clip; nothing for data that the pipeline makes itself."""
-    return {} if project.is_synthetic(dataset) else look_through(project, dataset).passed_over()
+    """What of the source is no clip; nothing for data that the pipeline makes, or that another run has listed."""
+    is_listed = not project.is_synthetic(dataset) and project.dataset(dataset).features_from is None
+    return look_through(project, dataset).passed_over() if is_listed else {}
 
 
 def source_folder(project: Project, dataset: str) -> str:
@@ -60,7 +61,7 @@ def kept_listing(project: Project, dataset: str, shard: str) -> str | None:
 @functools.cache
 def keep_listing(project: Project, dataset: str) -> None:
     """Keep the clips of every shard, so that jobs need not list the source again."""
-    if not uses_videos(project, dataset):
+    if not extracted(project, dataset):
         return
     for shard in shards(project, dataset):
         if (kept := kept_listing(project, dataset, shard)) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from avpipe.errors import AvpipeError
 from avpipe.features.checks import find_faults
-from avpipe.plan import downloads, features, gzsl_checks, retrieval, retrieval_checks, videos
+from avpipe.plan import downloads, features, features_from, gzsl_checks, retrieval, retrieval_checks, videos
 from avpipe.plan.inventory import look_through, source_folder
 from avpipe.plan.missing import WITHOUT_WEIGHTS, Problem, missing_path, missing_weights
 from avpipe.plan.project import Project
@@ -41,6 +41,7 @@ def require(project: Project, dataset: str) -> None:
 def missing(project: Project, dataset: str) -> list[str]:
     """All that a run of a dataset needs from outside and that is not there, one problem each."""
     problems = [*_missing_source(project, dataset), *_missing_weights(project, dataset)]
+    problems += features_from.problems(project, dataset)
     problems += gzsl_checks.missing(project, dataset) if _has_gzsl(project, dataset) else []
     problems += retrieval_checks.missing(project, dataset) if retrieval.is_used(project.dataset(dataset)) else []
     return problems
@@ -71,6 +72,30 @@ def require_gzsl(project: Project, dataset: str) -> None:
     _refuse(project, dataset, gzsl_checks.missing(project, dataset))
 
 
+def require_features_from(project: Project, dataset: str) -> None:
+    """As `require`, for a dataset whose features another run has made; of others the jobs that make them ask.
+
+    Raises:
+        AvpipeError: as `require`.
+    """
+    if project.dataset(dataset).features_from is not None:
+        require(project, dataset)
+
+
+def require_to_make(project: Project, dataset: str) -> None:
+    """As `require`, for jobs that list, probe or extract.
+
+    Raises:
+        AvpipeError: as `require`; or another run has made all that, and nothing of it is made here.
+    """
+    require(project, dataset)
+    if (other := project.dataset(dataset).features_from) is not None:
+        raise AvpipeError(
+            f"{dataset} has its clips and features from {other}, so they are not made here. Ask for what is made from "
+            f"them, such as {project.paths.results}/{dataset}/eval.json, or drop datasets.{dataset}.features_from."
+        )
+
+
 def ready_datasets(project: Project) -> list[str]:
     """Zero-shot datasets whose data are at hand; embedded ones only where there is nothing else."""
     ready = [name for name in _with_benchmarks(project) if _is_ready(project, name)]
@@ -88,7 +113,7 @@ def _with_benchmarks(project: Project) -> list[str]:
 
 @functools.cache
 def _is_ready(project: Project, dataset: str) -> bool:
-    checks = (_missing_source, _missing_weights, gzsl_checks.missing)
+    checks = (_missing_source, _missing_weights, features_from.problems, gzsl_checks.missing)
     return not any(check(project, dataset) for check in checks)
 
 
@@ -124,7 +149,7 @@ def _fetchable(project: Project, dataset: str) -> str:
 def _other_ways(project: Project, dataset: str) -> str:
     """What to do where features are at hand instead of videos and networks."""
     has_benchmarks = bool(project.dataset(dataset).gzsl.benchmarks)
-    if not has_benchmarks or not features.uses_videos(project, dataset) or project.is_synthetic(dataset):
+    if not has_benchmarks or not features.extracted(project, dataset) or project.is_synthetic(dataset):
         return ""
     return (
         "\nWith the published features instead of videos and networks, set "
@@ -138,7 +163,7 @@ def _missing_source(project: Project, dataset: str) -> list[str]:
         # Not source.obtain: in the committed datasets that says where the videos are.
         obtain = project.dataset(dataset).gzsl.obtain or source.obtain
         return missing_path("the published features", source.path, key, obtain)
-    if not isinstance(source, ClassFolders | ClipTable | Annotation) or not features.uses_videos(project, dataset):
+    if not isinstance(source, ClassFolders | ClipTable | Annotation) or not features.reads_source(project, dataset):
         return []
     if isinstance(source, Annotation):
         key = f"datasets.{dataset}.source.paths"
@@ -153,7 +178,7 @@ def _missing_source(project: Project, dataset: str) -> list[str]:
     else:
         what = "the table of clips" if isinstance(source, ClipTable) else "the videos"
         problems = missing_path(what, source.path, key, source.obtain)
-    return problems or _missing_videos(project, dataset)
+    return problems or (_missing_videos(project, dataset) if features.extracted(project, dataset) else [])
 
 
 def _missing_videos(project: Project, dataset: str) -> list[str]:
@@ -181,7 +206,7 @@ def _missing_videos(project: Project, dataset: str) -> list[str]:
 
 def _missing_weights(project: Project, dataset: str) -> list[str]:
     problems = []
-    for extractor in features.extractors(project, dataset):
+    for extractor in features.extracted(project, dataset):
         if features.weights(project, dataset, extractor) is not None:
             what = f"the weights of {extractor}"
             problems += missing_weights(project, dataset, extractor, what, WITHOUT_WEIGHTS)
@@ -197,7 +222,7 @@ def _missing_weights(project: Project, dataset: str) -> list[str]:
 def _unfit_weights(project: Project, dataset: str) -> list[str]:
     """Weight files that are not those of their networks; known before anything is decoded."""
     requests: list[dict[str, Any]] = []
-    for extractor in features.extractors(project, dataset):
+    for extractor in features.extracted(project, dataset):
         files = features.weight_files(project, dataset, extractor)
         if files and all(Path(file).exists() for file in files):  # a job checks what a job fetches
             # Random weights need no check; beside them the PCA file does.

@@ -24,6 +24,7 @@ from avpipe.report.document import (
     plain_columns,
 )
 from avpipe.report.gzsl_notices import DAGGER, find_notices, is_comparable, label
+from avpipe.report.notices import taken_over
 from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import begin_record
 from avpipe.report.summary import group_by, mean, spread
@@ -83,7 +84,7 @@ def collect_record(
         for each in summarised
     ]
     notices = find_notices(settings, weights, results, benchmarks, record.clips)
-    notices += decoding_notices(record.clips)
+    notices += [*decoding_notices(record.clips), *taken_over(record.provenance)]
     return GzslRecord(
         **{**dict(record), "notices": notices},
         results=results,

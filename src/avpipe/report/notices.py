@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from avpipe.errors import Reason
-from avpipe.schema.stored import Account, DatasetSettings, Weights
+from avpipe.schema.stored import Account, DatasetSettings, Provenance, Weights
 
 SMALL_TEST = 100  # clips, queries or candidates; one of fewer moves a share by more than a point
 SMALL_CLASS = 10  # clips of a class on average; the published splits have more
@@ -31,6 +31,13 @@ def other_weights(weights: Mapping[str, Weights]) -> Iterator[str]:
     for each in weights.values():
         for name, remark in each.remarks.items():
             yield f"OTHER WEIGHTS: {name} is {remark}."
+
+
+def taken_over(provenance: Provenance) -> Iterator[str]:
+    """That another run has made the features."""
+    if provenance.features_from:
+        names = [name for name in provenance.features_from if name != "probe"]
+        yield f"Clips and features ({', '.join(names)}) were taken over from another run; provenance has their digests."
 
 
 def duplicates(account: Account | None) -> Iterator[str]:

@@ -25,6 +25,7 @@ def begin_record(
     fidelity: str,
     accounting: str | None,
     weights: Sequence[str],
+    features_from: Mapping[str, str] | None = None,
 ) -> Record:
     """A record without notices and results.
 
@@ -35,6 +36,7 @@ def begin_record(
         fidelity: the config's word.
         accounting: the dataset's account of clips; None where its features were given, not extracted.
         weights: checked weights, named <extractor>.json; empty where nothing was extracted.
+        features_from: digests of what another run has made; None where all was made here.
     """
     checked = {Path(path).stem: read_summary(path, Weights) for path in weights}
     chosen = DatasetSettings.model_validate(settings)
@@ -52,6 +54,7 @@ def begin_record(
             ffmpeg=_ffmpeg_version() if accounting else None,
             git_commit=_git_commit(),
             settings=chosen,
+            features_from=dict(features_from) if features_from else None,
         ),
     )
 

@@ -21,6 +21,7 @@ from avpipe.report.document import (
     counts,
     figure,
 )
+from avpipe.report.notices import taken_over
 from avpipe.report.published import PublishedTable, find_dataset, read_published
 from avpipe.report.records import begin_record
 from avpipe.report.retrieval_notices import direction_label, find_notices, is_comparable, run_label
@@ -91,7 +92,7 @@ def collect_record(
     ]
     summaries = {_subset_name(path, record.dataset): read_summary(path, PackSummary) for path in packs}
     notices = find_notices(settings, weights, results, summaries, record.clips)
-    notices += decoding_notices(record.clips)
+    notices += [*decoding_notices(record.clips), *taken_over(record.provenance)]
     return RetrievalRecord(**{**dict(record), "notices": notices}, results=results, packs=summaries)
 
 

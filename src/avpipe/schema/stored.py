@@ -151,6 +151,11 @@ class Provenance(Stored):
     ffmpeg: str | None = Field(description="Version of ffmpeg; null where no video was read.")
     git_commit: str | None = Field(description="Of avpipe, +changes where files differ; null outside a checkout.")
     settings: DatasetSettings = Field(description="All settings of the dataset; those that reports read are named.")
+    features_from: dict[str, str] | None = Field(
+        None,
+        description="probe, and extractor -> digest of what was taken over from another run (`features_from`): sha256 "
+        "of the digests of all shards' files; null where it was made here.",
+    )
 
 
 class Record(Versioned):
