@@ -49,8 +49,8 @@ def ask_manifests_too(has_metadata, params_changed, input_checksums):
         sha256 = recorded_sha256(job.output, path)
         if sha256 is None:
             return input_checksums(self, job, path)
-        # Weights that were fetched again are looked at again, and their record is newer than the features.
-        # So are those of another run (features_from), which nobody here may touch.
+        # Weights that were fetched again are looked at again, and their record is newer than the features. And the times
+        # of another run's results (features_from) are not to be changed from here.
         is_ours = has_manifest([path]) and path.startswith(f"{PATHS.results}/") and Path(path).parent.name != "weights"
         if is_ours and "dataset" in job.wildcards.keys():
             results = f"{PATHS.results}/{job.wildcards.dataset}"

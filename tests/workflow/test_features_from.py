@@ -121,7 +121,7 @@ def test_other_clips_are_refused_where_the_videos_are_at_hand(finished, user):
     assert user.planned() == split_jobs("main_split", [METHOD]) | ACCOUNT | EVAL
     clip = sorted((user.folder / "videos").rglob("v_*"))[0]
     clip.unlink()
-    assert f"1 clips there are not in the source, such as {clip.stem}" in refused(user)
+    assert f"1 clip(s) there are not in the source, such as {clip.stem}" in refused(user)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "unfinished", "copied without manifests"])

@@ -186,6 +186,6 @@ def _other_clips(project: Project, dataset: str, folder: Path) -> Iterator[str]:
         "there are not in the source": there.keys() - here.keys(),
         "have files of another size": {clip for clip in sized if here[clip] != there[clip]},
     }
-    told = [f"{len(clips):,} clips {how}, such as {min(clips)}" for how, clips in differing.items() if clips]
+    told = [f"{len(clips):,} clip(s) {how}, such as {min(clips)}" for how, clips in differing.items() if clips]
     if told:
         yield f"{'; '.join(told)}: set datasets.{dataset}.source to the videos that were extracted, or to null"
