@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avpipe.errors import ClipFailure, Reason
-from avpipe.media import source
+from avpipe.media import sound_frames, source
 from avpipe.media.decode import audio_blocks, read_audio
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
@@ -107,6 +107,17 @@ def test_only_what_is_asked_for_is_decoded(make):
     path = make("hour.wav", audio="anullsrc=duration=3600:sample_rate=8000")
     blocks = list(itertools.islice(audio_blocks(path, block_seconds=1), 2))
     assert [len(block) for block in blocks] == [8000, 8000]
+
+
+def test_a_file_is_opened_once_for_each_reading(make, monkeypatch):
+    path = make("stereo.m4a", audio=noise("stereo"))
+    opened, open_media = [], sound_frames.open_media
+    monkeypatch.setattr(sound_frames, "open_media", lambda path: opened.append(path) or open_media(path))
+    reader = audio_blocks(path)
+    list(reader)
+    assert len(opened) == 1
+    list(reader)
+    assert len(opened) == 2
 
 
 def test_a_damaged_time_stamp_does_not_become_hours_of_silence(make_vfr, monkeypatch):

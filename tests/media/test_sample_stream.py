@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,46 @@ def test_only_the_segment_is_converted(make, monkeypatch):
     samples = segment(path, (58.0, 59.0))
     assert len(samples) == 44100
     assert len(samples) <= sum(converted) <= len(samples) + 3 * 1024
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"mono": True}, {"rate_hz": 16000, "mono": True}], ids=["own", "mono", "16 kHz"]
+)
+@pytest.mark.parametrize(("name", "codec"), SOUNDS)
+def test_joined_frames_are_converted_to_the_same_samples(make, monkeypatch, name, codec, wanted):
+    options = {"ar": 48000} if codec == "libopus" else {}
+    path = make(name, audio=NOISE.format(4), acodec=codec, **options)
+    found = segment(path, (None, None), **wanted)
+    monkeypatch.setattr(audio, "join_frames", lambda frames, samples: frames)
+    assert np.array_equal(found, segment(path, (None, None), **wanted))
+
+
+def test_frames_are_joined_to_about_a_second(make, monkeypatch):
+    path = make("aac.mp4", audio=NOISE.format(4), acodec="aac")
+    lengths, convert = [], audio._converted
+
+    def counted(frames, form):
+        return convert((lengths.append(frame.samples) or frame for frame in frames), form)
+
+    monkeypatch.setattr(audio, "_converted", counted)
+    list(audio_blocks(path))
+    assert max(lengths) < 44100 + 1024
+    assert len(lengths) <= 6
+
+
+def test_what_comes_before_damage_is_given(make, monkeypatch, tmp_path):
+    whole = make("a.mkv", audio=NOISE.format(4), acodec="flac")
+    path = with_packets(whole, tmp_path / "a.mkv", lambda n, content: content[:50] if n == 80 else content)
+
+    def given():
+        count = itertools.count()
+        with pytest.raises(ClipFailure, match="damaged sound"):
+            list(zip(audio_blocks(path, block_seconds=0.1), count, strict=False))
+        return next(count)
+
+    joined = given()
+    monkeypatch.setattr(audio, "join_frames", lambda frames, samples: frames)
+    assert joined == given() > 10
 
 
 @pytest.mark.parametrize("late", [0.0, 0.8])

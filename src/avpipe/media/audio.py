@@ -29,8 +29,8 @@ from av.audio.resampler import AudioResampler
 from avpipe.errors import ClipFailure, Reason
 from avpipe.media.cut import Cut, make_cut
 from avpipe.media.decoded import now_watched
-from avpipe.media.sample_stream import Samples, cut_samples, in_blocks, pass_over
-from avpipe.media.sound_frames import decoded_sound, sound_start
+from avpipe.media.sample_stream import Samples, cut_samples, in_blocks, join_frames, pass_over
+from avpipe.media.sound_frames import PlacedFrames, SoundStart, open_sound
 from avpipe.media.source import check_gap
 
 
@@ -44,7 +44,7 @@ class _Format:
 
 
 class AudioReader:
-    """The sound of a file or of a segment of it; every iteration reads it anew from the file.
+    """The sound of a file or of a segment of it; every iteration reads it from the file, from its beginning.
 
     Attributes:
         rate_hz: samples a second: those asked for, or the file's own.
@@ -75,9 +75,8 @@ class AudioReader:
         mono: bool = False,
     ) -> None:
         self._path = Path(path)
-        start = sound_start(self._path)
-        if start is None:
-            raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
+        start, frames = self._open()
+        self._opened: PlacedFrames | None = frames
         check_gap(self._path, "the sound", Fraction(0), start.time)
         frame = start.frame
         own = _Format(frame.sample_rate, _known_layout(frame), frame.layout.nb_channels)
@@ -110,12 +109,14 @@ class AudioReader:
 
     def __iter__(self) -> Iterator[Samples]:
         cut_as = self._cut_as
-        with closing(decoded_sound(self._path)) as frames:
+        frames, self._opened = self._opened or self._open()[1], None
+        with closing(frames):
             placed = _heard(frames, float(self._start), self._cut)
             decoded = _without_padding(_with_silence(placed), self._announced)
             lead, (first, end) = self._lead(cut_as.rate_hz), self._range(cut_as.rate_hz)
             passed, decoded = pass_over(decoded, first - lead)
-            sound = _after_silence(_converted(decoded, cut_as), lead, cut_as)
+            joined = join_frames(decoded, None if end is None else end - passed - lead)
+            sound = _after_silence(_converted(joined, cut_as), lead, cut_as)
             sound = cut_samples(sound, first - passed, None if end is None else end - passed)
             if cut_as != self._wanted:
                 sound = _converted(_as_frames(sound, cut_as), self._wanted)
@@ -124,6 +125,12 @@ class AudioReader:
                 if watched is not None:
                     watched.is_silent = watched.is_silent is not False and not block.any()
                 yield block
+
+    def _open(self) -> tuple[SoundStart, PlacedFrames]:
+        opened = open_sound(self._path)
+        if opened is None:
+            raise ClipFailure(Reason.NO_AUDIO, f"{self._path}: the audio stream holds no sample")
+        return opened
 
     def _lead(self, rate_hz: int) -> int:
         return max(0, round(self._start * rate_hz))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 
+from avpipe.errors import ClipFailure
+
 Samples = npt.NDArray[np.int16]
+
+# FFmpeg converts so many samples at a time, and what is left of a frame in another way, which may round otherwise.
+_CONVERTED_AT_ONCE = 16
 
 
 def pass_over(frames: Iterator[AudioFrame], samples: int) -> tuple[int, Iterator[AudioFrame]]:
@@ -35,6 +42,38 @@ def pass_over(frames: Iterator[AudioFrame], samples: int) -> tuple[int, Iterator
             return passed, itertools.chain([frame], frames)
         passed += frame.samples
     return passed, frames
+
+
+def join_frames(frames: Iterable[AudioFrame], samples: int | None) -> Iterator[AudioFrame]:
+    """Join decoded frames to frames of about a second: converting one takes as many calls as converting a packet's.
+
+    Where frames are joined, conversion gives the same samples, bit for bit.
+
+    Args:
+        frames: their time stamps are lost.
+        samples: how many of the first samples are wanted; None: all. From the frame that completes them on, and from
+            the first one of another rate or layout on, frames are given one by one: no more is read than is wanted.
+    """
+    left = math.inf if samples is None else samples
+    fifo, first = AudioFifo(), None
+    frames = iter(frames)
+    try:
+        for frame in frames:
+            form = (frame.format.name, frame.layout.name, frame.sample_rate)
+            first = first or form
+            if form != first or left <= 0:
+                frames = itertools.chain([frame], frames)
+                break
+            left -= frame.samples
+            frame.pts = None
+            fifo.write(frame)
+            if left <= 0 or frame.samples % _CONVERTED_AT_ONCE or fifo.samples >= frame.sample_rate:
+                yield from fifo.read_many(fifo.samples)
+    except ClipFailure:  # what comes before the damage is given before it is told
+        yield from fifo.read_many(fifo.samples)
+        raise
+    yield from fifo.read_many(fifo.samples)
+    yield from frames
 
 
 def cut_samples(chunks: Iterable[Samples], first: int, end: int | None) -> Iterator[Samples]:

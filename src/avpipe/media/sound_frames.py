@@ -36,14 +36,8 @@ _TOLERANCE_OF_COARSE = 10
 _TOLERANCE = 50
 
 
-def decoded_sound(path: Path) -> Generator[tuple[int, AudioFrame]]:
-    """Decode the audio stream: frames, and the samples of silence that belong before each (see `audio`).
-
-    Below 0: as many samples are left out of the frame. The whole is judged once it was read to its end.
-    """
-    with closing(_timed_sound(path)) as frames:
-        for clock, frame in frames:
-            yield clock.pause(frame), frame
+PlacedFrames = Generator[tuple[int, AudioFrame]]
+"""Frames, and the samples of silence that belong before each (see `audio`); below 0: as many are left out of it."""
 
 
 class SoundStart(NamedTuple):
@@ -61,14 +55,30 @@ class SoundStart(NamedTuple):
     announced_seconds: float | None
 
 
-def sound_start(path: Path) -> SoundStart | None:
-    """Decode the first frame of the sound; None: the audio stream holds no sample."""
-    with closing(_timed_sound(path)) as frames:
-        starts = (SoundStart(clock.seconds(clock.begin), frame, clock.announced_seconds) for clock, frame in frames)
-        return next(starts, None)
+def open_sound(path: Path) -> tuple[SoundStart, PlacedFrames] | None:
+    """Decode the first frame of the sound; None: the audio stream holds no sample.
+
+    Returns:
+        how the sound begins, and all its frames, the first one included. The whole is judged once they were read to
+        their end. The file stays open until then, or until they are closed.
+    """
+    frames = _timed_sound(path)
+    first = next(frames, None)
+    if first is None:
+        return None
+    clock, frame = first
+    start = SoundStart(clock.seconds(clock.begin), frame, clock.announced_seconds)
+    return start, _placed(clock, frame, frames)
 
 
-def _timed_sound(path: Path) -> Generator[tuple[_SoundClock, AudioFrame]]:
+def _placed(clock: _SoundClock, frame: AudioFrame, following: _TimedFrames) -> PlacedFrames:
+    with closing(following):
+        yield clock.pause(frame), frame
+        for _, frame in following:
+            yield clock.pause(frame), frame
+
+
+def _timed_sound(path: Path) -> _TimedFrames:
     """Decode the audio stream: frames, and the clock that says when each begins."""
     with open_media(path) as container:
         stream = find_audio(container)
@@ -175,6 +185,9 @@ class _SoundClock:
             self.due = None if self.due is None else self.due * finer
             self._heard = None if self._heard is None else self._heard * finer
         return self._hz // rate_hz
+
+
+_TimedFrames = Generator[tuple[_SoundClock, AudioFrame]]
 
 
 class _Skipped:
