@@ -21,6 +21,12 @@ Samples = npt.NDArray[np.float64]
 
 _ENDLESS = np.iinfo(np.int64).max
 
+# Wings are filled up with zeros to a multiple of what vector instructions take at a time: the compiler's loop over the
+# rest, one by one, took as long as everything else.
+_WING_MULTIPLE = 32
+# So many periods' samples and a few rows of the tables fit into a processor's fastest memory, 32 KB.
+_PERIODS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class KaiserFilter:
@@ -85,10 +91,9 @@ class Resampler:
         if self._table_step < 1:
             raise ValueError(f"Cannot resample {source_rate} Hz to {target_rate} Hz: the rates are too far apart.")
         self._window, self._delta = _wing_tables(filter, self._ratio, self._table_step)
-        self._table_size = kaiser.zero_crossings * kaiser.table_per_crossing + 1
-        self._reach = self._table_size // self._table_step
-        self._pending: Samples = np.empty(0)
-        self._pending_start = 0
+        self._reach = self._window.shape[2]
+        self._pending: Samples = np.zeros(self._reach)  # silence before the signal
+        self._pending_start = -self._reach
         self._received = 0
         self._emitted = 0
         self._time = 0.0
@@ -114,6 +119,7 @@ class Resampler:
         """The rest of the output, float64 [m], once the signal has ended; the wings stop at its end."""
         if self._passes_through:
             return np.empty(0)
+        self._pending = np.concatenate([self._pending, np.zeros(self._reach)])  # and after it
         return self._interpolate(self._output_length(self._received) - self._emitted, _ENDLESS)
 
     def _output_length(self, n: int) -> int:
@@ -127,7 +133,6 @@ class Resampler:
         written, self._time = _interpolate(
             self._pending,
             self._pending_start,
-            self._received,
             last_source_index,
             output,
             self._emitted,
@@ -136,10 +141,9 @@ class Resampler:
             self._kaiser.accumulates_time,
             self._window,
             self._delta,
-            self._table_size,
             self._kaiser.table_per_crossing,
-            self._table_step,
             self._scale,
+            self._rates[1] // math.gcd(*self._rates),
         )
         self._emitted += written
         return output[:written]
@@ -164,15 +168,16 @@ def _wing_tables(filter: FilterName, ratio: float, table_step: int) -> tuple[Sam
 
     Row o of [1] has the entries o, o + table_step, o + 2 table_step …, for the right wing; row o of [0] has them
     backwards, for the left one. So a wing is one contiguous row beside one contiguous run of signal, which the
-    compiler turns into vector instructions. What lies beyond the table is 0 and is never read.
+    compiler turns into vector instructions. What lies beyond the taps that resampy takes is 0.
     """
     window = FILTERS[filter].table() * min(1.0, ratio)
     delta = np.diff(window, append=window[-1])
-    reach = window.size // table_step
-    index = np.arange(table_step + 1)[:, None] + np.arange(reach) * table_step
-    inside = index < window.size
-    safe = np.minimum(index, window.size - 1)
-    right = [np.where(inside, table[safe], 0.0) for table in (window, delta)]
+    taps = window.size // table_step
+    first = np.arange(table_step + 1)[:, None]
+    place = np.arange(math.ceil(taps / _WING_MULTIPLE) * _WING_MULTIPLE)
+    inside = place < (window.size - first) // table_step
+    index = np.where(inside, first + place * table_step, 0)
+    right = [np.where(inside, table[index], 0.0) for table in (window, delta)]
     return np.stack([right[0][:, ::-1], right[0]]), np.stack([right[1][:, ::-1], right[1]])
 
 
@@ -182,18 +187,16 @@ def _wing(signal: Samples, window: Samples, delta: Samples, eta: float) -> float
 
     Sums may be reassociated: that is what lets them use vector instructions, and moves results by some 1e-16.
     """
-    from_window, from_delta = 0.0, 0.0
+    total = 0.0
     for i in range(signal.size):
-        from_window += window[i] * signal[i]
-        from_delta += delta[i] * signal[i]
-    return from_window + eta * from_delta
+        total += (window[i] + eta * delta[i]) * signal[i]
+    return total
 
 
 @numba.njit(cache=True, nogil=True)
 def _interpolate(
     signal: Samples,
     signal_start: int,
-    signal_end: int,
     last_source_index: int,
     output: Samples,
     first_output: int,
@@ -202,36 +205,40 @@ def _interpolate(
     accumulates_time: bool,
     window: Samples,
     delta: Samples,
-    table_size: int,
     table_per_crossing: int,
-    table_step: int,
     scale: float,
+    period: int,
 ) -> tuple[int, float]:  # pragma: no cover - compiled
     """Interpolate at successive times until the output is full or a time's index passes `last_source_index`.
 
-    `signal` holds the source samples signal_start .. signal_end - 1, the tables are those of `_wing_tables`. Gives
-    the number of samples written and the time, in source samples, of the next one.
+    `signal` holds the source samples from signal_start on, as far as the wings reach; the tables are those of
+    `_wing_tables`. Every `period` outputs the same rows of them come again: such outputs are made one after the other,
+    so that the rows need not come from slow memory. Gives the number of samples written and the time, in source samples, of the next one.
     """
-    reach = window.shape[2]
+    times = np.empty(output.size)
+    written = output.size
     for j in range(output.size):
         if not accumulates_time:
             time = (first_output + j) * time_step
-        n = int(time)
-        if n > last_source_index:
-            return j, time
-        middle = n + 1 - signal_start
-        fraction = scale * (time - n)
-        position = fraction * table_per_crossing
-        offset = int(position)
-        taps = min(n + 1, (table_size - offset) // table_step)
-        left = slice(reach - taps, reach)
-        samples = signal[middle - taps : middle]
-        output[j] = _wing(samples, window[0, offset, left], delta[0, offset, left], position - offset)
-        position = (scale - fraction) * table_per_crossing
-        offset = int(position)
-        taps = min(signal_end - n - 1, (table_size - offset) // table_step)
-        samples = signal[middle : middle + taps]
-        output[j] += _wing(samples, window[1, offset, :taps], delta[1, offset, :taps], position - offset)
+        if int(time) > last_source_index:
+            written = j
+            break
+        times[j] = time
         if accumulates_time:
             time += time_step
-    return output.size, time
+    reach = window.shape[2]
+    for tile in range(0, written, period * _PERIODS_AT_ONCE):
+        for first in range(tile, min(tile + period, written)):
+            for j in range(first, min(tile + period * _PERIODS_AT_ONCE, written), period):
+                n = int(times[j])
+                middle = n + 1 - signal_start
+                fraction = scale * (times[j] - n)
+                position = fraction * table_per_crossing
+                offset = int(position)
+                samples = signal[middle - reach : middle]
+                left = _wing(samples, window[0, offset], delta[0, offset], position - offset)
+                position = (scale - fraction) * table_per_crossing
+                offset = int(position)
+                samples = signal[middle : middle + reach]
+                output[j] = left + _wing(samples, window[1, offset], delta[1, offset], position - offset)
+    return written, time
