@@ -213,7 +213,8 @@ def _interpolate(
 
     `signal` holds the source samples from signal_start on, as far as the wings reach; the tables are those of
     `_wing_tables`. Every `period` outputs the same rows of them come again: such outputs are made one after the other,
-    so that the rows need not come from slow memory. Gives the number of samples written and the time, in source samples, of the next one.
+    so that the rows need not come from slow memory. Gives the number of samples written and the time, in source
+    samples, of the next one.
     """
     times = np.empty(output.size)
     written = output.size

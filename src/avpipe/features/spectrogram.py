@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STREAM = "audio"
 _BLOCK_SECONDS = 2.0
+# Sound of less than so many blocks, a minute and 8 MB, is kept between its mean and its frames.
+_MOST_BLOCKS_KEPT = 32
 
 
 def log_mel(waveform: npt.ArrayLike, sample_rate: int = RATE_HZ, *, quantise: bool = False) -> npt.NDArray[np.float32]:
@@ -82,7 +84,7 @@ class SpectrogramExtractor(Extractor):
         return nn.Identity().eval()
 
     def windows(self, clip: Clip) -> Iterator[Rows]:
-        """Decode the clip's sound twice, for its mean and for its frames; memory holds some seconds.
+        """Decode the clip's sound, and once more from a minute on: its frames need its mean. Memory holds that minute.
 
         Yields:
             Decibels of mel power, float32 [n, 40]; `finish` makes them relative to the clip's loudest cell.
@@ -100,18 +102,29 @@ class SpectrogramExtractor(Extractor):
         def sound() -> Iterator[Samples]:
             return mono_blocks(reader, reader.rate_hz, quantise=bool(self.settings.quantise))
 
-        samples, mean = measure(sound())
+        kept: list[Samples] = []
+        samples, mean = measure(_keeping(sound(), kept))
         if samples < FRAME_SAMPLES:
             raise ClipFailure(
                 Reason.TOO_SHORT,
                 f"{clip.path}: {samples:,} samples at 16 kHz ({samples / RATE_HZ:.4f} s); "
                 f"one spectrogram frame needs {FRAME_SAMPLES:,} ({FRAME_SAMPLES / RATE_HZ} s)",
             )
+        if len(kept) == _MOST_BLOCKS_KEPT:
+            kept.clear()
         first = 0
-        for decibels in decibel_frames(sound(), mean):
+        for decibels in decibel_frames(kept or sound(), mean):
             yield Rows(STREAM, decibels, frame_times(first, len(decibels), samples))
             first += len(decibels)
 
     def finish(self, stream: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Decibels to decibels below the clip's loudest cell, both [T, 40]."""
         return relative_decibels(rows)
+
+
+def _keeping(blocks: Iterable[Samples], kept: list[Samples]) -> Iterator[Samples]:
+    """Pass blocks on and keep the first ones."""
+    for block in blocks:
+        if len(kept) < _MOST_BLOCKS_KEPT:
+            kept.append(block)
+        yield block

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from avpipe.features.bands import BandMatrix
 from avpipe.features.spectrogram_sizes import FRAME_SAMPLES, HOP_SAMPLES, MEL_BANDS, PADDING_SAMPLES, RATE_HZ
 from avpipe.features.vggish_frontend import to_mono, triangles
 
@@ -105,9 +106,7 @@ def decibel_frames(blocks: Iterable[Samples], mean: float) -> Iterator[npt.NDArr
         frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME_SAMPLES)[::HOP_SAMPLES]
         spectrum = np.fft.rfft(frames * HAMMING)
         power = spectrum.real**2 + spectrum.imag**2
-        # Not `@`: its BLAS wakes threads that then spin, see vggish_frontend.
-        mel = np.einsum("fk,kb->fb", power, MEL_MATRIX)
-        yield (10.0 * np.log10(np.maximum(mel, SMALLEST_POWER))).astype(np.float32)
+        yield (10.0 * np.log10(np.maximum(MEL_MATRIX.sums(power), SMALLEST_POWER))).astype(np.float32)
 
 
 def relative_decibels(decibels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -172,4 +171,4 @@ def mel_matrix() -> npt.NDArray[np.float64]:
 
 HAMMING = np.hamming(FRAME_SAMPLES)
 """Symmetric Hamming window, [400]."""
-MEL_MATRIX = mel_matrix()
+MEL_MATRIX = BandMatrix(mel_matrix())
