@@ -5,7 +5,7 @@ VENV := .venv/bin
 # Bytecode is compiled once at installation: without it every start of Snakemake costs three times as much.
 INSTALL := $(VENV)/uv pip
 
-.PHONY: demo demo-all test test-fast install check format lock clean
+.PHONY: demo demo-all test test-fast test-slurm install check format lock clean
 .DELETE_ON_ERROR:
 
 demo: install ## the whole chain on a small embedded dataset, ending in a result table; two to three minutes on two cores
@@ -16,10 +16,13 @@ demo-all: install ## all methods and models on both full embedded datasets, and 
 	cp results/demo_gzsl/eval.svg docs/demo_gzsl.svg
 
 test: install ## every test
-	$(VENV)/python -m pytest -n $(CORES)
+	$(VENV)/python -m pytest -n $(CORES) -m "not slurm"
 
 test-fast: install ## what takes a second or two: no Snakemake, no big networks, no long media
-	$(VENV)/python -m pytest -n $(CORES) -m "not workflow and not slow"
+	$(VENV)/python -m pytest -n $(CORES) -m "not workflow and not slow and not slurm"
+
+test-slurm: install ## whole runs through a Slurm of one node; needs root and Debian's packages slurm-wlm and munge
+	$(VENV)/python -m pytest -m slurm tests/workflow/test_slurm.py
 
 install: .venv/installed
 

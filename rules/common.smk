@@ -87,6 +87,11 @@ def not_compared(value):
     return signed(lambda wildcards, input: value(wildcards) if callable(value) else value)
 
 
+def grows(amount):
+    """A resource that grows with the attempt: an amount of mem_mb, or a number of minutes of runtime, or a job's."""
+    return lambda wildcards, attempt: attempt * (amount(wildcards) if callable(amount) else amount)
+
+
 # Snakemake's collect for some of a path's wildcards; the others are the job's.
 all_of = partial(collect, allow_missing=True)
 # The same of a dataset's listing, weights' records and features, which another run may have made (features_from).

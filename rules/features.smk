@@ -14,8 +14,8 @@ rule check_weights:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime="20m",
+        mem_mb=grows(4000),
+        runtime=grows(20),
     params:
         stage=versions.CHECK_WEIGHTS,
         weights=ask(features.weights),
@@ -52,8 +52,8 @@ for _extractor, _entry in EXTRACTORS.items():
         threads: _entry.resources.threads
         resources:
             gpu=ask(features.gpus) if _entry.has_weights else 0,
-            mem_mb=_entry.resources.mem_mb,
-            runtime=_entry.resources.runtime,
+            mem_mb=grows(_entry.resources.mem_mb),
+            runtime=grows(_entry.resources.runtime),
         params:
             stage=_entry.stage,
             settings=ask(features.extractor_settings, extractor=_extractor),

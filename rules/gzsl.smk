@@ -95,8 +95,8 @@ rule make_word_vectors:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=16000,
-        runtime="1h",
+        mem_mb=grows(16000),
+        runtime=grows(60),
     params:
         stage=versions.WORD_VECTORS,
         kind=setting("gzsl.word_model_kind"),
@@ -137,8 +137,8 @@ rule build_gzsl_tree:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=8000,
-        runtime="1h",
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         stage=versions.GZSL_TREE,
         published_state=ask(gzsl.published_state),
@@ -162,8 +162,8 @@ rule export_gzsl_pickles:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=16000,
-        runtime="1h",
+        mem_mb=grows(16000),
+        runtime=grows(60),
     params:
         stage=versions.GZSL_TREE,
     message:
@@ -187,8 +187,8 @@ rule train_gzsl:
         "../envs/avpipe.yaml"
     resources:
         gpu=ask(features.gpus),
-        mem_mb=8000,
-        runtime="24h",
+        mem_mb=grows(8000),
+        runtime=grows(1440),
     params:
         stage=versions.GZSL_TRAIN,
         experiment=ask(gzsl.experiment),
@@ -215,8 +215,8 @@ rule evaluate_gzsl:
         "../envs/avpipe.yaml"
     resources:
         gpu=ask(features.gpus),
-        mem_mb=8000,
-        runtime="1h",
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         stage=versions.GZSL_EVALUATE,
         experiment=ask(gzsl.experiment),

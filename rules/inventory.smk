@@ -13,8 +13,8 @@ rule make_demo:
         "../envs/avpipe.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime="20m",
+        mem_mb=grows(2000),
+        runtime=grows(20),
     params:
         stage=versions.MAKE_DEMO,
     message:
@@ -34,8 +34,8 @@ rule make_retrieval_demo:
         "../envs/avpipe.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime="20m",
+        mem_mb=grows(2000),
+        runtime=grows(20),
     params:
         stage=versions.MAKE_RETRIEVAL_DEMO,
     message:
@@ -57,8 +57,8 @@ rule index_source:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=1000,
-        runtime="30m",
+        mem_mb=grows(1000),
+        runtime=grows(30),
     params:
         stage=versions.INDEX,
         source=setting("source"),
@@ -85,8 +85,8 @@ rule probe_clips:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=1000,
-        runtime="2h",
+        mem_mb=grows(1000),
+        runtime=grows(120),
     params:
         stage=versions.PROBE,
         require_audio=setting("require_audio"),

@@ -16,8 +16,8 @@ rule trim_clips:
         "../envs/avpipe.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime="4h",
+        mem_mb=grows(2000),
+        runtime=grows(240),
     params:
         stage=versions.TRIM,
         timeout=PROJECT.config.clip_timeout_seconds,
@@ -48,8 +48,8 @@ rule convert_fps:
         "../envs/avpipe.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime="4h",
+        mem_mb=grows(2000),
+        runtime=grows(240),
     params:
         stage=versions.CONVERT_FPS,
         rate_hz=setting("features.c3d.rate_hz"),

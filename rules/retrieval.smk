@@ -24,8 +24,8 @@ rule build_pack:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=16000,
-        runtime="2h",
+        mem_mb=grows(16000),
+        runtime=grows(120),
     params:
         stage=versions.PACK,
         digest=ask(retrieval.subset_digest),
@@ -53,8 +53,8 @@ rule export_clip_pickle:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=8000,
-        runtime="1h",
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         stage=versions.PACK,
     message:
@@ -77,8 +77,8 @@ rule select_words:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=8000,
-        runtime="1h",
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         stage=versions.CAPTION_WORDS,
         model=setting("retrieval.word_vectors"),
@@ -102,8 +102,8 @@ rule select_window_words:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=32000,
-        runtime="4h",
+        mem_mb=grows(32000),
+        runtime=grows(240),
     params:
         stage=versions.CAPTION_WORDS,
         model=setting("retrieval.word_vectors"),
@@ -143,8 +143,8 @@ rule train_retrieval:
     threads: 16
     resources:
         gpu=ask(retrieval.run_gpus),
-        mem_mb=32000,
-        runtime="48h",
+        mem_mb=grows(32000),
+        runtime=grows(2880),
     params:
         stage=versions.RETRIEVAL_TRAIN,
         job=ask(retrieval.run_job, training=True),
@@ -183,8 +183,8 @@ rule evaluate_retrieval:
     threads: 16
     resources:
         gpu=ask(features.gpus),
-        mem_mb=16000,
-        runtime="4h",
+        mem_mb=grows(16000),
+        runtime=grows(240),
     params:
         stage=versions.RETRIEVAL_EVALUATE,
         job=ask(retrieval.run_job, training=False),
@@ -218,8 +218,8 @@ rule index_pack:
     threads: 16
     resources:
         gpu=ask(features.gpus),
-        mem_mb=16000,
-        runtime="4h",
+        mem_mb=grows(16000),
+        runtime=grows(240),
     params:
         stage=versions.RETRIEVAL_INDEX,
         job=ask(retrieval.run_job, variant="main", training=False),

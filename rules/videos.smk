@@ -44,8 +44,8 @@ rule sum_up_videos:
     conda:
         "../envs/avpipe.yaml"
     resources:
-        mem_mb=1000,
-        runtime="20m",
+        mem_mb=grows(1000),
+        runtime=grows(20),
     params:
         stage=versions.SUM_UP_VIDEOS,
         source=setting("source"),

@@ -1,5 +1,6 @@
 import errno
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,14 @@ def test_progress_counts_and_speaks_at_most_every_ten_seconds(monkeypatch, caplo
 
 def test_names_of_jobs():
     assert logs.job_name("probe_clips", ["demo_gzsl", "0001"]) == "probe_clips demo_gzsl 0001"
+
+
+def test_a_second_attempt_keeps_what_the_first_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    with pytest.raises(SystemExit), logs.job_logging(tmp_path / "x.log", "train_gzsl demo"):
+        raise MemoryError
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    with logs.job_logging(tmp_path / "x.log", "train_gzsl demo"):
+        pass
+    text = (tmp_path / "x.log").read_text()
+    assert text.index("Slurm job 17") < text.index("--set-resources train_gzsl:mem_mb=") < text.index("Slurm job 18")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,8 @@ SECONDS_BETWEEN_LINES = 10.0
 def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
     """Log a job into its file and, prefixed with its name, onto the terminal; end the process on an error.
 
-    An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1.
+    An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1. What an
+    earlier attempt logged stays in the file; each begins with a line that says when and where it ran.
 
     Args:
         log_file: the rule's log.
@@ -29,11 +31,12 @@ def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    in_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    in_file = logging.FileHandler(log_file, mode="a", encoding="utf-8")
     in_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     on_terminal = logging.StreamHandler(sys.stderr)
     on_terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     root.handlers = [in_file, on_terminal]
+    in_file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"===== {job}, {_attempt()}"}))
     try:
         yield
     except AvpipeError as error:
@@ -44,11 +47,27 @@ def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
             logging.error(
                 "The disk or a quota is full. Make room, then run the same command again; it goes on from here."
             )
+        elif isinstance(error, MemoryError):
+            logging.exception("Out of memory. Raise %s", raise_resource(job.split()[0], "mem_mb"))
         else:
             logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
         sys.exit(1)
     finally:
         in_file.close()
+
+
+def _attempt() -> str:
+    """Where a job runs, and its number where Slurm runs it; the line's own time says when."""
+    number = os.environ.get("SLURM_JOB_ID")
+    return f"on {platform.node()}, process {os.getpid()}" + (f", Slurm job {number}" if number else "")
+
+
+def raise_resource(rule: str, resource: str) -> str:
+    """How a user raises what a rule asks for: "mem_mb" or "runtime"."""
+    return (
+        f"{resource} of {rule}: --set-resources {rule}:{resource}=... on the command line, or set-resources in the "
+        "profile; then run the same command again."
+    )
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -21,12 +21,12 @@ class Resources:
     Attributes:
         threads: CPU threads.
         mem_mb: memory in MB.
-        runtime: longest time, as Snakemake writes it.
+        runtime: longest time of a first attempt, in minutes.
     """
 
     threads: int = 4
     mem_mb: int = 6000
-    runtime: str = "12h"
+    runtime: int = 720
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ EXTRACTORS = {
         weights="pytorch_vggish.pth of VGGish",
         pca="vggish_pca_params.npz, needed where postprocess is on.",
         follows_conversion=True,
-        resources=Resources(threads=2, runtime="4h"),
+        resources=Resources(threads=2, runtime=240),
     ),
     "selavi": ExtractorEntry(
         implementation="avpipe.features.selavi:SeLaViExtractor",
@@ -182,7 +182,7 @@ EXTRACTORS = {
         rows="40 mel bands per 0.01 s of sound, in dB, AVLnet's input; no weights; pooled by mean",
         stage="spectrogram/2",
         streams={"audio": 40},
-        resources=Resources(threads=1, mem_mb=2000, runtime="4h"),
+        resources=Resources(threads=1, mem_mb=2000, runtime=240),
     ),
 }
 
