@@ -1,5 +1,7 @@
 import errno
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,25 @@ def test_a_second_attempt_keeps_what_the_first_logged(tmp_path: Path, monkeypatc
         pass
     text = (tmp_path / "x.log").read_text()
     assert text.index("Slurm job 17") < text.index("--set-resources train_gzsl:mem_mb=") < text.index("Slurm job 18")
+
+
+def test_an_attempt_says_that_the_one_before_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "x.log"
+    lines = [
+        "import os", "from avpipe import logs",
+        "with logs.job_logging('x.log', 'train_gzsl demo', 'mem_mb=100'): os._exit(9)",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, check=False)
+    with logs.job_logging(log, "train_gzsl demo", "mem_mb=200"):
+        pass
+    said = capsys.readouterr().err
+    assert "ended without a word" in said and "train_gzsl:mem_mb" in said
+    with pytest.raises(SystemExit), logs.job_logging(log, "train_gzsl demo", "mem_mb=300"):
+        raise AvpipeError("no")
+    with logs.job_logging(log, "train_gzsl demo", "mem_mb=400"):
+        pass
+    assert "ended without a word" not in capsys.readouterr().err
+    lines = [line.partition("===== ")[2] for line in log.read_text().splitlines() if "===== " in line]
+    assert [line.rpartition(", ")[2] for line in lines] == [
+        "mem_mb=100", "mem_mb=200", "end: done", "mem_mb=300", "end: failed", "mem_mb=400", "end: done",
+    ]  # fmt: skip

@@ -15,18 +15,21 @@ from pathlib import Path
 from avpipe.errors import AvpipeError
 
 SECONDS_BETWEEN_LINES = 10.0
+_END = "end: "
 
 
 @contextmanager
-def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
+def job_logging(log_file: str | os.PathLike[str], job: str, asks_for: str = "") -> Iterator[None]:
     """Log a job into its file and, prefixed with its name, onto the terminal; end the process on an error.
 
     An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1. What an
-    earlier attempt logged stays in the file; each begins with a line that says when and where it ran.
+    earlier attempt logged stays in the file; each begins with a line that says when and where it ran, and ends with
+    one. Where the attempt before has none, it was killed, which it could not say itself: this one does.
 
     Args:
         log_file: the rule's log.
         job: such as "extract_c3d demo_gzsl 0001".
+        asks_for: the memory and time that the job was given, for the first line.
     """
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
@@ -36,9 +39,19 @@ def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
     on_terminal = logging.StreamHandler(sys.stderr)
     on_terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     root.handlers = [in_file, on_terminal]
-    in_file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"===== {job}, {_attempt()}"}))
+    was_killed = _lacks_end(Path(log_file))
+    _write_line(in_file, f"{job}, {_attempt(asks_for)}")
+    if was_killed:
+        logging.warning(
+            "The attempt before (see %s) ended without a word: killed, over its memory, at the end of its time or with "
+            "its machine. Where every attempt ends so, raise %s",
+            log_file,
+            raise_resource(job.split()[0], "mem_mb", "runtime"),
+        )
+    end = "failed"
     try:
         yield
+        end = "done"
     except AvpipeError as error:
         logging.error("%s", error)
         sys.exit(1)
@@ -53,19 +66,33 @@ def job_logging(log_file: str | os.PathLike[str], job: str) -> Iterator[None]:
             logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
         sys.exit(1)
     finally:
+        _write_line(in_file, f"{_END}{end}")
         in_file.close()
 
 
-def _attempt() -> str:
-    """Where a job runs, and its number where Slurm runs it; the line's own time says when."""
+def _write_line(in_file: logging.Handler, text: str) -> None:
+    """A line that begins or ends an attempt, into the log alone."""
+    in_file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"===== {text}"}))
+
+
+def _lacks_end(log_file: Path) -> bool:
+    """Whether the last attempt of a log wrote no last line."""
+    text = log_file.read_bytes()
+    return bool(text) and not text.rpartition(b"===== ")[2].startswith(_END.encode())
+
+
+def _attempt(asks_for: str) -> str:
+    """Where a job runs, its number where Slurm runs it, and what it asked for; the line's own time says when."""
     number = os.environ.get("SLURM_JOB_ID")
-    return f"on {platform.node()}, process {os.getpid()}" + (f", Slurm job {number}" if number else "")
+    parts = [f"on {platform.node()}", f"process {os.getpid()}", f"Slurm job {number}" if number else "", asks_for]
+    return ", ".join(filter(None, parts))
 
 
-def raise_resource(rule: str, resource: str) -> str:
-    """How a user raises what a rule asks for: "mem_mb" or "runtime"."""
+def raise_resource(rule: str, *resources: str) -> str:
+    """How a user raises what a rule asks for: mem_mb (in MB), runtime (in minutes)."""
+    options = " or ".join(f"{rule}:{resource}=..." for resource in resources)
     return (
-        f"{resource} of {rule}: --set-resources {rule}:{resource}=... on the command line, or set-resources in the "
+        f"{' or '.join(resources)} of {rule}: --set-resources {options} on the command line, or set-resources in the "
         "profile; then run the same command again."
     )
 

@@ -19,8 +19,9 @@ def run_job(snakemake: Any) -> Iterator[None]:
     """
     settings = dict(snakemake.params.items())
     stage = settings.pop("stage", snakemake.rule)
+    asks_for = f"mem_mb={snakemake.resources.get('mem_mb')}, runtime={snakemake.resources.get('runtime')}"
     with (
-        job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards)),
+        job_logging(snakemake.log[0], job_name(snakemake.rule, snakemake.wildcards), asks_for),
         made_by(stage, snakemake.input, settings),
     ):
         yield
