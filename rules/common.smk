@@ -88,8 +88,8 @@ def not_compared(value):
 
 
 def grows(amount):
-    """A resource that grows with the attempt: an amount of mem_mb, or a number of minutes of runtime, or a job's."""
-    return lambda wildcards, attempt: attempt * (amount(wildcards) if callable(amount) else amount)
+    """A resource, up to four times as much in later attempts: an amount of mem_mb, or a number of minutes of runtime."""
+    return lambda wildcards, attempt: min(attempt, 4) * amount
 
 
 # Snakemake's collect for some of a path's wildcards; the others are the job's.

@@ -52,6 +52,9 @@ def job_logging(log_file: str | os.PathLike[str], job: str, asks_for: str = "") 
     try:
         yield
         end = "done"
+    except SystemExit:
+        end = "stopped"  # by a signal, its work saved
+        raise
     except AvpipeError as error:
         logging.error("%s", error)
         sys.exit(1)
