@@ -22,7 +22,7 @@ test-fast: install ## what takes a second or two: no Snakemake, no big networks,
 	$(VENV)/python -m pytest -n $(CORES) -m "not workflow and not slow and not slurm"
 
 test-slurm: install ## whole runs through a Slurm of one node; needs root and Debian's packages slurm-wlm and munge
-	$(VENV)/python -m pytest -m slurm tests/workflow/test_slurm.py
+	$(VENV)/python -m pytest -m slurm -rs tests/workflow/test_slurm.py
 
 install: .venv/installed
 

@@ -73,7 +73,8 @@ def test_a_second_attempt_keeps_what_the_first_logged(tmp_path: Path, monkeypatc
     monkeypatch.setenv("SLURM_JOB_ID", "18")
     with logs.job_logging(tmp_path / "x.log", "train_gzsl demo"):
         pass
-    text = (tmp_path / "x.log").read_text()
+    assert "Slurm job 17" not in (tmp_path / "x.log").read_text()
+    text = (tmp_path / "x.attempts.log").read_text()
     assert text.index("Slurm job 17") < text.index("--set-resources train_gzsl:mem_mb=") < text.index("Slurm job 18")
 
 
@@ -84,6 +85,7 @@ def test_an_attempt_says_that_the_one_before_was_killed(tmp_path: Path, capsys: 
         "with logs.job_logging('x.log', 'train_gzsl demo', 'mem_mb=100'): os._exit(9)",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, check=False)
+    log.unlink()  # as Snakemake does
     with logs.job_logging(log, "train_gzsl demo", "mem_mb=200"):
         pass
     said = capsys.readouterr().err
@@ -93,7 +95,9 @@ def test_an_attempt_says_that_the_one_before_was_killed(tmp_path: Path, capsys: 
     with logs.job_logging(log, "train_gzsl demo", "mem_mb=400"):
         pass
     assert "ended without a word" not in capsys.readouterr().err
-    lines = [line.partition("===== ")[2] for line in log.read_text().splitlines() if "===== " in line]
+    lines = [
+        line.partition("===== ")[2] for line in logs.attempts_file(log).read_text().splitlines() if "===== " in line
+    ]
     assert [line.rpartition(", ")[2] for line in lines] == [
         "mem_mb=100", "mem_mb=200", "end: done", "mem_mb=300", "end: failed", "mem_mb=400", "end: done",
     ]  # fmt: skip

@@ -22,9 +22,10 @@ _END = "end: "
 def job_logging(log_file: str | os.PathLike[str], job: str, asks_for: str = "") -> Iterator[None]:
     """Log a job into its file and, prefixed with its name, onto the terminal; end the process on an error.
 
-    An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1. What an
-    earlier attempt logged stays in the file; each begins with a line that says when and where it ran, and ends with
-    one. Where the attempt before has none, it was killed, which it could not say itself: this one does.
+    An `AvpipeError` is printed as its message alone, anything else with its traceback; the exit status is 1. Beside
+    the log, which Snakemake deletes before each attempt, <log>.attempts.log keeps those of all. Each begins with a line
+    that says when and where it ran, and ends with one. Where the attempt before has none, it was killed, which it
+    could not say itself: this one does.
 
     Args:
         log_file: the rule's log.
@@ -34,18 +35,22 @@ def job_logging(log_file: str | os.PathLike[str], job: str, asks_for: str = "") 
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    in_file = logging.FileHandler(log_file, mode="a", encoding="utf-8")
-    in_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    of_attempts = attempts_file(log_file)
+    was_killed = of_attempts.exists() and _lacks_end(of_attempts)
+    in_files = [
+        logging.FileHandler(file, mode, encoding="utf-8") for file, mode in ((log_file, "w"), (of_attempts, "a"))
+    ]
+    for handler in in_files:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     on_terminal = logging.StreamHandler(sys.stderr)
     on_terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
-    root.handlers = [in_file, on_terminal]
-    was_killed = _lacks_end(Path(log_file))
-    _write_line(in_file, f"{job}, {_attempt(asks_for)}")
+    root.handlers = [*in_files, on_terminal]
+    _write_line(in_files, f"{job}, {_attempt(asks_for)}")
     if was_killed:
         logging.warning(
             "The attempt before (see %s) ended without a word: killed, over its memory, at the end of its time or with "
             "its machine. Where every attempt ends so, raise %s",
-            log_file,
+            of_attempts,
             raise_resource(job.split()[0], "mem_mb", "runtime"),
         )
     end = "failed"
@@ -69,19 +74,25 @@ def job_logging(log_file: str | os.PathLike[str], job: str, asks_for: str = "") 
             logging.exception("The job failed with an error that avpipe does not expect; see %s", log_file)
         sys.exit(1)
     finally:
-        _write_line(in_file, f"{_END}{end}")
-        in_file.close()
+        _write_line(in_files, f"{_END}{end}")
+        for handler in in_files:
+            handler.close()
 
 
-def _write_line(in_file: logging.Handler, text: str) -> None:
-    """A line that begins or ends an attempt, into the log alone."""
-    in_file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"===== {text}"}))
+def attempts_file(log_file: str | os.PathLike[str]) -> Path:
+    """Where the logs of all attempts are kept: x.attempts.log for x.log."""
+    return Path(log_file).with_suffix(".attempts.log")
 
 
-def _lacks_end(log_file: Path) -> bool:
-    """Whether the last attempt of a log wrote no last line."""
-    text = log_file.read_bytes()
-    return bool(text) and not text.rpartition(b"===== ")[2].startswith(_END.encode())
+def _write_line(in_files: Iterable[logging.Handler], text: str) -> None:
+    """A line that begins or ends an attempt, not for the terminal."""
+    for handler in in_files:
+        handler.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"===== {text}"}))
+
+
+def _lacks_end(of_attempts: Path) -> bool:
+    """Whether the last attempt wrote no last line."""
+    return not of_attempts.read_bytes().rpartition(b"===== ")[2].startswith(_END.encode())
 
 
 def _attempt(asks_for: str) -> str:

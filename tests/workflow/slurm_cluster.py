@@ -37,7 +37,7 @@ SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=5
+KillWait=30
 MinJobAge=600
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -113,6 +113,22 @@ class Cluster:
             pass
         file.unlink(missing_ok=True)
 
+    def lose_node(self, mark: str) -> None:
+        """Kill slurmd and all that it started, as a machine that goes down does; it comes back at once.
+
+        Args:
+            mark: in the environment of every process of a job.
+        """
+        self.end_daemon("slurmd", signal.SIGKILL)
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and _is_of_a_job(process, mark):
+                os.kill(int(process.name), signal.SIGKILL)
+        self.command("scontrol", "update", f"nodename={self.host}", "state=down", "reason=tried")
+        self.start_daemon("slurmd")
+        self.command("scontrol", "update", f"nodename={self.host}", "state=resume")
+        for number, _, _ in self.jobs("PENDING"):  # Slurm itself puts them back, for two minutes from now
+            self.command("scontrol", "update", f"jobid={number}", "starttime=now")
+
     def stop(self) -> None:
         try:
             if (self.folder / "slurmctld.pid").exists():
@@ -130,6 +146,17 @@ class Cluster:
         """Number, state and comment (which names the rule) of all jobs that Slurm remembers."""
         lines = self.command("squeue", "-h", f"--states={state}", "--format=%i|%T|%k").splitlines()
         return [(number, now, comment) for number, now, comment in (line.split("|", 2) for line in lines)]
+
+
+def _is_of_a_job(process: Path, mark: str) -> bool:
+    """Whether a folder of /proc is that of a Slurm job's process, or of the daemon that waits for it."""
+    try:
+        if (process / "cmdline").read_bytes().startswith(b"slurmstepd: ["):
+            return True
+        environment = (process / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"SLURM_JOB_ID=" in environment and mark.encode() in environment
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 60) -> None:

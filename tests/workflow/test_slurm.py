@@ -1,7 +1,10 @@
 """Whole runs through `profiles/slurm` and a Slurm of one node, with jobs that are ended from outside."""
 
+import csv
 import json
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.slurm
 # The first look at a job comes after 40 seconds otherwise; one machine shows new files at once.
 QUICK = (
     "--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2", "--latency-wait", "5",
-    "--slurm-no-account", "--default-resources", "mem_mb=2000", "runtime=60", "slurm_partition='main'",
+    "--slurm-no-account", "--default-resources", "mem_mb=2000", "runtime=60", "slurm_partition='main'", "nodes=1",
 )  # fmt: skip
 
 
@@ -34,35 +37,95 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.stop()
 
 
-def test_jobs_that_are_ended_from_outside_run_again(cluster: Cluster, tmp_path: Path) -> None:
-    """A job cancelled by root and a node that goes down in one run, which ends with eval.json."""
-    project = build_with_small_networks(tmp_path / "project")
-    settings = project.settings()
-    settings["datasets"]["small"]["gzsl"]["benchmarks"] = [{"split": "main_split"}]
-    (project.folder / "small.yaml").write_text(yaml.safe_dump(settings))
-    with (tmp_path / "out").open("wb") as out, start(project, out) as run:
+EPOCHS = 60
+STEP = "            trainer.train_step(epoch, step)\n"
+# The first attempts get too little: a training that lasts over a minute, and torch in what room Snakemake leaves.
+TOO_LITTLE = ("train_gzsl:runtime=attempt", "extract_vggish:mem_mb=450 if attempt == 1 else 2000")
+
+
+def test_a_run_ends_well_whatever_becomes_of_its_jobs(cluster: Cluster, tmp_path: Path) -> None:
+    """Root cancels one; the machine is lost while others train, which then need more time, and others more memory."""
+    project = build_slow_project(tmp_path / "project")
+    printed = tmp_path / "out"
+    with printed.open("wb") as out, start(project, out) as run:
         try:
-            cancelled = running(cluster, "extract_")
+            cancelled = running(cluster, "extract_c3d")
             cluster.command("scancel", cancelled)
-            running(cluster, "train_gzsl", seconds=240)
-            cluster.command("scontrol", "update", f"nodename={cluster.host}", "state=down", "reason=tried")
-            cluster.command("scontrol", "update", f"nodename={cluster.host}", "state=resume")
-            for number, _, _ in cluster.jobs("PENDING"):  # Slurm itself puts them back, for two minutes from now
-                cluster.command("scontrol", "update", f"jobid={number}", "starttime=now")
-            assert run.wait(timeout=300) == 0, (tmp_path / "out").read_text()
+            lost = running(cluster, "train_gzsl", seconds=240)
+            wait_until(lambda: attempts(project, "train_gzsl"), "a training has begun")
+            cluster.lose_node(str(project.folder))
+            wait_until(lambda: cluster.jobs("TIMEOUT"), "the time of a training is over", 240)
+            (project.folder / "fast").touch()
+            assert run.wait(timeout=300) == 0, printed.read_text()
         finally:
             if run.poll() is None:
-                run.terminate()
-    printed = (tmp_path / "out").read_text()
+                run.send_signal(signal.SIGINT)  # cancels its jobs
+    check_attempts(project, printed.read_text(), cancelled, lost)
+    check_results(project)
+
+
+def build_slow_project(folder: Path) -> Project:
+    """A project with one benchmark and method; until there is a file "fast", each step of a training takes a second."""
+    project = build_with_small_networks(folder)
+    settings = project.settings()
+    gzsl = settings["datasets"]["small"]["gzsl"]
+    gzsl["benchmarks"] = [{"split": "main_split"}]
+    gzsl["methods"]["ale"] = None
+    gzsl["training"]["epochs"] = EPOCHS
+    (folder / "small.yaml").write_text(yaml.safe_dump(settings))
+    loop = folder / "src" / "avpipe" / "training" / "loop.py"
+    text = loop.read_text()
+    assert text.count(STEP) == 1
+    loop.write_text(text.replace(STEP, f'{STEP}            time.sleep(0 if Path("fast").exists() else 1)\n'))
+    return project
+
+
+def attempts(project: Project, rule: str) -> list[list[str]]:
+    """The lines of each attempt in the log of a rule's first job; none where it has not begun."""
+    found: list[list[str]] = []
+    log = min(project.folder.glob(f"results/logs/{rule}/**/*.attempts.log"), default=None)
+    for line in log.read_text().splitlines() if log else []:
+        if f"===== {rule}" in line:
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+def check_attempts(project: Project, printed: str, cancelled: str, lost: str) -> None:
+    """Every fault came, and each attempt's log says what it asked for and what became of the one before."""
     assert f"'{cancelled}' failed, SLURM status is: 'CANCELLED'" in printed
+    assert "SLURM status is: 'TIMEOUT'" in printed
+    with_node, with_time, last = attempts(project, "train_gzsl")
+    for lines in (with_node, with_time):  # Slurm itself puts back what was lost with a node: the same job again
+        assert lines[0].endswith("runtime=1")
+    assert "ended without a word" in with_time[1]
+    assert with_time[-1].endswith("end: stopped")
+    assert last[0].endswith("runtime=2")
+    assert last[-1].endswith("end: done")
+    resumed = re.search(rf"Resuming seed 3 in epoch (\d+)/{EPOCHS}", "\n".join(last))
+    assert resumed and int(resumed[1]) > 1
+    assert "exceeded memory limit" in printed  # Slurm's own log of the job, which Snakemake shows
+    killed, passed = attempts(project, "extract_vggish")
+    assert "mem_mb=450" in killed[0] and "end:" not in killed[-1]
+    assert "mem_mb=2000" in passed[0] and "ended without a word" in passed[1] and passed[-1].endswith("end: done")
+
+
+def check_results(project: Project) -> None:
+    """eval.json has the method, whose training has every epoch once."""
     assert "avca" in json.dumps(json.loads((project.folder / TARGET).read_text()))
+    tables = list(project.folder.glob("results/small/runs/**/stage1/epochs.csv"))
+    assert tables
+    for table in tables:
+        with table.open(newline="") as stream:
+            assert [int(row["epoch"]) for row in csv.DictReader(stream)] == list(range(EPOCHS))
 
 
 def start(project: Project, out) -> subprocess.Popen[bytes]:
     """Begin a run through the profile."""
     own = [project.environment["PYTHONPATH"], os.environ.get("PYTHONPATH", "")]
+    options = ("--workflow-profile", "profiles/slurm", *QUICK, "--set-resources", *TOO_LITTLE)
     return subprocess.Popen(
-        project.command(TARGET, "--workflow-profile", "profiles/slurm", *QUICK), cwd=project.folder,
+        project.command(TARGET, *options), cwd=project.folder,
         env=project.environment | {"PYTHONPATH": os.pathsep.join(filter(None, own))}, stdout=out, stderr=out,
     )  # fmt: skip
 
