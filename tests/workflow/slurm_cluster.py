@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # The step that the plugin starts inside a job is told no SLURM_CONF, so the file must lie where Slurm looks by itself.
@@ -113,21 +114,24 @@ class Cluster:
             pass
         file.unlink(missing_ok=True)
 
-    def lose_node(self, mark: str) -> None:
-        """Kill slurmd and all that it started, as a machine that goes down does; it comes back at once.
-
-        Args:
-            mark: in the environment of every process of a job.
-        """
+    def lose_node(self) -> None:
+        """Kill slurmd and all that it started, as a machine that goes down does; it comes back at once."""
         self.end_daemon("slurmd", signal.SIGKILL)
-        for process in Path("/proc").iterdir():
-            if process.name.isdigit() and _is_of_a_job(process, mark):
-                os.kill(int(process.name), signal.SIGKILL)
+        self.kill_jobs()
         self.command("scontrol", "update", f"nodename={self.host}", "state=down", "reason=tried")
         self.start_daemon("slurmd")
         self.command("scontrol", "update", f"nodename={self.host}", "state=resume")
-        for number, _, _ in self.jobs("PENDING"):  # Slurm itself puts them back, for two minutes from now
-            self.command("scontrol", "update", f"jobid={number}", "starttime=now")
+        for number, _, _ in self.jobs(
+            "PENDING"
+        ):  # Slurm puts them back itself, for two minutes from now, when it has cleared the node
+            self.command("scontrol", "update", f"jobid={number}", "starttime=now+10")
+
+    def kill_jobs(self) -> None:
+        """Kill every process of a job, and the daemons that wait for them."""
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and _is_of_a_job(process, str(self.folder.parent)):
+                with suppress(ProcessLookupError):
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def stop(self) -> None:
         try:
@@ -137,6 +141,7 @@ class Cluster:
         finally:
             for name in DAEMONS:
                 self.end_daemon(name)
+            self.kill_jobs()
             USUAL_PLACE.unlink(missing_ok=True)
 
     def command(self, *words: str, check: bool = True) -> str:
@@ -154,7 +159,7 @@ def _is_of_a_job(process: Path, mark: str) -> bool:
         if (process / "cmdline").read_bytes().startswith(b"slurmstepd: ["):
             return True
         environment = (process / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it has ended, or is another's
         return False
     return b"SLURM_JOB_ID=" in environment and mark.encode() in environment
 

@@ -53,7 +53,7 @@ def test_a_run_ends_well_whatever_becomes_of_its_jobs(cluster: Cluster, tmp_path
             cluster.command("scancel", cancelled)
             lost = running(cluster, "train_gzsl", seconds=240)
             wait_until(lambda: attempts(project, "train_gzsl"), "a training has begun")
-            cluster.lose_node(str(project.folder))
+            cluster.lose_node()
             wait_until(lambda: cluster.jobs("TIMEOUT"), "the time of a training is over", 240)
             (project.folder / "fast").touch()
             assert run.wait(timeout=300) == 0, printed.read_text()
