@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_run_ends_well_whatever_becomes_of_its_jobs(cluster: Cluster, tmp_path
         try:
             cancelled = running(cluster, "extract_c3d")
             cluster.command("scancel", cancelled)
-            lost = running(cluster, "train_gzsl", seconds=240)
+            running(cluster, "train_gzsl", seconds=240)
             wait_until(lambda: attempts(project, "train_gzsl"), "a training has begun")
             cluster.lose_node()
             wait_until(lambda: cluster.jobs("TIMEOUT"), "the time of a training is over", 240)
@@ -60,8 +61,9 @@ def test_a_run_ends_well_whatever_becomes_of_its_jobs(cluster: Cluster, tmp_path
         finally:
             if run.poll() is None:
                 run.send_signal(signal.SIGINT)  # cancels its jobs
-    check_attempts(project, printed.read_text(), cancelled, lost)
+    check_attempts(project, printed.read_text(), cancelled)
     check_results(project)
+    check_status_of_other_profile(cluster, project)
 
 
 def build_slow_project(folder: Path) -> Project:
@@ -91,7 +93,7 @@ def attempts(project: Project, rule: str) -> list[list[str]]:
     return found
 
 
-def check_attempts(project: Project, printed: str, cancelled: str, lost: str) -> None:
+def check_attempts(project: Project, printed: str, cancelled: str) -> None:
     """Every fault came, and each attempt's log says what it asked for and what became of the one before."""
     assert f"'{cancelled}' failed, SLURM status is: 'CANCELLED'" in printed
     assert "SLURM status is: 'TIMEOUT'" in printed
@@ -118,6 +120,14 @@ def check_results(project: Project) -> None:
     for table in tables:
         with table.open(newline="") as stream:
             assert [int(row["epoch"]) for row in csv.DictReader(stream)] == list(range(EPOCHS))
+
+
+def check_status_of_other_profile(cluster: Cluster, project: Project) -> None:
+    """What profiles/cluster-generic is told of jobs that have ended."""
+    numbers = {state: number for number, state, _ in cluster.jobs()}
+    for state, word in (("CANCELLED", "failed"), ("TIMEOUT", "failed"), ("FAILED", "failed"), ("COMPLETED", "success")):
+        asked = [sys.executable, str(project.folder / "workflow" / "slurm_status.py"), numbers[state]]
+        assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == f"{word}\n", state
 
 
 def start(project: Project, out) -> subprocess.Popen[bytes]:
