@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import yaml
 from conftest import build_with_small_networks
 from project import TARGET, Project
 from slurm_cluster import Cluster, wait_until, why_not
+
+from avpipe import slurm_status
 
 pytestmark = pytest.mark.slurm
 # The first look at a job comes after 40 seconds otherwise; one machine shows new files at once.
@@ -63,7 +64,7 @@ def test_a_run_ends_well_whatever_becomes_of_its_jobs(cluster: Cluster, tmp_path
                 run.send_signal(signal.SIGINT)  # cancels its jobs
     check_attempts(project, printed.read_text(), cancelled)
     check_results(project)
-    check_status_of_other_profile(cluster, project)
+    check_status_of_other_profile(cluster)
 
 
 def build_slow_project(folder: Path) -> Project:
@@ -122,12 +123,11 @@ def check_results(project: Project) -> None:
             assert [int(row["epoch"]) for row in csv.DictReader(stream)] == list(range(EPOCHS))
 
 
-def check_status_of_other_profile(cluster: Cluster, project: Project) -> None:
+def check_status_of_other_profile(cluster: Cluster) -> None:
     """What profiles/cluster-generic is told of jobs that have ended."""
     numbers = {state: number for number, state, _ in cluster.jobs()}
     for state, word in (("CANCELLED", "failed"), ("TIMEOUT", "failed"), ("FAILED", "failed"), ("COMPLETED", "success")):
-        asked = [sys.executable, str(project.folder / "workflow" / "slurm_status.py"), numbers[state]]
-        assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == f"{word}\n", state
+        assert slurm_status.status(numbers[state]) == word, state
 
 
 def start(project: Project, out) -> subprocess.Popen[bytes]:
