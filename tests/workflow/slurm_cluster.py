@@ -95,6 +95,10 @@ class Cluster:
         )  # fmt: skip
         self.start_daemon("slurmctld")
         self.start_daemon("slurmd")
+        self.wait_for_node()
+
+    def wait_for_node(self) -> None:
+        """Wait until the node takes jobs: a new slurmd brings it up (ReturnToService)."""
         wait_until(lambda: self.command("sinfo", "-h", "-o", "%T").strip() == "idle", "the node is idle")
 
     def start_daemon(self, name: str, *arguments: str) -> None:
@@ -120,7 +124,7 @@ class Cluster:
         self.kill_jobs()
         self.command("scontrol", "update", f"nodename={self.host}", "state=down", "reason=tried")
         self.start_daemon("slurmd")
-        self.command("scontrol", "update", f"nodename={self.host}", "state=resume")
+        self.wait_for_node()
         for number, _, _ in self.jobs(
             "PENDING"
         ):  # Slurm puts them back itself, for two minutes from now, when it has cleared the node
