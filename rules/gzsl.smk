@@ -241,6 +241,7 @@ rule write_eval:
         published=PUBLISHED_GZSL,
     output:
         eval="<results>/{dataset}/eval.json",
+        page=report("<results>/{dataset}/report.html", category="Results"),
         table=report("<results>/{dataset}/eval.md", category="Results"),
         figure=report("<results>/{dataset}/eval.svg", category="Results"),
         curves=report("<results>/{dataset}/beta_curves.svg", category="Results"),
@@ -261,6 +262,7 @@ rule write_eval:
         settings=setting(),
         fidelity=PROJECT.config.fidelity,
         features_from=ask(features_from.digests),
+        benchmarks=not_compared(workflow.pathvars.apply("<benchmarks>")),
     message:
         "Writing {output.eval}"
     script:

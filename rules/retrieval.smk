@@ -243,6 +243,7 @@ rule write_retrieval_eval:
         published=PUBLISHED_RETRIEVAL,
     output:
         eval="<results>/{dataset}/eval.json",
+        page=report("<results>/{dataset}/report.html", category="Results"),
         table=report("<results>/{dataset}/eval.md", category="Results"),
         figure=report("<results>/{dataset}/eval.svg", category="Results"),
     log:
@@ -262,6 +263,7 @@ rule write_retrieval_eval:
         settings=setting(),
         fidelity=PROJECT.config.fidelity,
         features_from=ask(features_from.digests),
+        benchmarks=not_compared(workflow.pathvars.apply("<benchmarks>")),
     message:
         "Writing {output.eval}"
     script:

@@ -192,7 +192,7 @@ def test_features_alone_are_adopted_and_only_what_is_not_there_runs(finished, pr
     copy_results(finished, project)
     results = project.folder / "results/small"
     shutil.rmtree(results / "runs")
-    for path in [*results.glob("eval.*"), *results.glob("beta_curves.*")]:
+    for path in [*results.glob("eval.*"), *results.glob("beta_curves.*"), *results.glob("report.*")]:
         path.unlink()
     assert adopt(project).returncode == 0
     assert project.planned() == TRAININGS | EVAL

@@ -1,4 +1,4 @@
-"""Write eval.json, the table and the figures of a dataset."""
+"""Write eval.json, the page, the table and the figures of a dataset."""
 
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ with run_job(snakemake):
         weights=snakemake.input.weights,
         target=snakemake.output.eval,
         published=snakemake.input.published,
+        page=snakemake.output.page,
+        benchmarks=snakemake.params.benchmarks,
         table=snakemake.output.table,
         figure=snakemake.output.figure,
         curves=snakemake.output.curves,

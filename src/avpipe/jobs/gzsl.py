@@ -42,6 +42,7 @@ from avpipe.registry import METHODS
 from avpipe.report.beta_curves import plot_beta_curves
 from avpipe.report.gzsl import collect_record
 from avpipe.report.gzsl_table import write_gzsl_table
+from avpipe.report.page.writing import write_page
 from avpipe.report.tasks import write_report
 from avpipe.report.verification import check_evaluations
 from avpipe.schema.gzsl import METRICS, BenchmarkSummary, FeatureSource, GzslEvaluation, SeedResult
@@ -373,14 +374,25 @@ def _evaluation(experiment: Experiment, seeds: list[SeedResult]) -> GzslEvaluati
     )
 
 
-def write_eval(*, target: StrPath, table: StrPath, figure: StrPath, curves: StrPath, **made: Any) -> None:
-    """Write eval.json of a dataset, its table and its figures.
+def write_eval(
+    *,
+    target: StrPath,
+    table: StrPath,
+    figure: StrPath,
+    curves: StrPath,
+    page: StrPath,
+    benchmarks: StrPath,
+    **made: Any,
+) -> None:
+    """Write eval.json of a dataset, its table, its figures and its page.
 
     Args:
         target: eval.json.
         table: the Markdown file to write.
         figure: the figure of the results to write.
         curves: the figure of seen and unseen accuracy over the calibration constant to write.
+        page: report.html to write.
+        benchmarks: see `avpipe.report.page.writing.write_page`.
         **made: see `avpipe.report.gzsl.collect_record`.
 
     Raises:
@@ -388,5 +400,6 @@ def write_eval(*, target: StrPath, table: StrPath, figure: StrPath, curves: StrP
     """
     check_evaluations(made["evaluations"])
     record = collect_record(**made)
-    write_report(record, target, table=table, figure=figure)
     plot_beta_curves(record, curves)
+    written = write_report(record, target, table=table, figure=figure)
+    write_page(written, page, evaluations=made["evaluations"], benchmarks=benchmarks)

@@ -16,6 +16,7 @@ from avpipe.devices import leased_device, leased_devices, resolve_device
 from avpipe.errors import AvpipeError
 from avpipe.io.manifest import write_json
 from avpipe.locks import sole_writer
+from avpipe.report.page.writing import write_page
 from avpipe.report.retrieval import collect_record
 from avpipe.report.tasks import write_report
 from avpipe.report.verification import check_evaluations
@@ -191,14 +192,19 @@ def index_run(
         )
 
 
-def write_retrieval_eval(*, target: StrPath, table: StrPath, figure: StrPath, **made: Any) -> None:
-    """Write eval.json of a retrieval dataset, its table and its figure.
+def write_retrieval_eval(
+    *, target: StrPath, table: StrPath, figure: StrPath, page: StrPath, benchmarks: StrPath, **made: Any
+) -> None:
+    """Write eval.json of a retrieval dataset, its table, its figure and its page.
 
     Args:
         target: eval.json.
         table: the Markdown file to write.
         figure: the figure of the results to write.
+        page: report.html to write.
+        benchmarks: see `avpipe.report.page.writing.write_page`.
         **made: see `avpipe.report.retrieval.collect_record`.
     """
     check_evaluations(made["evaluations"])
-    write_report(collect_record(**made), target, table=table, figure=figure)
+    written = write_report(collect_record(**made), target, table=table, figure=figure)
+    write_page(written, page, evaluations=made["evaluations"], benchmarks=benchmarks)

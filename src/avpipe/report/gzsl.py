@@ -54,7 +54,7 @@ BARS = {
 }
 """What figures call a metric, and its colour."""
 _SHORT = ("S", "U", "HM", "ZSL")
-_INTRODUCTION = "Accuracies in %, mean ± sample standard deviation over seeds; docs/results.md explains the columns."
+INTRODUCTION = "Accuracies in %, mean ± sample standard deviation over seeds; docs/results.md explains the columns."
 _SHORT_INTRODUCTION = "Accuracies in %, mean ± sample standard deviation over seeds; published: HM/ZSL"
 _FOOTNOTE = f"{DAGGER} The epoch is the one that did best on the test clips themselves, as published."
 
@@ -137,18 +137,18 @@ def published_of(
 
 def to_document(record: GzslRecord) -> Document:
     """The report of a dataset."""
-    blocks: list[Block] = [Paragraph(_INTRODUCTION, on="page"), Paragraph(_SHORT_INTRODUCTION, on="terminal")]
+    blocks: list[Block] = [Paragraph(INTRODUCTION, on="page"), Paragraph(_SHORT_INTRODUCTION, on="terminal")]
     for (split, features), results in group_by(record.results, lambda each: (each.split, each.features)).items():
         blocks.append(Heading(f"{split}, {features}", f"chance ZSL {results[0].chance_zsl:.1f}"))
-        blocks += _result_table(results)
-        blocks += _mode_table(results)
+        blocks += result_table(results)
+        blocks += mode_table(results)
         blocks += _class_table(results, record.benchmarks.get(results[0].benchmark))
-        blocks += _comparison_tables(results, record.comparisons.note)
+        blocks += comparison_tables(results, record.comparisons.note)
     blocks += account_blocks(record.clips)
     if record.clips is None and record.benchmarks:
         blocks.append(Heading("Clips", on="page"))
     for name, benchmark in record.benchmarks.items():
-        blocks += [Heading(name, level=3, on="page"), _subset_table(benchmark)]
+        blocks += [Heading(name, level=3, on="page"), subset_table(benchmark)]
     return Document(f"{record.dataset}: {record.title}", record.notices, [*blocks, *failed_blocks(record.clips)])
 
 
@@ -183,7 +183,8 @@ def _mean_of_class(name: str, seeds: Sequence[SeedResult]) -> ClassAccuracy:
     )
 
 
-def _result_table(results: Sequence[GzslResult]) -> list[Block]:
+def result_table(results: Sequence[GzslResult]) -> list[Block]:
+    """A row for each result, published figures beside it."""
     columns = [
         Column("method", lambda each: each.method, is_text=True),
         Column("form", lambda each: each.form, is_text=True),
@@ -217,7 +218,7 @@ def _published(metrics: Sequence[str], result: GzslResult) -> str:
     return text if all(each.confirmed for each in known if each) else f"{text} (unconfirmed)"
 
 
-def _mode_table(results: Sequence[GzslResult]) -> list[Block]:
+def mode_table(results: Sequence[GzslResult]) -> list[Block]:
     """Every mode of the methods that have several."""
     rows = []
     for result in results:
@@ -259,7 +260,7 @@ def _class_table(results: Sequence[GzslResult], benchmark: BenchmarkSummary | No
     return [Paragraph(left_out, on="page"), table] if empty else [table]
 
 
-def _comparison_tables(results: Sequence[GzslResult], note: str) -> list[Block]:
+def comparison_tables(results: Sequence[GzslResult], note: str) -> list[Block]:
     """For each form with several methods: the best against each other one."""
     words = ("difference", "95 % interval", "better / equal / worse")
     columns = plain_columns("methods", "seeds", *(f"{metric}: {word}" for metric in ("HM", "ZSL") for word in words))
@@ -292,7 +293,8 @@ def _difference(summary: DifferenceSummary | None) -> tuple[str, str, str]:
     )
 
 
-def _subset_table(benchmark: BenchmarkSummary) -> Table:
+def subset_table(benchmark: BenchmarkSummary) -> Table:
+    """Clips expected, used and missing of every subset."""
     shared = benchmark.shared_sources
     columns = [
         Column("subset", lambda row: row[0], is_text=True),

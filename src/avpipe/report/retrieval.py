@@ -62,7 +62,7 @@ _OF_PROTOCOL = (
     "captions",
     "known_words",
 )
-_INTRODUCTION = (
+INTRODUCTION = (
     "R@k: share of queries, in %, whose own clip is among the first k; ranks count from 1. Mean ± sample standard "
     "deviation over seeds. Sound and text are the language side."
 )
@@ -144,15 +144,15 @@ def published_of(
 
 def to_document(record: RetrievalRecord) -> Document:
     """The report of a dataset."""
-    blocks: list[Block] = [Paragraph(_INTRODUCTION)]
+    blocks: list[Block] = [Paragraph(INTRODUCTION)]
     for subset, results in group_by(record.results, lambda each: each.subset).items():
         detail = f"{results[0].protocol.gallery} candidates (chance R@1/5/10 {_chance(results[0], '/')})"
         blocks.append(Heading(f"{subset}, diagnostic" if results[0].diagnostic else subset, detail))
         texts = dict.fromkeys(each.protocol.text for each in results)
         blocks += [Paragraph(text, on="page") for text in texts]
-        blocks.append(_result_table(results))
-        blocks += _published_blocks(results)
-    blocks += [*_pack_table(record), *account_blocks(record.clips), *failed_blocks(record.clips)]
+        blocks.append(result_table(results))
+        blocks += published_blocks(results)
+    blocks += [*pack_table(record), *account_blocks(record.clips), *failed_blocks(record.clips)]
     return Document(f"{record.dataset}: {record.title}", record.notices, blocks)
 
 
@@ -217,7 +217,7 @@ def _protocol(tests: Sequence[GalleryTest]) -> Protocol:
     )
 
 
-def _result_table(results: Sequence[RetrievalResult]) -> Table:
+def result_table(results: Sequence[RetrievalResult]) -> Table:
     """A row for each result and direction."""
     columns = [
         Column("run", lambda row: run_label(row[0]), is_text=True),
@@ -250,7 +250,8 @@ def _start(result: RetrievalResult) -> str:
     return start.spec if start.sha256 is None else f"{start.spec} ({start.sha256[:8]})"
 
 
-def _published_blocks(results: Sequence[RetrievalResult]) -> list[Block]:
+def published_blocks(results: Sequence[RetrievalResult]) -> list[Block]:
+    """Published figures beside ours, where any are known."""
     known = [result for result in results if result.published]
     if not known:
         return []
@@ -278,7 +279,8 @@ def _source(result: RetrievalResult) -> str:
     return "; ".join(dict.fromkeys(each.source for each in result.published.values()))
 
 
-def _pack_table(record: RetrievalRecord) -> list[Block]:
+def pack_table(record: RetrievalRecord) -> list[Block]:
+    """Clips expected, used and missing of every subset."""
     columns = [
         Column("subset", lambda row: row[0], is_text=True),
         Column("features", lambda row: row[1].origin, is_text=True),

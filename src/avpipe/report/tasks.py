@@ -26,9 +26,10 @@ def to_chart(record: AnyRecord) -> BarChart:
     return gzsl.to_chart(record) if isinstance(record, GzslRecord) else retrieval.to_chart(record)
 
 
-def write_report(record: AnyRecord, target: StrPath, *, table: StrPath, figure: StrPath) -> None:
-    """Write eval.json, its page and its figure, all of them as eval.json says it."""
+def write_report(record: AnyRecord, target: StrPath, *, table: StrPath, figure: StrPath) -> AnyRecord:
+    """Write eval.json, its tables and its figure; gives the record as eval.json says it."""
     record = type(record).model_validate(record.to_json())
     write_json(target, record.to_json())
     write_text(table, to_markdown(to_document(record)))
     plot_bars(to_chart(record), figure)
+    return record
