@@ -95,6 +95,10 @@ def test_show_prints_notices_and_figures(tmp_path, capsys):
     assert main(["show", str(tmp_path / "eval.json")]) == 0
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS: c3d" in printed and "3.00" in printed and "[x]: no_audio (why)" in printed
+    assert "report.html" not in printed
+    (tmp_path / "report.html").touch()
+    main(["show", str(tmp_path / "eval.json")])
+    assert "report.html in a browser" in " ".join(capsys.readouterr().out.split())
     assert main(["show", str(tmp_path / "gone.json")]) == 1
 
 

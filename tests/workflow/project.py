@@ -82,14 +82,14 @@ class Project:
         (self.folder / "small.yaml").write_text(yaml.safe_dump(settings))
 
     def digests(self) -> dict[str, str]:
-        """sha256 of every result but logs, timings and epoch tables (which have a column of seconds)."""
+        """sha256 of every result but logs, timings, epoch tables (which have a column of seconds) and the page."""
         results = self.folder / "results"
         return {
             str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(results.rglob("*"))
             if path.is_file()
             and path.relative_to(results).parts[0] not in ("logs", "benchmarks")
-            and path.name != "epochs.csv"
+            and path.name not in ("epochs.csv", "report.html", "report.html.manifest")
         }
 
 

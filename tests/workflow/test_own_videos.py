@@ -43,6 +43,7 @@ from own_videos import (
     write_table,
 )
 from project import Project, jobs_in
+from read_page import read_page
 from real_media import SHARED
 
 from avpipe.formats.digests import file_sha256
@@ -100,10 +101,19 @@ def test_every_clip_is_used_or_has_its_reason(own: Own) -> None:
 
 
 def test_no_result_tells_a_folder_of_the_machine(own: Own) -> None:
-    files = [path for suffix in ("json", "md") for path in own.path("results").rglob(f"*.{suffix}")]
-    assert {"eval.json", "eval.md", "accounting.json", "evaluation.json", "test.json"} <= {path.name for path in files}
+    files = [path for suffix in ("json", "md", "html") for path in own.path("results").rglob(f"*.{suffix}")]
+    names = {"eval.json", "eval.md", "report.html", "accounting.json", "evaluation.json", "test.json"}
+    assert names <= {path.name for path in files}
     texts = {path.name: path.read_text(encoding="utf-8") for path in files}
     assert [name for name, text in texts.items() if str(own.project.folder) in text or str(SHARED) in text] == []
+
+
+def test_the_page_shows_every_run_and_its_curve(own: Own) -> None:
+    page = read_page(own.path(f"{RESULTS}/report.html"))
+    assert page.sections == ["Results", "What it rests on", "Learning curves", "Clips"]
+    assert any(each.startswith("R@k in %") for each in page.pictures)
+    assert any(each.startswith("Loss of fine_tuned") for each in page.pictures)
+    assert "extract_resnet152" in page.text  # how long it took
 
 
 class TestNoAudioOrSilentTrack:

@@ -99,8 +99,9 @@ def test_one_clip_under_two_names_is_used_once_and_the_account_adds_up(messy):
 def test_no_result_tells_a_folder_of_the_machine(messy):
     project = messy.project
     home = project.folder.parent
-    files = [*project.folder.glob("results/**/*.json"), *project.folder.glob("results/**/*.md")]
-    assert {"eval.json", "eval.md", "accounting.json", "evaluation.json"} <= {path.name for path in files}
+    files = [path for kind in ("json", "md", "html") for path in project.folder.glob(f"results/**/*.{kind}")]
+    names = {"eval.json", "eval.md", "report.html", "accounting.json", "evaluation.json"}
+    assert names <= {path.name for path in files}
     telling = {
         str(path.relative_to(project.folder)): text
         for path in files

@@ -30,4 +30,7 @@ def show_result(path: Path) -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     print_document(to_document(read_any_record(path)), console)
     console.print(f"The result and all it rests on: {path}", highlight=False)
+    page = path.with_name("report.html")
+    if page.is_file():
+        console.print(f"The same as a page, with curves: open {page} in a browser.", highlight=False)
     return 0

@@ -17,6 +17,15 @@ from avpipe.report.page.sources import Sources, Trained
 from avpipe.report.summary import group_by
 from avpipe.schema.gzsl import BenchmarkSummary, GzslRecord, GzslResult
 
+_STAGES = (
+    "Stage 1 is scored on validation clips and chooses the epoch; stage 2 trains afresh, on these clips too, up to that "
+    "epoch. Its rates are of clips that it trains on: near 100 % they say nothing."
+)
+_BETA = (
+    "Seen classes are favoured, for the model was trained on them; a constant, beta, that is added to their distances "
+    "evens this out. A line is a seed: S and U on the test clips for every beta. The ring is the beta that the seed "
+    "chose on validation clips. AUSUC is the area under the line, a figure that rests on no choice of beta."
+)
 _NO_FILES = "The files of the trainings are not there, so there is nothing to draw."
 _ALIGNMENT = {
     "correct": "each class has its own vector",
@@ -40,10 +49,7 @@ def zero_shot_page(record: GzslRecord, sources: Sources) -> Page:
         Section(
             "Learning curves",
             [
-                Paragraph(
-                    "Stage 1 is scored on validation clips and chooses the epoch; stage 2 trains afresh, on these "
-                    "clips too, up to that epoch. Its rates are of clips that it trains on: near 100 % they say nothing."
-                ),
+                Paragraph(_STAGES),
                 *_of_methods(record, lambda result: _learning(result, _runs(sources, result)), "learning"),
             ],
         ),
@@ -153,12 +159,6 @@ def _learning(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
 
 
 def _seen_unseen(record: GzslRecord) -> list[Part]:
-    text = (
-        "Seen classes are favoured, for the model was trained on them; a constant, beta, that is added to their "
-        "distances evens this out. A line is a seed: S and U on the test clips for every beta. The ring is the beta "
-        "that the seed chose on validation clips. AUSUC is the area under the line, a figure that rests on no choice "
-        "of beta."
-    )
 
     def curves(results: list[GzslResult]) -> list[Part]:
         found = [(each, curve_picture(label(each), each.seeds, each.mean.ausuc)) for each in results]
@@ -171,7 +171,7 @@ def _seen_unseen(record: GzslRecord) -> list[Part]:
             *([Paragraph(f"Not calibrated, so without a curve: {', '.join(without)}.")] if without else []),
         ]
 
-    return [Paragraph(text), *_of_benchmarks(record, curves)]
+    return [Paragraph(_BETA), *_of_benchmarks(record, curves)]
 
 
 def _classes(result: GzslResult) -> list[Part]:
