@@ -13,13 +13,14 @@ class Page(HTMLParser):
         faults: elements that are closed wrongly, ids that occur twice, addresses outside the page.
         headings: level and text of each, in order.
         texts: all text outside the style sheet.
+        pictured: all text within pictures.
         pictures: the text of each that is told to those who do not see it.
         links: addresses of links.
     """
 
     def __init__(self, text):
         super().__init__()
-        self.faults, self.headings, self.texts, self.pictures, self.links = [], [], [], [], []
+        self.faults, self.headings, self.texts, self.pictured, self.pictures, self.links = [], [], [], [], [], []
         self._open, self._ids = [], set()
         self.feed(text)
         self.close()
@@ -64,6 +65,8 @@ class Page(HTMLParser):
         if self._open and self._open[-1] == "style":
             return
         self.texts.append(data)
+        if "svg" in self._open:
+            self.pictured.append(data)
         heads = [tag for tag in self._open if re.fullmatch("h[1-6]", tag)]
         if heads:
             level, text = self.headings[-1]

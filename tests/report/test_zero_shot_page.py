@@ -1,12 +1,17 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from made_results import make_class, make_evaluation, make_published, make_record, make_seed, make_subset, make_tree
 from read_page import read_page
 
+from avpipe.gzsl import scores as scores_module
+from avpipe.gzsl.scores import Scores
 from avpipe.io.manifest import write_json
 from avpipe.report.page import panels
+from avpipe.report.page.confusion import confusion_of
+from avpipe.report.page.sources import Trained
 from avpipe.report.page.writing import write_page
 
 SECTIONS = [
@@ -15,9 +20,11 @@ SECTIONS = [
     "Learning curves",
     "Seen against unseen",
     "Classes",
+    "Confusions",
     "Methods compared",
     "Clips",
 ]
+CHECKPOINT = "ab" * 32
 ODD = '<b>&"x'
 
 
@@ -32,15 +39,28 @@ def write_stage(folder, losses, rates=None, scored_on="validation clips"):
     (folder / "epochs.csv").write_text("\n".join(rows) + "\n")
 
 
-def write_run(folder, evaluation):
-    """evaluation.json of a run, training.json and the stages of its seeds; gives its path."""
+def make_scores(names, n_seen, *, clips=4, seed=0):
+    """Distances of some clips of each class, most of them nearest to their own."""
+    draws = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(names)), clips)
+    distances = draws.uniform(1, 2, (len(labels), len(names))).astype(np.float32)
+    distances[np.arange(len(labels)), labels] -= 0.7
+    is_seen = [place < n_seen for place in range(len(names))]
+    tested = scores_module.Tested("avca", seed, 1, 0.1, {}, "both", True, list(names), is_seen, "cpu")
+    return Scores(tested, labels, {"both": distances})
+
+
+def write_run(folder, evaluation, scores=()):
+    """evaluation.json of a run, training.json and the stages of its seeds, with their scores; gives its path."""
     run = folder / evaluation.split / evaluation.features / evaluation.method / evaluation.form
     listed = {}
     for seed in evaluation.seeds:
         write_stage(run / f"seed{seed.seed}/stage1", [3.0, 2.0, 1.0], [0.1, 0.5, 0.4])
         write_stage(run / f"seed{seed.seed}/stage2", [2.0, 1.0], [0.9, 1.0], "training clips")
         stages = {f"stage{stage}": {"best_epoch": 1} for stage in (1, 2)}
-        listed[str(seed.seed)] = {**stages, "checkpoint_sha256": "ab" * 32}
+        listed[str(seed.seed)] = {**stages, "checkpoint_sha256": CHECKPOINT}
+    for each in scores:
+        each.write(run / f"seed{each.tested.seed}/stage2", CHECKPOINT)
     write_json(run / "training.json", {"seeds": listed})
     write_json(run / "evaluation.json", evaluation.to_json())
     return run / "evaluation.json"
@@ -50,8 +70,8 @@ def write_run(folder, evaluation):
 def written(tmp_path):
     """Writes the page of some evaluations and reads it; `made`: see `make_record`."""
 
-    def write(evaluations, name="report.html", **made):
-        paths = [write_run(tmp_path / name / "runs", each) for each in evaluations]
+    def write(evaluations, name="report.html", scores=(), **made):
+        paths = [write_run(tmp_path / name / "runs", each, scores) for each in evaluations]
         write_page(make_record(evaluations, **made), tmp_path / name / "report.html", evaluations=paths)
         return read_page(tmp_path / name / "report.html")
 
@@ -84,6 +104,39 @@ def test_names_are_shown_as_they_are(written):
     tree = make_tree(subsets={"stage_2_train": make_subset({ODD: make_class(19, {"too_short": 1})})})
     page = written([evaluation], dataset=ODD, title=ODD, tree=tree)
     assert page.headings[0] == (1, ODD) and page.text.count(ODD) >= 3
+
+
+def test_the_matrix_of_confusions_agrees_with_the_accuracies_of_the_classes():
+    scores = [make_scores([ODD, *"abcde"], 4, seed=seed) for seed in range(3)]
+    found = confusion_of([Trained(seed, {}, each) for seed, each in enumerate(scores)])
+    assert (found.classes, found.n_seen, found.counts.sum()) == ([ODD, *"abcde"], 4, 3 * 6 * 4)
+    rates = 100 * np.diag(found.counts) / found.counts.sum(1)
+    results = [each.result().per_class for each in scores]
+    means = [np.mean([result[name].gzsl for result in results]) for name in found.classes]
+    assert rates == pytest.approx(means) and 0 < min(rates) < max(rates)
+
+
+def test_seen_classes_come_first_and_the_worst_confusion_is_named():
+    scores = make_scores("ab", 0)
+    tested = replace(scores.tested, classes=["new", "old", "late"], seen=[False, True, False], beta=0.0)
+    labels = np.array([0, 0, 0, 1, 2])
+    distances = np.full((5, 3), 9.0, np.float32)
+    distances[np.arange(5), [1, 1, 2, 1, 2]] = 1.0
+    found = confusion_of([Trained(0, {}, Scores(tested, labels, {"both": distances}))])
+    assert (found.classes, found.n_seen) == (["old", "new", "late"], 1)
+    assert found.counts.tolist() == [[1, 0, 0], [2, 0, 1], [0, 0, 1]]
+    assert [found.taken_for(name) for name in found.classes] == ["", "old (67 %)", ""]
+
+
+@pytest.mark.parametrize("n_classes", [6, 50, 300])
+def test_confusions_are_drawn_and_listed(written, n_classes):
+    names = [ODD, *(f"class number {number} of many" for number in range(1, n_classes))]
+    scores = make_scores(names, n_classes // 2)
+    page = written([make_evaluation([], seeds=[scores.result()])], scores=[scores])
+    (picture,) = (each for each in page.pictures if each.startswith("Confusion matrix of avca, corrected"))
+    n_right = sum(each.gzsl * each.clips / 100 for each in scores.result().per_class.values())
+    assert f" {round(n_right):,} of {4 * n_classes:,} tests of clips are right" in picture
+    assert ("class number 3 of many" in "".join(page.pictured)) == (n_classes < 300)
 
 
 def test_a_picture_that_cannot_be_drawn_becomes_a_sentence(written, monkeypatch):
@@ -123,7 +176,7 @@ def test_the_same_results_give_the_same_bytes(written, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_large_benchmark_stays_small(written, tmp_path):
+def test_a_large_benchmark_stays_small(written, tmp_path, monkeypatch):
     """300 classes, 12,000 test clips, eight methods in two forms."""
     draws = np.random.default_rng(0)
     rates = draws.uniform(0, 100, 300).round(6).tolist()
@@ -133,13 +186,14 @@ def test_a_large_benchmark_stays_small(written, tmp_path):
     }
     curve = np.sort(draws.uniform(0, 100, (3, 256))).tolist()
     betas = {"betas": [None, *range(255)], "seen": curve[0][::-1], "unseen": curve[1], "hm": curve[2], "steps": 9000}
-    seeds = [
-        make_seed(number, 10.0, per_class=classes, classes_without_clips=[], beta_curve=json.loads(json.dumps(betas)))
-        for number in range(3)
-    ]
+    odd = {"per_class": classes, "classes_without_clips": [], "beta_curve": json.loads(json.dumps(betas))}
+    seeds = [make_seed(number, 10.0, **odd) for number in range(3)]
+    scores = [make_scores(list(classes), 200, clips=40, seed=number) for number in range(3)]
     methods = ("avca", "ale", "devise", "sje", "apn", "cjme", "avgzslnet", "fvaegan")
     evaluations = [
         make_evaluation([], method, form, seeds=seeds) for method in methods for form in ("corrected", "published")
     ]
-    written(evaluations)
+    monkeypatch.setattr(scores_module, "MOST_BYTES", 1 << 30)
+    page = written(evaluations, scores=scores)
+    assert sum(each.startswith("Confusion matrix") for each in page.pictures) == len(evaluations)
     assert (tmp_path / "report.html/report.html").stat().st_size < 10_000_000

@@ -111,6 +111,12 @@ class Scores:
             results, {mode: exact_calibration(each, self.labels, seen) for mode, each in of_modes}
         )
 
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """The column of the class that each clip is taken for in the reported mode, int64 [N]."""
+        distances = self.distances[self.tested.score_mode]
+        beta = distances.dtype.type(self.tested.beta)  # rounded as `calibrated_stacking` rounds it
+        return (distances + beta * np.array(self.tested.seen)).argmin(1)
+
     def write(self, stage2: Path, checkpoint_sha256: str) -> None:
         """Write both files into stage 2's folder, if they are not there as they would be; too large ones are not kept.
 

@@ -95,4 +95,4 @@ def _for_page(svg: str, prefix: str) -> str:
     for name, value in COLOURS.items():
         inside = inside.replace(value, f"var(--{name})")
     inside = _FONT.sub(r"font-size: \1", _LONG_NUMBER.sub(r"\1", inside))
-    return _ID.sub(rf"\g<1>{prefix}", inside).strip()
+    return re.sub(r"\n\s*", "\n", _ID.sub(rf"\g<1>{prefix}", inside)).strip()

@@ -104,6 +104,9 @@ def draw_rows(axes: Axes, rows: Sequence[Row], colours: Sequence[str]) -> None:
             if number < len(row.chance) and row.chance[number] is not None:
                 axes.vlines(row.chance[number], y - 0.2, y + 0.2, colors=colour("muted"), linestyles=(0, (2, 1)))
     style_axes(axes, "%")
+    axes.grid(visible=False, axis="y")
+    axes.hlines([place + 0.5 for place in range(len(rows) - 1)], -2, 102, colors=colour("muted"), linewidth=0.4)
+    axes.tick_params(axis="y", length=0)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-2, 102)

@@ -57,10 +57,10 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Bars:
-    """A table whose last column is a share in %, drawn as a bar.
+    """A table whose second column is a share in %, drawn as a bar.
 
     Attributes:
-        names: of the columns, the bar's last.
+        names: of the columns, the bar's second.
         rows: the other cells, the share or None, and whether the row is marked by the second colour.
     """
 

@@ -26,6 +26,7 @@ from avpipe.training.seed_files import EPOCHS, seed_folder
 log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
+_OWN = ("write_eval", "write_retrieval_eval")  # what writes the page has a time only once it has run before
 RunKey = tuple[str, ...]
 """split, features, method and form of zero-shot learning; run and variant of retrieval."""
 
@@ -93,7 +94,7 @@ def retrieval_runs(evaluations: Iterable[StrPath]) -> dict[RunKey, list[Trained]
 def job_seconds(folder: StrPath, dataset: str) -> dict[str, float]:
     """Rule -> seconds of its jobs for a dataset, from Snakemake's benchmark files <folder>/<rule>/<dataset>/….tsv."""
     seconds: dict[str, float] = {}
-    for rule in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
+    for rule in sorted(path for path in Path(folder).glob("*") if path.is_dir() and path.name not in _OWN):
         files = [rule / f"{dataset}.tsv", *sorted((rule / dataset).rglob("*.tsv"))]
         taken = [value for path in files if path.is_file() for value in _column(path, "s")]
         if taken:

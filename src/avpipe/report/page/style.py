@@ -30,7 +30,8 @@ a{color:var(--blue)}
 .sub,.muted,figcaption,caption{color:var(--muted)}
 .notices{background:var(--warn-panel);border-left:4px solid var(--warn);padding:.6rem 1rem;margin:1rem 0}
 .notices ul,nav ol{margin:.2rem 0;padding-left:1.2rem}
-.notices li{margin:.3rem 0;overflow-wrap:anywhere}
+li{overflow-wrap:anywhere}
+.notices li{margin:.3rem 0}
 .notices b{color:var(--warn)}
 nav ol{columns:14rem;max-width:52rem}
 .scroll{overflow-x:auto;margin:.6rem 0;max-width:100%}

@@ -9,6 +9,7 @@ from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.comparison import best_result
 from avpipe.report.document import Block, Heading, Items, Paragraph
 from avpipe.report.gzsl_notices import describe_source, label, used_extractors
+from avpipe.report.page.confusion import confusion_of, confusion_parts
 from avpipe.report.page.methods import method_picture
 from avpipe.report.page.panels import curve_picture, loss_pictures, rate_picture
 from avpipe.report.page.parts import Bars, Fold, Gallery, Key, Page, Part, Picture, Section
@@ -18,8 +19,8 @@ from avpipe.report.summary import group_by
 from avpipe.schema.gzsl import BenchmarkSummary, GzslRecord, GzslResult
 
 _STAGES = (
-    "Stage 1 is scored on validation clips and chooses the epoch; stage 2 trains afresh, on these clips too, up to that "
-    "epoch. Its rates are of clips that it trains on: near 100 % they say nothing."
+    "Stage 1 is scored on validation clips and chooses the epoch; stage 2 trains afresh, on these clips too, up to "
+    "that epoch. Its rates are of clips that it trains on: near 100 % they say nothing."
 )
 _BETA = (
     "Seen classes are favoured, for the model was trained on them; a constant, beta, that is added to their distances "
@@ -54,7 +55,8 @@ def zero_shot_page(record: GzslRecord, sources: Sources) -> Page:
             ],
         ),
         Section("Seen against unseen", _seen_unseen(record)),
-        Section("Classes", _of_methods(record, _classes, "classes")),
+        Section("Classes", _of_methods(record, lambda each: _classes(each, _runs(sources, each)), "classes")),
+        Section("Confusions", _of_methods(record, lambda each: _confusions(each, _runs(sources, each)), "confusions")),
         Section("Methods compared", _of_benchmarks(record, _compared(record))),
         Section("Clips", _clips(record)),
     ]
@@ -174,17 +176,32 @@ def _seen_unseen(record: GzslRecord) -> list[Part]:
     return [Paragraph(_BETA), *_of_benchmarks(record, curves)]
 
 
-def _classes(result: GzslResult) -> list[Part]:
+def _confusions(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
+    return confusion_parts(label(result), confusion_of(trained))
+
+
+def _classes(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
     unseen = {name for name, each in result.per_class.items() if each.zsl is not None}
+    found = confusion_of(trained)
+    known = set(found.classes) if found else set()
     rows = [
-        ((name, "unseen" if name in unseen else "seen", str(each.clips)), each.gzsl, name in unseen)
+        (
+            (
+                name,
+                "unseen" if name in unseen else "seen",
+                str(each.clips),
+                found.taken_for(name) if found and name in known else "",
+            ),
+            each.gzsl,
+            name in unseen,
+        )
         for name, each in sorted(result.per_class.items(), key=lambda pair: -(pair[1].gzsl or -1.0))
     ]
     keys = [Key("seen class", "blue", "field"), Key("unseen class", "orange", "field")]
     return [
         Paragraph("Accuracy of each class among all classes, mean over seeds; the best first."),
         Gallery([], keys),
-        Bars(("class", "", "test clips", "accuracy in %"), rows),
+        Bars(("class", "", "test clips", "most often taken for", "accuracy in %"), rows),
     ]
 
 
