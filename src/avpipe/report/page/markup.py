@@ -158,9 +158,8 @@ def _bars(bars: Bars) -> str:
     for cells, share, is_marked in bars.rows:
         first, *others = map(escape, cells)
         bar = "–" if share is None else f'<div><i style="width:{0.75 * share:.1f}%"></i>{share:.1f}</div>'
-        inside = (
-            f'<th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}<td class="bar">{bar}</td>'
-        )
+        cells_after = "".join(f"<td>{cell}</td>" for cell in others)
+        inside = f'<th scope="row">{first}</th><td class="bar">{bar}</td>{cells_after}'
         marked = ' class="marked"' if is_marked else ""
         rows.append(f"<tr{marked}>{inside}</tr>")
     return _scrolling(f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>")

@@ -201,7 +201,7 @@ def _classes(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
     return [
         Paragraph("Accuracy of each class among all classes, mean over seeds; the best first."),
         Gallery([], keys),
-        Bars(("class", "", "test clips", "most often taken for", "accuracy in %"), rows),
+        Bars(("class", "accuracy in %", "", "test clips", "most often taken for"), rows),
     ]
 
 
