@@ -11,6 +11,7 @@ from avpipe.gzsl.scores import Scores
 from avpipe.io.manifest import write_json
 from avpipe.report.page import panels
 from avpipe.report.page.confusion import confusion_of
+from avpipe.report.page.maps import map_of
 from avpipe.report.page.sources import Trained
 from avpipe.report.page.writing import write_page
 
@@ -21,6 +22,7 @@ SECTIONS = [
     "Seen against unseen",
     "Classes",
     "Confusions",
+    "Map",
     "Methods compared",
     "Clips",
 ]
@@ -136,7 +138,26 @@ def test_confusions_are_drawn_and_listed(written, n_classes):
     (picture,) = (each for each in page.pictures if each.startswith("Confusion matrix of avca, corrected"))
     n_right = sum(each.gzsl * each.clips / 100 for each in scores.result().per_class.values())
     assert f" {round(n_right):,} of {4 * n_classes:,} tests of clips are right" in picture
+    (picture,) = (each for each in page.pictures if each.startswith("Map of"))
+    assert f"{n_classes} class vectors" in picture and "avca, corrected, seed 0" in picture
     assert ("class number 3 of many" in "".join(page.pictured)) == (n_classes < 300)
+
+
+def test_clips_lie_towards_the_classes_that_they_are_near_to():
+    """Of squared Euclidean distances in a plane nothing is lost: places are right but for a linear map of each kind."""
+    draws = np.random.default_rng(0)
+    classes, clips = draws.normal(size=(7, 2)), draws.normal(size=(40, 2))
+    distances = np.linalg.norm(clips[:, None] - classes, axis=-1)
+    scores = make_scores("abcdefg", 4)
+    found = map_of(Scores(scores.tested, np.zeros(40, np.int64), {"both": distances}))
+    assert found.share == pytest.approx(1)
+    for places, true in ((found.clips, clips), (found.classes, classes)):
+        centred = true - true.mean(0)
+        fitted = places @ np.linalg.lstsq(places, centred, rcond=None)[0]
+        assert fitted == pytest.approx(centred, abs=1e-6)
+    products = found.clips @ found.classes.T
+    true = (clips - clips.mean(0)) @ (classes - classes.mean(0)).T
+    assert np.corrcoef(products.ravel(), true.ravel())[0, 1] == pytest.approx(1)
 
 
 def test_a_picture_that_cannot_be_drawn_becomes_a_sentence(written, monkeypatch):

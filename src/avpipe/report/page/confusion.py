@@ -18,6 +18,7 @@ from avpipe.report.page.sources import Trained
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NOT_KEPT = "The distances of the test clips are not kept here, so there is nothing to draw."
 _NAMED = 80  # classes; of more no name could be read
 _LETTERS = 24
 _CELL, _LARGE_SIDE, _LETTER = 0.105, 6.4, 0.058  # inches
@@ -72,7 +73,7 @@ def confusion_of(trained: Sequence[Trained]) -> Confusion | None:
 def confusion_parts(name: str, found: Confusion | None) -> list[Part]:
     """The picture and the largest confusions."""
     if found is None:
-        return [Paragraph("The distances of the test clips are not kept here, so there is no matrix.")]
+        return [Paragraph(NOT_KEPT)]
     n_right, n_all = int(np.trace(found.counts)), int(found.counts.sum())
     is_named = len(found.classes) <= _NAMED
     side = max(_CELL * len(found.classes), 2.2) if is_named else _LARGE_SIDE

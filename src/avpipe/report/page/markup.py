@@ -157,7 +157,7 @@ def _bars(bars: Bars) -> str:
     rows = []
     for cells, share, is_marked in bars.rows:
         first, *others = map(escape, cells)
-        bar = "–" if share is None else f'<div><i style="width:{0.75 * share:.1f}%"></i>{share:.1f}</div>'
+        bar = "–" if share is None else f'<div><i style="width:{0.7 * share:.1f}%"></i>{share:.1f}</div>'
         cells_after = "".join(f"<td>{cell}</td>" for cell in others)
         inside = f'<th scope="row">{first}</th><td class="bar">{bar}</td>{cells_after}'
         marked = ' class="marked"' if is_marked else ""

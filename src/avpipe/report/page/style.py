@@ -40,7 +40,7 @@ th,td{padding:.28rem .6rem;border-bottom:1px solid var(--rule);text-align:left;v
 thead th{border-bottom:2px solid var(--rule);vertical-align:bottom}
 tbody th{font-weight:600}
 .number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-td.bar{width:40%;min-width:9rem}
+td.bar{width:40%;min-width:10rem;white-space:nowrap}
 td.bar div{display:flex;align-items:center;gap:.5rem}
 td.bar i{display:block;height:.75rem;background:var(--blue);border-radius:1px;flex:none}
 tr.marked td.bar i{background:var(--orange)}
@@ -60,7 +60,7 @@ summary{cursor:pointer;padding:.45rem 0;font-weight:600;overflow-wrap:anywhere}
 details[open]{padding-bottom:.6rem}
 footer{margin-top:2.5rem;padding-bottom:2rem;color:var(--muted);font-size:.875rem}
 @media (max-width:40rem){h1{font-size:1.3rem}h2{font-size:1.15rem}body{font-size:15px}th,td{padding:.22rem .4rem}
-tbody th{overflow-wrap:anywhere;min-width:7rem}}
+tbody th{overflow-wrap:anywhere;min-width:8rem}}
 @media print{
 nav{display:none}.scroll,figure.wide{overflow:visible}body{font-size:10pt}
 details::details-content{content-visibility:visible;block-size:auto}h2,h3,summary{break-after:avoid}tr{break-inside:avoid}

@@ -9,7 +9,8 @@ from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.comparison import best_result
 from avpipe.report.document import Block, Heading, Items, Paragraph
 from avpipe.report.gzsl_notices import describe_source, label, used_extractors
-from avpipe.report.page.confusion import confusion_of, confusion_parts
+from avpipe.report.page import maps
+from avpipe.report.page.confusion import NOT_KEPT, confusion_of, confusion_parts
 from avpipe.report.page.methods import method_picture
 from avpipe.report.page.panels import curve_picture, loss_pictures, rate_picture
 from avpipe.report.page.parts import Bars, Fold, Gallery, Key, Page, Part, Picture, Section
@@ -57,6 +58,13 @@ def zero_shot_page(record: GzslRecord, sources: Sources) -> Page:
         Section("Seen against unseen", _seen_unseen(record)),
         Section("Classes", _of_methods(record, lambda each: _classes(each, _runs(sources, each)), "classes")),
         Section("Confusions", _of_methods(record, lambda each: _confusions(each, _runs(sources, each)), "confusions")),
+        Section(
+            "Map",
+            [
+                Paragraph(maps.EXPLANATION),
+                *_of_methods(record, lambda each: _map(label(each), _runs(sources, each)), "maps"),
+            ],
+        ),
         Section("Methods compared", _of_benchmarks(record, _compared(record))),
         Section("Clips", _clips(record)),
     ]
@@ -178,6 +186,11 @@ def _seen_unseen(record: GzslRecord) -> list[Part]:
 
 def _confusions(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
     return confusion_parts(label(result), confusion_of(trained))
+
+
+def _map(name: str, trained: Sequence[Trained]) -> list[Part]:
+    scores = [each.scores for each in trained if each.scores is not None]
+    return [Gallery([maps.map_picture(name, scores[0])])] if scores else [Paragraph(NOT_KEPT)]
 
 
 def _classes(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
