@@ -24,7 +24,7 @@ def write(folder, evaluations, **changes):
 def test_every_section_is_there_and_what_is_drawn_is_told(tmp_path):
     page = write(tmp_path, [make_evaluation([10.0, 20.0]), make_evaluation([1.0], variant="permuted")])
     assert page.sections == ["Results", "What it rests on", "Learning curves", "Clips"]
-    assert "30.7" in page.text and "Published figures: " in page.text
+    assert "30.7" in page.text and "VLSA" in page.text
     recalls = [each for each in page.pictures if each.startswith("R@k in % on test")]
     assert len(recalls) == 2 and "R@1 15.00" in recalls[0]
     assert sum(each.startswith("Loss of ") for each in page.pictures) == 2

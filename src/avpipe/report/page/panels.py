@@ -20,7 +20,6 @@ RATES = {"seen": ("seen S", "blue"), "unseen": ("unseen U", "orange"), "hm": ("h
 RATE_KEYS = [*(Key(name, hue) for name, hue in RATES.values()), Key("chosen epoch", "ink", "ring")]
 _SIGNS: dict[str, Sign] = {"-": "line", "--": "dashes", ":": "dots"}
 _DASHES = list(_SIGNS)
-_EPOCH = "epoch, from 0"
 _SEED: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45}
 
 
@@ -49,14 +48,14 @@ def loss_pictures(name: str, trained: Sequence[Trained], stage: int) -> list[Pic
 def draw_losses(axes: Axes, stages: Sequence[Epochs]) -> None:
     """The whole loss over epochs."""
     _draw_seeds(axes, [each.losses["loss"] for each in stages], colour("ink"))
-    style_axes(axes, _EPOCH)
+    _style_epochs(axes)
 
 
 def draw_terms(axes: Axes, stages: Sequence[Epochs], styles: Mapping[str, tuple[str, str]]) -> None:
     """Terms of the loss over epochs, each the mean over seeds."""
     for term, (hue, dash) in styles.items():
         axes.plot(_mean([each.losses[term] for each in stages]), color=colour(hue), linestyle=dash)
-    style_axes(axes, _EPOCH)
+    _style_epochs(axes)
 
 
 def rate_picture(title: str, trained: Sequence[Trained], stage: int) -> Picture | None:
@@ -76,7 +75,7 @@ def draw_rates(axes: Axes, stages: Sequence[Epochs]) -> None:
     for each in stages:
         if each.chosen is not None and each.chosen < len(each.rates["hm"]):
             axes.plot(each.chosen, each.rates["hm"][each.chosen], "o", color=colour("ink"), fillstyle="none", ms=5)
-    style_axes(axes, _EPOCH, "%")
+    _style_epochs(axes, "%")
     axes.set_ylim(0, 102)
 
 
@@ -115,6 +114,11 @@ def _draw_seeds(axes: Axes, rows: Sequence[Sequence[float]], drawn_as: str) -> N
     for row in rows if len(rows) > 1 else ():
         axes.plot(row, color=drawn_as, marker=marker, **_SEED)
     axes.plot(_mean(rows), color=drawn_as, marker=marker)
+
+
+def _style_epochs(axes: Axes, y_label: str = "") -> None:
+    style_axes(axes, "epoch, from 0", y_label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -10,7 +10,7 @@ from avpipe.report.document import Heading, Items, Paragraph
 from avpipe.report.page.methods import Mark, Row, row_gallery
 from avpipe.report.page.panels import loss_pictures
 from avpipe.report.page.parts import Fold, Gallery, Page, Part, Section
-from avpipe.report.page.rests_on import network_lines, source_lines, version_parts
+from avpipe.report.page.rests_on import network_lines, version_parts
 from avpipe.report.page.sources import Sources
 from avpipe.report.retrieval_notices import direction_label, run_label
 from avpipe.report.summary import group_by
@@ -42,8 +42,7 @@ def _results(record: RetrievalRecord) -> list[Part]:
         name = f"{subset}, diagnostic" if results[0].diagnostic else subset
         texts = dict.fromkeys(each.protocol.text for each in results)
         parts += [Heading(name, level=3), *map(Paragraph, texts), retrieval.result_table(results)]
-        parts += [*retrieval.published_blocks(results), *source_lines(each.published for each in results)]
-        parts += [_picture(subset, results, way) for way in DIRECTIONS]
+        parts += [*retrieval.published_blocks(results), *(_picture(subset, results, way) for way in DIRECTIONS)]
     return parts
 
 
