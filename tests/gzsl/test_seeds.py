@@ -23,7 +23,7 @@ from avpipe.formats.digests import file_sha256
 from avpipe.gzsl import models, training
 from avpipe.gzsl.benchmark import Benchmark
 from avpipe.gzsl.models.settings import FVAEGANSettings, MethodSettings, TrainingSettings
-from avpipe.gzsl.scores import SCORES, Scores, read_scores
+from avpipe.gzsl.scores import SCORES, Scores, read_predictions, read_scores
 from avpipe.gzsl.side_by_side import train_side_by_side
 from avpipe.gzsl.splits import Split
 from avpipe.gzsl.stage_files import CHECKPOINT, stage_folder
@@ -194,6 +194,14 @@ def test_handed_over_scores_follow_the_test_clips_and_are_written_once(
     assert second.result() == evaluate_stage2(other, "avca", METHOD, **options)
     monkeypatch.setattr("avpipe.gzsl.scores.MOST_BYTES", 10)
     assert handed_over(tmp_path, "avca", METHOD) is None and not path.exists()
+    kept = read_predictions(path.parent, file_sha256(path.parent / CHECKPOINT))
+    assert kept is not None and read_predictions(path.parent, "another checkpoint") is None
+    told = first.predictions()
+    assert (kept.classes, kept.seen) == (told.classes, told.seen)
+    assert np.array_equal(kept.predicted, told.predicted) and np.array_equal(kept.labels, told.labels)
+    rates = [np.mean(kept.predicted[kept.labels == place] == place) for place in range(len(kept.classes))]
+    known = [each.gzsl for each in first.result().per_class.values()]
+    assert [100 * rate for rate in rates] == pytest.approx(known)
 
 
 def test_choosing_on_the_test_clips_is_done_when_asked_for_and_only_then(tmp_path: Path) -> None:

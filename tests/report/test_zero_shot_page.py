@@ -110,7 +110,7 @@ def test_names_are_shown_as_they_are(written):
 
 def test_the_matrix_of_confusions_agrees_with_the_accuracies_of_the_classes():
     scores = [make_scores([ODD, *"abcde"], 4, seed=seed) for seed in range(3)]
-    found = confusion_of([Trained(seed, {}, each) for seed, each in enumerate(scores)])
+    found = confusion_of([Trained(seed, {}, predictions=each.predictions()) for seed, each in enumerate(scores)])
     assert (found.classes, found.n_seen, found.counts.sum()) == ([ODD, *"abcde"], 4, 3 * 6 * 4)
     rates = 100 * np.diag(found.counts) / found.counts.sum(1)
     results = [each.result().per_class for each in scores]
@@ -124,7 +124,8 @@ def test_seen_classes_come_first_and_the_worst_confusion_is_named():
     labels = np.array([0, 0, 0, 1, 2])
     distances = np.full((5, 3), 9.0, np.float32)
     distances[np.arange(5), [1, 1, 2, 1, 2]] = 1.0
-    found = confusion_of([Trained(0, {}, Scores(tested, labels, {"both": distances}))])
+    scores = Scores(tested, labels, {"both": distances})
+    found = confusion_of([Trained(0, {}, predictions=scores.predictions())])
     assert (found.classes, found.n_seen) == (["old", "new", "late"], 1)
     assert found.counts.tolist() == [[1, 0, 0], [2, 0, 1], [0, 0, 1]]
     assert [found.taken_for(name) for name in found.classes] == ["", "old (67 %)", ""]
@@ -197,7 +198,7 @@ def test_the_same_results_give_the_same_bytes(written, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_large_benchmark_stays_small(written, tmp_path, monkeypatch):
+def test_a_large_benchmark_stays_small(written, tmp_path):
     """300 classes, 12,000 test clips, eight methods in two forms."""
     draws = np.random.default_rng(0)
     rates = draws.uniform(0, 100, 300).round(6).tolist()
@@ -214,7 +215,6 @@ def test_a_large_benchmark_stays_small(written, tmp_path, monkeypatch):
     evaluations = [
         make_evaluation([], method, form, seeds=seeds) for method in methods for form in ("corrected", "published")
     ]
-    monkeypatch.setattr(scores_module, "MOST_BYTES", 1 << 30)
     page = written(evaluations, scores=scores)
     assert sum(each.startswith("Confusion matrix") for each in page.pictures) == len(evaluations)
     assert (tmp_path / "report.html/report.html").stat().st_size < 10_000_000

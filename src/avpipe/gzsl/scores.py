@@ -2,7 +2,8 @@
 
 Beside stage 2's checkpoint lie `test.npy`, float32 [modes, N, C], and `test.json`, which says what its axes are and of
 which checkpoint it is. They are a short cut: where they are not there, not whole, or not of this version of the test,
-the checkpoint is tested (`avpipe.gzsl.testing`), with the same result.
+the checkpoint is tested (`avpipe.gzsl.testing`), with the same result. Of distances that are too many to be kept,
+`predicted.json` says which class each clip is taken for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from avpipe.schema.gzsl import FIGURES, METRICS, BetaCurve, CalibratedAccuracies
 
 log = logging.getLogger(__name__)
 
-SCORES, _DISTANCES = "test.json", "test.npy"
+SCORES, _DISTANCES, PREDICTED = "test.json", "test.npy", "predicted.json"
 MOST_BYTES = 8 << 20
 """Of distances that are kept: beyond, they take more room than the checkpoint, and starting torch little of a test."""
 _STEPS_KEPT = 256  # of a curve: enough for a figure
@@ -87,6 +88,23 @@ class Tested:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What the test clips are taken for, in the reported mode with the checkpoint's beta.
+
+    Attributes:
+        classes: names of the C classes.
+        seen: which of them are seen.
+        labels: int64 [N], the place of each clip's class.
+        predicted: int64 [N], the place of the class that it is taken for.
+    """
+
+    classes: list[str]
+    seen: list[bool]
+    labels: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The distances of a checkpoint's test.
 
@@ -111,14 +129,17 @@ class Scores:
             results, {mode: exact_calibration(each, self.labels, seen) for mode, each in of_modes}
         )
 
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """The column of the class that each clip is taken for in the reported mode, int64 [N]."""
+    def predictions(self) -> Predictions:
+        """The nearest class of each clip, the constant added to the seen ones; of equally near ones the first."""
         distances = self.distances[self.tested.score_mode]
         beta = distances.dtype.type(self.tested.beta)  # rounded as `calibrated_stacking` rounds it
-        return (distances + beta * np.array(self.tested.seen)).argmin(1)
+        predicted = (distances + beta * np.array(self.tested.seen)).argmin(1)
+        return Predictions(self.tested.classes, self.tested.seen, self.labels, predicted)
 
     def write(self, stage2: Path, checkpoint_sha256: str) -> None:
-        """Write both files into stage 2's folder, if they are not there as they would be; too large ones are not kept.
+        """Write both files into stage 2's folder, if they are not there as they would be.
+
+        Of distances that are too many to be kept, the predictions alone are written.
 
         Args:
             stage2: the folder.
@@ -128,9 +149,12 @@ class Scores:
         if found is not None and found.same_as(self):
             return
         remove(stage2 / SCORES)
+        remove(stage2 / PREDICTED)
         (stage2 / _DISTANCES).unlink(missing_ok=True)
         stacked = np.stack(list(self.distances.values()))
         if stacked.nbytes > MOST_BYTES:
+            told = {name: np.asarray(each).tolist() for name, each in vars(self.predictions()).items()}
+            write_json(stage2 / PREDICTED, {"checkpoint_sha256": checkpoint_sha256, **told})
             return
         data = io.BytesIO()
         np.save(data, stacked, allow_pickle=False)
@@ -171,6 +195,24 @@ def read_scores(stage2: Path, checkpoint_sha256: str) -> Scores | None:
         log.warning("Not used, the checkpoint is tested instead: %s", error)
         return None
     return Scores(Tested(**record["tested"]), np.array(record["labels"], np.int64), distances)
+
+
+def read_predictions(stage2: Path, checkpoint_sha256: str) -> Predictions | None:
+    """What the test clips are taken for with this checkpoint; None where that is not kept."""
+    scores = read_scores(stage2, checkpoint_sha256)
+    if scores is not None:
+        return scores.predictions()
+    try:
+        record = read_json(stage2 / PREDICTED)
+        if record.pop("checkpoint_sha256") != checkpoint_sha256:
+            return None
+        numbers = {name: np.array(record.pop(name), np.int64) for name in ("labels", "predicted")}
+        return Predictions(**record, **numbers)
+    except FileNotFoundError:
+        return None
+    except AvpipeError as error:
+        log.warning("Not used: %s", error)
+        return None
 
 
 def in_percent(stacking: CalibratedStacking, curve: CalibratedStacking | None = None) -> CalibratedAccuracies:

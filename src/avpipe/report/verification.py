@@ -22,7 +22,12 @@ from avpipe.schema.retrieval import DIRECTIONS, RECALLS, PackSummary, Ranking, R
 from avpipe.schema.stored import Account, Weights
 
 _DELETED_AFTER_USE = (versions.TRIM, versions.CONVERT_FPS)
-_OF_SEEDS = ("stage.json", "test.json", "seed.json")  # which say themselves what of the inputs they rest on
+_OF_SEEDS = (
+    "stage.json",
+    "test.json",
+    "predicted.json",
+    "seed.json",
+)  # which say themselves what of the inputs they rest on
 _TOLERANCE = 1e-6  # percentages that were summed in another order
 
 

@@ -53,21 +53,17 @@ class Confusion:
 
 
 def confusion_of(trained: Sequence[Trained]) -> Confusion | None:
-    """The matrix of all seeds; None where a seed's distances are not kept, or its classes are others."""
-    scores = [each.scores for each in trained if each.scores is not None]
-    if (
-        not scores
-        or len(scores) < len(trained)
-        or any(each.tested.classes != scores[0].tested.classes for each in scores)
-    ):
+    """The matrix of all seeds; None where a seed's predictions are not kept, or its classes are others."""
+    found = [each.predictions for each in trained if each.predictions is not None]
+    if not found or len(found) < len(trained) or any(each.classes != found[0].classes for each in found):
         return None
-    first = scores[0].tested
+    first = found[0]
     order = np.argsort(~np.array(first.seen), kind="stable")
     counts = np.zeros((len(order), len(order)), np.int64)
-    for each in scores:
-        np.add.at(counts, (each.labels, each.predicted()), 1)
+    for each in found:
+        np.add.at(counts, (each.labels, each.predicted), 1)
     classes = [first.classes[place] for place in order]
-    return Confusion(classes, sum(first.seen), counts[np.ix_(order, order)], len(scores))
+    return Confusion(classes, sum(first.seen), counts[np.ix_(order, order)], len(found))
 
 
 def confusion_parts(name: str, found: Confusion | None) -> list[Part]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.errors import AvpipeError
-from avpipe.gzsl.scores import Scores, read_scores
+from avpipe.gzsl.scores import Predictions, Scores, read_predictions, read_scores
 from avpipe.gzsl.stage_files import stage_folder
 from avpipe.io.manifest import read_json
 from avpipe.schema.gzsl import METRICS, GzslEvaluation
@@ -50,11 +50,19 @@ class Epochs:
 
 @dataclass(frozen=True)
 class Trained:
-    """One seed of a method or run: its stages by number (retrieval has one), and the distances of the test clips."""
+    """One seed of a method or run.
+
+    Attributes:
+        seed: its number.
+        stages: of its training, by their numbers; retrieval has one.
+        scores: the distances of the test clips, where they are kept.
+        predictions: what the test clips are taken for, where that is kept.
+    """
 
     seed: int
     stages: dict[int, Epochs]
     scores: Scores | None = None
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,8 @@ def _gzsl_seed(folder: Path, seed: int, result: Mapping[str, Any]) -> Trained:
     for stage in (1, 2):
         epochs = _epochs(stage_folder(folder, seed, stage), result[f"stage{stage}"]["best_epoch"])
         stages |= {} if epochs is None else {stage: epochs}
-    return Trained(seed, stages, read_scores(stage_folder(folder, seed, 2), result["checkpoint_sha256"]))
+    kept = stage_folder(folder, seed, 2), result["checkpoint_sha256"]
+    return Trained(seed, stages, read_scores(*kept), read_predictions(*kept))
 
 
 def _retrieval_seed(folder: Path, seed: int, _: Mapping[str, Any]) -> Trained:
