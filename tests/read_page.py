@@ -16,18 +16,22 @@ class Page(HTMLParser):
         pictured: all text within pictures.
         pictures: the text of each that is told to those who do not see it.
         links: addresses of links.
+        source: what was parsed.
     """
 
     def __init__(self, text):
         super().__init__()
         self.faults, self.headings, self.texts, self.pictured, self.pictures, self.links = [], [], [], [], [], []
         self._open, self._ids = [], set()
+        self.source = text
         self.feed(text)
         self.close()
         self.faults += [f"{tag} is not closed" for tag in self._open]
         targets = [link.removeprefix("#") for link in self.links if link.startswith("#")]
         self.faults += [f"#{target} leads nowhere" for target in targets if target not in self._ids]
         self.faults += re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", text)
+        colours = set(re.findall(r"var\((--[a-z-]+)\)", text)) - set(re.findall(r"(--[a-z-]+):", text))
+        self.faults += [f"{colour} is no colour of the page" for colour in colours]
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
@@ -82,8 +86,9 @@ class Page(HTMLParser):
 
 
 def read_page(path):
-    """The page of a file that has no fault."""
+    """The page of a file that has no fault; all but the matrices takes its colours from the style sheet."""
     page = Page(path.read_text(encoding="utf-8"))
     assert page.faults == []
     assert page.pictures and all(page.pictures)
+    assert re.findall(r"(?:fill|stroke): ?#[0-9a-f]{6}", page.source) == []
     return page

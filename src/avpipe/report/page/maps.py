@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float64]
 EXPLANATION = (
     "Clips and class vectors in the plane that shows most of the distances between them: the two largest principal "
     "components of the squared distances, their means over clips and over classes taken off. A clip lies in the "
-    "direction of the classes that it is near to; a faint line leads to its own class. Clips of unseen classes that "
-    "lie among seen classes are those that are hard to tell apart."
+    "direction of the classes that it is near to; where clips are few, a faint line leads to their own class. Clips "
+    "of unseen classes that lie among seen classes are those that are hard to tell apart."
 )
 _MOST_CLIPS, _MOST_LINES = 1000, 500
 
