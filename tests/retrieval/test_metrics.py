@@ -114,6 +114,16 @@ def test_the_median_with_misses_equals_that_of_all_ranks() -> None:
         assert found == (expected if expected < 1e8 else None)
 
 
+def test_queries_are_counted_by_ranks_that_double() -> None:
+    for ranked, counts in (
+        ([1], [1]),
+        ([1, 2, 3, 4, 5, 8, 9], [1, 1, 2, 2, 1]),
+        ([2**40, 2**40 + 1], [0] * 40 + [1, 1]),
+    ):
+        found = metrics_of_ranks(np.array(ranked), n_tied=0, gallery=2**41)
+        assert found["rank_counts"] == counts
+
+
 def test_more_ranks_than_queries_are_refused() -> None:
     with pytest.raises(AvpipeError, match="3 queries have ranks, but n_queries is 2"):
         retrieval_metrics(np.eye(3), n_queries=2)

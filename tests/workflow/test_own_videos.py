@@ -110,8 +110,9 @@ def test_no_result_tells_a_folder_of_the_machine(own: Own) -> None:
 
 def test_the_page_shows_every_run_and_its_curve(own: Own) -> None:
     page = read_page(own.path(f"{RESULTS}/report.html"))
-    assert page.sections == ["Results", "What it rests on", "Learning curves", "Clips"]
+    assert page.sections == ["Results", "What it rests on", "Ranks", "Learning curves", "Clips"]
     assert any(each.startswith("R@k in %") for each in page.pictures)
+    assert any(each.startswith("Queries by rank, fine_tuned: audio → video") for each in page.pictures)
     assert any(each.startswith("Loss of fine_tuned") for each in page.pictures)
     assert "extract_resnet152" in page.text  # how long it took
 

@@ -204,10 +204,10 @@ def read_predictions(stage2: Path, checkpoint_sha256: str) -> Predictions | None
         return scores.predictions()
     try:
         record = read_json(stage2 / PREDICTED)
-        if record.pop("checkpoint_sha256") != checkpoint_sha256:
+        if record["checkpoint_sha256"] != checkpoint_sha256:
             return None
-        numbers = {name: np.array(record.pop(name), np.int64) for name in ("labels", "predicted")}
-        return Predictions(**record, **numbers)
+        labels, predicted = (np.array(record[name], np.int64) for name in ("labels", "predicted"))
+        return Predictions(record["classes"], record["seen"], labels, predicted)
     except FileNotFoundError:
         return None
     except AvpipeError as error:

@@ -203,6 +203,8 @@ def _ranking_faults(ranking: Ranking) -> Iterator[str]:
             yield f"{name} is {each:g} of {ranking.n_queries} queries"
     if hits != sorted(hits) or hits[-1] > ranking.n_ranked + 0.5:
         yield f"R@1, 5 and 10 are {hits} of {ranking.n_ranked} ranked queries"
+    if ranking.rank_counts and sum(ranking.rank_counts) != ranking.n_ranked:
+        yield f"its rank_counts are of {sum(ranking.rank_counts)} queries, and {ranking.n_ranked} are ranked"
 
 
 def _record_faults(path: Path, manifest: Manifest) -> list[str]:

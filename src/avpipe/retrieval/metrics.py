@@ -113,7 +113,7 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
     Returns:
         r1, r5, r10 (fractions of `n_queries`, 0 to 1); median_rank and mean_rank (from 1, over ranked queries);
         median_rank_with_misses (misses last; None where the median is a miss); n_queries, n_ranked, gallery, n_tied
-        and ties, the rule.
+        and ties, the rule; rank_counts, how many queries have rank 1, 2, 3 to 4, 5 to 8 and so on.
 
     Raises:
         AvpipeError: no ranks, or more than `n_queries`, or that is no whole number.
@@ -137,6 +137,7 @@ def metrics_of_ranks(ranks: Ranks, *, n_tied: int, gallery: int, n_queries: int 
         "gallery": int(gallery),
         "n_tied": int(n_tied),
         "ties": TIES,
+        "rank_counts": np.bincount(np.ceil(np.log2(ranks)).astype(np.int64)).tolist(),
     }
 
 

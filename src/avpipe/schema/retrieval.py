@@ -44,6 +44,9 @@ class Ranking(Figures):
     gallery: int = Field(description="Candidates.")
     n_tied: int = Field(description="Ranked queries whose own clip has the score of another one.")
     ties: str = Field(description="The rule for them: pessimistic, the worst of the tied ranks.")
+    rank_counts: list[int] = Field(
+        [], description="Queries of rank 1, 2, 3 to 4, 5 to 8 and so on; empty in results of earlier versions."
+    )
 
 
 class KnownWords(Stored):

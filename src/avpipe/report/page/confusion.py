@@ -105,9 +105,9 @@ def draw_matrix(axes: Axes, found: Confusion, is_named: bool) -> None:
     else:
         places = [found.n_seen // 2, (found.n_seen + size) // 2]
         names = [f"{found.n_seen} seen", f"{size - found.n_seen} unseen"]
-    small = {"fontsize": 5.5 if is_named else 8.0}
-    axes.set_xticks(places, names, rotation=90 if is_named else 0, **small)
-    axes.set_yticks(places, names, rotation=0 if is_named else 90, va="center", **small)
+    letters = 5.5 if is_named else 8.0
+    axes.set_xticks(places, names, rotation=90 if is_named else 0, fontsize=letters)
+    axes.set_yticks(places, names, rotation=0 if is_named else 90, va="center", fontsize=letters)
     axes.tick_params(length=0, pad=2)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class of the clip")

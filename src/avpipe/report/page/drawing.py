@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from avpipe.report.page.parts import Picture
 
@@ -29,7 +29,7 @@ COLOURS = {
 LINES = ("blue", "orange", "green", "red", "purple", "sky", "muted")
 _POINTS = 72.0
 _TOP, _RIGHT = 0.12, 0.12
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "avpipe",
     "svg.fonttype": "none",
     "font.size": 8.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,11 +31,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Row:
-    """A result: what it is called, and for each metric its mark."""
+    """A result: what it is called, and for each metric its mark and what guessing would have, where that is shown."""
 
     name: str
     marks: Sequence[Mark]
-    chance: Sequence[float | None] = field(default_factory=tuple)
+    chance: Sequence[float | None]
 
 
 def method_picture(results: Sequence[GzslResult]) -> Gallery:
@@ -101,8 +101,8 @@ def draw_rows(axes: Axes, rows: Sequence[Row], colours: Sequence[str]) -> None:
                 axes.plot(mark.mean, y, "o", color=colour(hue), markersize=5.5)
             if mark.published is not None:
                 axes.plot(mark.published, y, "D", color=colour("ink"), fillstyle="none", markersize=5)
-            if number < len(row.chance) and row.chance[number] is not None:
-                axes.vlines(row.chance[number], y - 0.2, y + 0.2, colors=colour("muted"), linestyles=(0, (2, 1)))
+            if (chance := row.chance[number]) is not None:
+                axes.vlines(chance, y - 0.2, y + 0.2, colors=colour("muted"), linestyles=(0, (2, 1)))
     style_axes(axes, "%")
     axes.grid(visible=False, axis="y")
     axes.hlines([place + 0.5 for place in range(len(rows) - 1)], -2, 102, colors=colour("muted"), linewidth=0.4)

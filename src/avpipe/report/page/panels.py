@@ -108,6 +108,36 @@ def draw_curves(axes: Axes, seeds: Sequence[SeedResult]) -> None:
     axes.set_ylim(-2, 102)
 
 
+def rank_picture(title: str, shares: Sequence[Sequence[float]], missed: float) -> Picture:
+    """How many queries have which rank.
+
+    Args:
+        title: of the picture.
+        shares: of each seed, the share of queries of rank 1, 2, 3 to 4, 5 to 8 and so on, in %.
+        missed: share of the queries without a rank, in %.
+    """
+    n_bars = max(map(len, shares))
+    rows = [[*row, *[0.0] * (n_bars - len(row)), missed] for row in shares]
+    ranges = ["1", "2", *(f"{2**place + 1}–{2 ** (place + 1)}" for place in range(1, n_bars - 1))][:n_bars]
+    means = _mean(rows)
+    told = ", ".join(f"{name} {mean:.1f} %" for name, mean in zip([*ranges, "missed"], means, strict=True))
+    if not missed:
+        rows, means = [row[:-1] for row in rows], means[:-1]
+    names = [*ranges, *(["missed"] if missed else [])]
+    draw = partial(draw_ranks, names=names, rows=rows, means=means)
+    return Picture(title, f"Queries by rank, {title}: {told}.", draw, margins=(0.45, 0.72))
+
+
+def draw_ranks(axes: Axes, names: Sequence[str], rows: Sequence[Sequence[float]], means: Sequence[float]) -> None:
+    """A bar for each range of ranks, a dot for each seed."""
+    axes.bar(range(len(names)), means, 0.8, color=colour("blue"))
+    for row in rows if len(rows) > 1 else ():
+        axes.plot(row, ".", color=colour("ink"), markersize=3)
+    style_axes(axes, "rank", "% of queries")
+    axes.grid(visible=False, axis="x")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+
+
 def _draw_seeds(axes: Axes, rows: Sequence[Sequence[float]], drawn_as: str) -> None:
     """Each seed thin and their mean thick; one seed alone is thick. A single epoch is a dot."""
     marker = "." if max(map(len, rows)) == 1 else ""
@@ -117,8 +147,10 @@ def _draw_seeds(axes: Axes, rows: Sequence[Sequence[float]], drawn_as: str) -> N
 
 
 def _style_epochs(axes: Axes, y_label: str = "") -> None:
+    from matplotlib.ticker import MaxNLocator
+
     style_axes(axes, "epoch, from 0", y_label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from avpipe.report import retrieval
 from avpipe.report.clips import account_blocks, failed_blocks
 from avpipe.report.document import Heading, Items, Paragraph
 from avpipe.report.page.methods import Mark, Row, row_gallery
-from avpipe.report.page.panels import loss_pictures
-from avpipe.report.page.parts import Fold, Gallery, Page, Part, Section
+from avpipe.report.page.panels import loss_pictures, rank_picture
+from avpipe.report.page.parts import Fold, Gallery, Page, Part, Picture, Section
 from avpipe.report.page.rests_on import network_lines, version_parts
-from avpipe.report.page.sources import Sources
+from avpipe.report.page.sources import RunKey, Sources
 from avpipe.report.retrieval_notices import direction_label, run_label
 from avpipe.report.summary import group_by
 from avpipe.schema.retrieval import DIRECTIONS, RECALLS, Direction, RetrievalRecord, RetrievalResult
 
+_RANKS = (
+    "Share of the queries whose own clip has a rank: the bar is the mean, a dot a seed. By guessing each bar from the "
+    "third on would be twice the one before, for it is of twice as many ranks."
+)
 _COLOURS = ("blue", "green", "red")
 
 
@@ -29,6 +34,7 @@ def retrieval_page(record: RetrievalRecord, sources: Sources) -> Page:
     sections = [
         Section("Results", _results(record)),
         Section("What it rests on", _rests_on(record, sources)),
+        Section("Ranks", _ranks(record)),
         Section("Learning curves", _learning(record, sources)),
         Section("Clips", _clips(record)),
     ]
@@ -67,6 +73,26 @@ def _picture(subset: str, results: Sequence[RetrievalResult], way: Direction) ->
     return row_gallery(f"R@k in % on {subset}, {way.replace('_', ' ')}", rows, metrics, "chance")
 
 
+def _ranks(record: RetrievalRecord) -> list[Part]:
+    parts: list[Part] = [Paragraph(_RANKS)]
+    for subset, results in group_by(record.results, lambda each: each.subset).items():
+        found = [(each, way, _rank_picture(each, way)) for each in results for way in DIRECTIONS]
+        pictures = [picture for _, _, picture in found if picture is not None]
+        parts += [Heading(f"Ranks on {subset}", level=3), *([Gallery(pictures)] if pictures else [])]
+        if without := [f"{run_label(each)} {direction_label(each, way)}" for each, way, one in found if one is None]:
+            parts.append(Paragraph(f"Not kept by tests of earlier versions: {', '.join(without)}."))
+    return parts
+
+
+def _rank_picture(result: RetrievalResult, way: Direction) -> Picture | None:
+    rankings = [getattr(seed, way) for seed in result.seeds]
+    if not all(each.rank_counts for each in rankings):
+        return None
+    shares = [[100 * count / each.n_queries for count in each.rank_counts] for each in rankings]
+    missed = fmean(100 * (each.n_queries - each.n_ranked) / each.n_queries for each in rankings)
+    return rank_picture(f"{run_label(result)}: {direction_label(result, way)}", shares, missed)
+
+
 def _rests_on(record: RetrievalRecord, sources: Sources) -> list[Part]:
     lines = [
         f"{run_label(each)}: {each.model}, {each.regime}, from {each.start.spec} ({each.start.label}); {_seeds(each)}."
@@ -92,7 +118,7 @@ def _seeds(result: RetrievalResult) -> str:
 
 
 def _learning(record: RetrievalRecord, sources: Sources) -> list[Part]:
-    names = {(each.run, each.variant): run_label(each) for each in record.results}
+    names: dict[RunKey, str] = {(each.run, each.variant): run_label(each) for each in record.results}
     parts: list[Part] = []
     for key, trained in sources.runs.items():
         pictures = loss_pictures(names.get(key, ", ".join(key)), trained, 1)

@@ -80,7 +80,7 @@ class Sources:
 
 def zero_shot_runs(evaluations: Iterable[StrPath]) -> dict[RunKey, list[Trained]]:
     """The trained seeds beside some evaluation.json."""
-    runs = {}
+    runs: dict[RunKey, list[Trained]] = {}
     for path in map(Path, evaluations):
         found = read_evaluation(path, GzslEvaluation)
         runs[found.split, found.features, found.method, found.form] = _seeds(
@@ -91,7 +91,7 @@ def zero_shot_runs(evaluations: Iterable[StrPath]) -> dict[RunKey, list[Trained]
 
 def retrieval_runs(evaluations: Iterable[StrPath]) -> dict[RunKey, list[Trained]]:
     """The same for retrieval; a run that trains nothing has none. Its trainings lie in folders of its variants."""
-    runs = {}
+    runs: dict[RunKey, list[Trained]] = {}
     for path in map(Path, evaluations):
         found = read_evaluation(path, RetrievalEvaluation)
         training = path.with_name("training.json")
@@ -138,7 +138,7 @@ def _seeds(training: Path, read: Any) -> list[Trained]:
 
 
 def _gzsl_seed(folder: Path, seed: int, result: Mapping[str, Any]) -> Trained:
-    stages = {}
+    stages: dict[int, Epochs] = {}
     for stage in (1, 2):
         epochs = _epochs(stage_folder(folder, seed, stage), result[f"stage{stage}"]["best_epoch"])
         stages |= {} if epochs is None else {stage: epochs}

@@ -220,7 +220,7 @@ def _classes(result: GzslResult, trained: Sequence[Trained]) -> list[Part]:
 
 def _compared(record: GzslRecord) -> Callable[[list[GzslResult]], list[Part]]:
     def show(results: list[GzslResult]) -> list[Part]:
-        _, *blocks = gzsl.comparison_tables(results, record.comparisons.note) or [None]
+        blocks = gzsl.comparison_tables(results, record.comparisons.note)[1:]  # without its heading
         return [*blocks] if blocks else [Paragraph("There are no two methods to compare.")]
 
     return show
