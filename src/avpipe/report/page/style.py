@@ -62,7 +62,7 @@ footer{margin-top:2.5rem;padding-bottom:2rem;color:var(--muted);font-size:.875re
 @media (max-width:40rem){h1{font-size:1.3rem}h2{font-size:1.15rem}body{font-size:15px}th,td{padding:.22rem .4rem}
 tbody th{overflow-wrap:anywhere;min-width:8rem}}
 @media print{
-nav{display:none}.scroll,figure.wide{overflow:visible}body{font-size:10pt}
+nav{display:none}figure.wide svg{min-width:0!important}.scroll,figure.wide{overflow:visible}body{font-size:10pt}
 details::details-content{content-visibility:visible;block-size:auto}h2,h3,summary{break-after:avoid}tr{break-inside:avoid}
 }
 """
