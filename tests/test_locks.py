@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from avpipe.errors import AvpipeError
-from avpipe.jobs.gzsl import train_method
+from avpipe.jobs.gzsl_methods import train_method
 from avpipe.jobs.retrieval import train_run
 from avpipe.locks import sole_writer
 

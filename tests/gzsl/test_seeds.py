@@ -31,7 +31,7 @@ from avpipe.gzsl.testing import evaluate_stage2, hand_over
 from avpipe.gzsl.tree import PooledFeatures, write_tree
 from avpipe.gzsl.words import write_names, write_words
 from avpipe.io.manifest import write_json
-from avpipe.jobs.gzsl import Experiment, evaluate_method, train_method
+from avpipe.jobs.gzsl_methods import Experiment, evaluate_method, train_method
 from avpipe.registry import METHODS
 from avpipe.schema.gzsl import METRICS, GzslEvaluation
 from avpipe.schema.reading import read_evaluation

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from avpipe.jobs.gzsl import Experiment, evaluate_method
+from avpipe.jobs.gzsl_methods import Experiment, evaluate_method
 from avpipe.jobs.job import run_job
 
 if TYPE_CHECKING:
