@@ -125,9 +125,8 @@ class Cluster:
         self.command("scontrol", "update", f"nodename={self.host}", "state=down", "reason=tried")
         self.start_daemon("slurmd")
         self.wait_for_node()
-        for number, _, _ in self.jobs(
-            "PENDING"
-        ):  # Slurm puts them back itself, for two minutes from now, when it has cleared the node
+        # Slurm puts them back itself, for two minutes from now, when it has cleared the node.
+        for number, _, _ in self.jobs("PENDING"):
             self.command("scontrol", "update", f"jobid={number}", "starttime=now+10")
 
     def kill_jobs(self) -> None:
