@@ -77,7 +77,9 @@ def locks_while_it_lives(lock):
     return held
 
 
-if workflow.is_main_process:
+# Once, however often a workflow imports rules of this one.
+if workflow.is_main_process and not hasattr(PersistenceBase, "asks_manifests"):
+    PersistenceBase.asks_manifests = True
     PersistenceBase.lock = locks_while_it_lives(PersistenceBase.lock)
     PersistenceBase.has_metadata, PersistenceBase.params_changed, PersistenceBase.input_checksums = ask_manifests_too(
         PersistenceBase.has_metadata, PersistenceBase.params_changed, PersistenceBase.input_checksums
