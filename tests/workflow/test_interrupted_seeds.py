@@ -89,6 +89,7 @@ def test_a_second_run_is_refused_while_the_first_lives(project):
     first = project.start(TARGET)
     try:
         wait_for(first, project.folder / RUN / "seed3/stage1/stage.json")
+        os.killpg(first.pid, signal.SIGSTOP)  # it lives, however long the rest of this takes
         project.snakemake(TARGET, "--unlock")
         done = project.snakemake(TARGET, "--cores", "2", check=False)
         told = done.stdout + done.stderr
@@ -96,7 +97,6 @@ def test_a_second_run_is_refused_while_the_first_lives(project):
         assert f"process {first.pid} on {socket.gethostname()}, is at work" in told and "Traceback" not in told
         assert project.planned()
         project.snakemake("results/small/gzsl/main_split/published/cls_features", "--cores", "1")
-        assert first.poll() is None, "the first run ended too early to show anything"
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
