@@ -120,7 +120,7 @@ def test_videos_that_were_fetched_and_deleted_are_told_with_the_command_that_get
         note(name, "ok", "ok")
     project = Project.read(yaml.safe_load(Path("mine.yaml").read_text()), Path())
     told = videos.describe_left(project, "mine")
-    assert "mine: 2 of 4 videos are not there" in told and "2 videos were fetched and are gone" in told
+    assert "mine: 1 of 4 videos are not there" in told and "2 videos were fetched and are gone" in told
     assert "`avpipe sources retry mine --cause lost`" in told
     assert run("retry", "--cause", "lost") == 0
     again = Project.read(yaml.safe_load(Path("mine.yaml").read_text()), Path())

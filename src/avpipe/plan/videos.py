@@ -59,7 +59,7 @@ def mode(project: Project, dataset: str, shard: str) -> str:
 
     As a param it makes a shard run again when, and only when, a download is allowed now and would change something.
     """
-    known = _mode_of(project.paths.availability(dataset, shard))
+    known = _mode_of(project, project.paths.availability(dataset, shard))
     if project.config.allow_download and (known is None or known[1]):
         return "fetched"
     return "local" if known is None else known[0]
@@ -81,12 +81,12 @@ def _unsettled(project: Project, dataset: str) -> dict[WantedVideo, VideoRecord 
 def _is_done(project: Project, dataset: str, video: WantedVideo) -> bool:
     """Whether every video of its shard was tried or is there: no run asks again by itself."""
     shard = inventory.shards(project, dataset)[shard_of(video.shard_key, project.dataset(dataset).n_shards)]
-    known = _mode_of(project.paths.availability(dataset, shard))
+    known = _mode_of(project, project.paths.availability(dataset, shard))
     return known is not None and not known[1]
 
 
 @functools.cache
-def _mode_of(table: str) -> tuple[str, int] | None:
+def _mode_of(project: Project, table: str) -> tuple[str, int] | None:
     from avpipe.sources.availability import read_mode
 
     return read_mode(table)
