@@ -77,8 +77,9 @@ def _run_plan(chosen: argparse.Namespace) -> int:
     to_fetch = [need for need in found if need.missing and not need.is_by_hand]
     if to_fetch:
         unknown = [need.name for need in to_fetch if not need.n_bytes()]
-        size = f"{sum(need.n_bytes() for need in to_fetch) / 1e6:,.1f} MB" + "".join(f" + {each}" for each in unknown)
-        say(f"{size} to fetch: avpipe sources fetch {name}, or a run with allow_download: true")
+        total = sum(need.n_bytes() for need in to_fetch)
+        sizes = [f"{total / 1e6:,.1f} MB"] * bool(total) + unknown
+        say(f"{' + '.join(sizes)} to fetch: avpipe sources fetch {name}, or a run with allow_download: true")
     elif not any(need.missing for need in found):
         say(f"{name} {'lacks' if found else 'needs'} nothing of config/files.yaml.")
     say_videos(project, name)
